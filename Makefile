@@ -1,0 +1,66 @@
+# make run: train ViT-B/16 a few steps.   make test: every test.   make help: all targets.
+MODE  ?= release
+B     := build/$(MODE)
+CC    ?= cc
+LLVM  ?= $(firstword $(foreach v,22 21 20 19,$(if $(shell command -v llvm-config-$(v) 2>/dev/null),llvm-config-$(v))))
+STD   := -std=gnu11 -g -pthread -fno-strict-aliasing
+WARN  := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wno-unused-parameter
+FLAGS_release := -O2
+FLAGS_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS := $(STD) $(FLAGS_$(MODE)) $(WARN) $(EXTRA)
+CPPFLAGS := -Iruntime -Icompiler -I$(B)/gen -MMD -MP
+LLVM_CFLAGS := $(if $(LLVM),$(shell $(LLVM) --cflags))
+LLVM_LIBS   := $(if $(LLVM),$(shell $(LLVM) --ldflags --libs core native passes))
+RT_LIBS := -ljpeg -lpng -lz -lm
+
+RT_SRC  := $(filter-out runtime/tools/%,$(wildcard runtime/*.c runtime/*/*.c))
+RT_OBJ  := $(RT_SRC:%.c=$(B)/%.o)
+CC_SRC  := $(filter-out compiler/driver/%,$(wildcard compiler/*.c compiler/*/*.c))
+CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.o
+DRV_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard compiler/driver/*.c))
+UNIT_RT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/rt_*.c))
+UNIT_CC := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/cc_*.c))
+
+all: $(B)/ticc $(B)/libticrt.a $(B)/ticdata            ## build the compiler, the runtime and the data tool
+unit: $(UNIT_RT) $(UNIT_CC)
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+$(B)/compiler/cpu/%.o: compiler/cpu/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LLVM_CFLAGS) -c $< -o $@
+$(B)/gen/%.o: $(B)/gen/%.c
+	$(CC) $(CPPFLAGS) -Icompiler/front $(STD) $(FLAGS_$(MODE)) -w -c $< -o $@
+
+$(B)/gen/front/grammar.c $(B)/gen/front/grammar.h &: compiler/front/grammar.y
+	@mkdir -p $(@D)
+	bison -Wall -Werror --header=$(B)/gen/front/grammar.h -o $(B)/gen/front/grammar.c $<
+$(B)/gen/front/lexer.c: compiler/front/lexer.l
+	@mkdir -p $(@D)
+	flex -o $@ $<
+$(CC_OBJ): | $(B)/gen/front/grammar.h
+
+$(B)/libticrt.a: $(RT_OBJ)
+	rm -f $@ && ar rcs $@ $^
+$(B)/libticc.a: $(CC_OBJ)
+	rm -f $@ && ar rcs $@ $^
+$(B)/ticc: $(DRV_OBJ) $(B)/libticc.a $(B)/libticrt.a
+	$(CC) $(CFLAGS) $(DRV_OBJ) $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -o $@
+$(B)/ticdata: $(patsubst %.c,$(B)/%.o,$(wildcard runtime/tools/*.c)) $(B)/libticrt.a
+	$(CC) $(CFLAGS) $^ $(RT_LIBS) -o $@
+
+$(B)/tests/rt_%: tests/unit/rt_%.c $(B)/libticrt.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticrt.a $(RT_LIBS) -lcmocka -o $@
+$(B)/tests/cc_%: tests/unit/cc_%.c $(B)/libticc.a $(B)/libticrt.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -lcmocka -o $@
+
+clean:                                                  ## remove what was built
+	rm -rf build
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+.DELETE_ON_ERROR:
+.PHONY: all unit clean help

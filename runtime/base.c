@@ -1,0 +1,195 @@
+/* base.c -- see base.h. */
+#define _GNU_SOURCE
+#include "base.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static _Thread_local char last_error[2048];
+
+TicStatus tic_fail(TicStatus code, const char *fmt, ...)
+{
+    if (last_error[0])
+        return code;
+    va_list v;
+    va_start(v, fmt);
+    vsnprintf(last_error, sizeof last_error, fmt, v);
+    va_end(v);
+    return code;
+}
+
+const char *tic_error(void) { return last_error; }
+void tic_error_clear(void) { last_error[0] = 0; }
+
+static _Noreturn void out_of_memory(size_t bytes)
+{
+    fprintf(stderr, "error: out of memory: %zu bytes wanted\n", bytes);
+    exit(TIC_BUG);
+}
+
+void *tic_alloc(size_t bytes)
+{
+    void *p = calloc(1, bytes ? bytes : 1);
+    if (!p)
+        out_of_memory(bytes);
+    return p;
+}
+
+void *tic_realloc(void *p, size_t bytes)
+{
+    p = realloc(p, bytes ? bytes : 1);
+    if (!p)
+        out_of_memory(bytes);
+    return p;
+}
+
+char *tic_strdup(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    return memcpy(tic_alloc(n), s, n);
+}
+
+char *tic_format(const char *fmt, ...)
+{
+    va_list v;
+    va_start(v, fmt);
+    char *s = NULL;
+    if (vasprintf(&s, fmt, v) < 0)
+        out_of_memory(0);
+    va_end(v);
+    return s;
+}
+
+bool tic_mul_overflow(int64_t a, int64_t b, int64_t *product) { return __builtin_mul_overflow(a, b, product); }
+
+TicRandom4 tic_philox(uint64_t key, uint64_t lo, uint64_t hi)
+{
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+    TicRandom4 c = { { (uint32_t)lo, (uint32_t)(lo >> 32), (uint32_t)hi, (uint32_t)(hi >> 32) } };
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c.v[0], p1 = (uint64_t)0xCD9E8D57u * c.v[2];
+        c = (TicRandom4){ { (uint32_t)(p1 >> 32) ^ c.v[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c.v[3] ^ k1, (uint32_t)p0 } };
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return c;
+}
+
+double tic_uniform01(uint32_t hi, uint32_t lo)
+{
+    return (double)(((uint64_t)hi << 21) ^ (lo >> 11)) * 0x1p-53;
+}
+
+TicStatus tic_read_file(const char *path, size_t limit, char **data, size_t *size)
+{
+    *data = NULL;
+    *size = 0;
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return tic_fail(TIC_USER, "%s: %s", path, strerror(errno));
+    size_t have = 0, room = 1 << 16;
+    char *buf = tic_alloc(room + 1);
+    for (size_t n; (n = fread(buf + have, 1, room - have, f)) > 0;) {
+        have += n;
+        if (have > limit)
+            break;
+        if (have == room)
+            buf = tic_realloc(buf, (room *= 2) + 1);
+    }
+    bool bad = ferror(f) != 0;
+    fclose(f);
+    if (bad || have > limit) {
+        free(buf);
+        return bad ? tic_fail(TIC_IO, "%s: cannot read: %s", path, strerror(errno))
+                   : tic_fail(TIC_USER, "%s: more than %zu bytes", path, limit);
+    }
+    buf[have] = 0;
+    *data = buf;
+    *size = have;
+    return TIC_OK;
+}
+
+TicStatus tic_make_dirs(const char *path)
+{
+    char *p = tic_strdup(path);
+    TicStatus status = TIC_OK;
+    for (char *s = p + 1; !status; s++) {
+        if (*s && *s != '/')
+            continue;
+        char keep = *s;
+        *s = 0;
+        if (mkdir(p, 0777) && errno != EEXIST)
+            status = tic_fail(TIC_IO, "%s: cannot make the folder: %s", p, strerror(errno));
+        *s = keep;
+        if (!keep)
+            break;
+    }
+    free(p);
+    return status;
+}
+
+static void sync_folder_of(const char *path)
+{
+    char *dir = tic_strdup(path), *slash = strrchr(dir, '/');
+    if (slash == dir)
+        slash++;
+    if (slash)
+        *slash = 0;
+    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    free(dir);
+}
+
+TicStatus tic_write_file(const char *path, const void *data, size_t size)
+{
+    char *tmp = tic_format("%s.tmp", path);
+    TicStatus status = TIC_OK;
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno));
+    for (size_t done = 0; !status && done < size;) {
+        ssize_t n = write(fd, (const char *)data + done, size - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(n ? errno : ENOSPC));
+        else
+            done += (size_t)n;
+    }
+    if (!status && fsync(fd))
+        status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno));
+    if (fd >= 0 && close(fd) && !status)
+        status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno));
+    if (!status && rename(tmp, path))
+        status = tic_fail(TIC_IO, "%s: cannot rename from %s: %s", path, tmp, strerror(errno));
+    if (status)
+        unlink(tmp);
+    else
+        sync_folder_of(path);
+    free(tmp);
+    return status;
+}
+
+double tic_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+uint64_t tic_hash(const void *data, size_t size, uint64_t seed)
+{
+    uint64_t h = 0xcbf29ce484222325u ^ seed;
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
+    return h;
+}

@@ -1,0 +1,49 @@
+/* base.h -- what every part of the runtime shares: status codes with one message, counter-based random
+ * numbers, whole-file input and output.
+ *
+ * Functions that can fail return TicStatus. The first failure on a thread is the story: tic_fail keeps its
+ * text until tic_error_clear; callers pass the code upward with TRY and only `main` prints and exits. */
+#ifndef TIC_BASE_H
+#define TIC_BASE_H
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+
+typedef enum TicStatus {
+    TIC_OK = 0,
+    TIC_USER = 1,        /* the input is wrong: a flag, a file, a shard, a checkpoint */
+    TIC_BAD_SAMPLE = 2,  /* one sample is unusable: count it and go on */
+    TIC_END = 3,         /* nothing more to read; not an error */
+    TIC_IO = 4,          /* the system refused: disk full, permission, read error */
+    TIC_BUG = 70,        /* our fault */
+} TicStatus;
+
+#define TRY(e) do { TicStatus try_ = (e); if (try_) return try_; } while (0)
+#define TIC_LEN(a) (sizeof(a) / sizeof *(a))
+
+/* Records the message unless one is already recorded on this thread; returns `code`.
+ * Text: the subject first, then what was found, then what was wanted; no full stop. */
+TicStatus tic_fail(TicStatus code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *tic_error(void);             /* "" when none; valid until the next call on this thread */
+void tic_error_clear(void);
+
+/* Memory: abort with one line when the system has none (the one failure that is not returned). */
+void *tic_alloc(size_t bytes);           /* zeroed; free() it */
+void *tic_realloc(void *p, size_t bytes);
+char *tic_strdup(const char *s);
+char *tic_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));   /* caller frees */
+bool  tic_mul_overflow(int64_t a, int64_t b, int64_t *product);
+
+/* Philox4x32-10 (Salmon et al., SC 2011): a pure function of (key, counter). */
+typedef struct { uint32_t v[4]; } TicRandom4;
+TicRandom4 tic_philox(uint64_t key, uint64_t counter_lo, uint64_t counter_hi);
+double tic_uniform01(uint32_t hi, uint32_t lo);      /* [0, 1), 53 bits */
+
+/* Files. tic_read_file: whole file, zero byte appended; refuses more than `limit` bytes. Caller frees *data. */
+TicStatus tic_read_file(const char *path, size_t limit, char **data, size_t *size);
+/* Writes path.tmp, fsyncs, renames over path, fsyncs the folder: the old file survives any failure. */
+TicStatus tic_write_file(const char *path, const void *data, size_t size);
+TicStatus tic_make_dirs(const char *path);           /* mkdir -p */
+double tic_now(void);                                /* monotonic seconds */
+uint64_t tic_hash(const void *data, size_t size, uint64_t seed);  /* FNV-1a, 64 bits */
+#endif
