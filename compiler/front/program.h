@@ -1,0 +1,69 @@
+/* program.h -- what the front end hands to the rest: forward graphs and everything the blocks say.
+ *
+ * sema_program checks a whole tree (model, data, train, continual, eval, strategies) and elaborates the model:
+ * functions are inlined, `for` unrolled, extents solved, parameters named. The optimiser is elaborated later,
+ * when the gradients exist (sema_update). All strings and arrays live in the arena. */
+#ifndef FRONT_PROGRAM_H
+#define FRONT_PROGRAM_H
+#include "front/tree.h"
+#include "ir/graph.h"
+
+typedef struct { const char *name; const char *value; } Define;     /* -D name=value */
+typedef struct { int lo, hi; } YearRange;                           /* inclusive */
+
+typedef struct {
+    const char *name;            /* block title, "" */
+    const char *shards;          /* pattern with {data} and {year} */
+    int image_size;              /* crop edge */
+    double scale_lo, scale_hi, ratio_lo, ratio_hi;
+    bool augment;                /* random_resized_crop; false: resize and centre crop */
+    double mean[3], std[3];
+    int context;                 /* tokens per caption */
+    bool with_replacement;
+} DataBlock;
+
+typedef struct {
+    int64_t batch, samples, micro;       /* micro 0: whole batch at once */
+    bool bf16;
+    double clip_norm;            /* 0: none */
+    uint64_t seed;
+    const Node *optimizer;       /* the checked call adamw(...) */
+    const char *optimizer_name;
+    const Node *after;           /* block body or NULL */
+} TrainBlock;
+
+typedef struct { const char *kind, *name; int year; } EvalTask;     /* kind "retrieval" | "zeroshot"; year -1 when none */
+typedef struct { YearRange *step; int n_step; const char *strategy; int start; const Node *body; } ContinualBlock;
+
+typedef struct Program {
+    Arena *arena;
+    Sources *sources;
+    const char *model;
+    /* graph with inputs pixels [B,3,S,S] f32 and tokens [B,context] i32, all parameters in state_dict order (PyTorch:
+     * own parameters of a scope first, in order of definition, then sub-scopes in order of first use), outputs
+     * "loss" [], "image_features" [B,E], "text_features" [B,E], "logit_scale" [] (the exponential, when there is one) */
+    Graph *graph;
+    int pixels, tokens, loss;            /* tensors */
+    int *param; int n_param;             /* tensors in state_dict order */
+    DataBlock data;
+    TrainBlock train;
+    ContinualBlock continual;
+    EvalTask *task; int n_task;
+    struct Sema *sema;                   /* private: scopes, stdlib functions, for sema_update */
+} Program;
+
+/* Finds the text of `use NAME`: first beside the file, then the compiled-in standard library. NULL: not found. */
+typedef const char *(*ModuleFn)(void *ctx, const char *name, const char **path);
+
+/* The file is source `file` (already loaded); modules are loaded through `module`. False after any error (all reported). */
+bool sema_program(Program *p, Arena *a, Diag *d, int file, const Define *define, int n_define, ModuleFn module, void *ctx);
+/* Appends to g (the program's graph or a copy with equal tensor numbers) the optimiser step for every parameter:
+ * inputs "step" and "total" (f64 scalars), learning rate as f64 scalar Comps with output "lr", optional clipping by the
+ * global norm (output "grad_norm"), states (zero-initialised T_STATE tensors named "exp_avg:NAME", "exp_avg_sq:NAME" for
+ * adamw's m and v; "STATE:NAME" in general), updates, then the `after` block on the new values. grads[i] belongs to
+ * p->param[i]. */
+bool sema_update(Program *p, Graph *g, Diag *d, const int *grads);
+/* the weight decay of parameter i under the program's optimiser (0: the no-decay group) and its constants, for checkpoints */
+double sema_weight_decay(const Program *p, int i);
+bool sema_optimizer_constant(const Program *p, const char *name, double *value);   /* "beta1", "beta2", "eps", "peak" ... */
+#endif

@@ -1,0 +1,72 @@
+/* kernel.h -- fused kernels: what both back ends lower.
+ *
+ * fuse() groups the Comps of a graph into kernels by general criteria (IR.md section 4). A kernel has an iteration
+ * domain `dom`; every member Comp is a copy whose axes are renumbered so that axis i < n_dom is domain axis i and
+ * the member's own (inner) axes follow. Members are in dependency order. Inside a kernel a member reads another
+ * member's result either at the very same point (a value still in a register) or along inner axes of the same row.
+ *
+ *   MAP       members have exactly the domain's axes, no reducers. One loop nest; results in registers.
+ *   ROW       dom = the rows. A member either reduces all its inner axes (to one value a row) or none (a map along
+ *             the row). LayerNorm, softmax, l2-normalise, their gradients, losses by row.
+ *   REDUCE    members have the same axes: dom = what stays, the rest reduced; the fastest dimension of what they
+ *             read is kept (column sums), or everything is reduced (norms, totals). No member reads another.
+ *   CONTRACT  comp[0] is a sum of a product of exactly two loads (times a constant) that splits in two sides, see
+ *             Contract; the other members are pointwise over dom (bias, activation, residual), reading comp[0].
+ *   SCATTER   one Comp with the scatter reducer: out is zeroed, then added to, deterministically.
+ *   HOST      rank-0 f64 arithmetic on scalars the host knows (step, total): the learning rate, bias corrections.
+ */
+#ifndef PASS_KERNEL_H
+#define PASS_KERNEL_H
+#include "ir/graph.h"
+
+typedef enum { K_MAP, K_ROW, K_REDUCE, K_CONTRACT, K_SCATTER, K_HOST, N_KERNEL_CLASSES } KernelClass;
+extern const char *const kernel_class_name[N_KERNEL_CLASSES];
+
+/* Axes of comp[0] of a contraction by role; each list outermost first. A reads batch, m, k; B reads batch, n, k. */
+typedef struct {
+    int batch[MAX_AXES], n_batch, m[MAX_AXES], n_m, n[MAX_AXES], n_n, k[MAX_AXES], n_k;
+    const Expr *a, *b;       /* the two E_LOADs: affine maps of plain axes, no atoms */
+    double scale;            /* the constant factor */
+} Contract;
+
+typedef struct Kernel {
+    KernelClass cls;
+    int n_dom;
+    Ext dom[MAX_AXES];
+    Comp *comp;              /* members, aligned copies */
+    int n_comp;
+    int *reads, n_reads;     /* tensors from outside, ascending */
+    int *writes, n_writes;   /* tensors that must exist in memory afterwards, ascending; others stay inside */
+    Contract split;          /* K_CONTRACT */
+    Span span;               /* of the first member */
+    const char *label;       /* "visual.transformer.resblocks.3.ln_1" or two of them */
+    uint64_t signature;      /* equal: the same kernel up to tensor numbers (and labels) */
+    const int *args; int n_args;   /* tensors in canonical order of appearance (equal signatures: args correspond) */
+} Kernel;
+
+typedef struct {
+    Graph *graph;
+    Kernel *kernel;          /* in execution order */
+    int n_kernel, n_distinct;
+    /* storage[t]: the tensor whose buffer t uses: t itself, or the target of the update t is the new value of */
+    int *storage;
+} Fused;
+
+/* The passes of IR.md section 3 in order, verified after each: views dce sink cse known reassoc, repeated; optionally
+ * narrow first. Roots: outputs and updates. `log` (may be NULL) gets a line a pass with what changed. */
+typedef struct { bool narrow; } PassOptions;
+bool passes_forward(Graph *g, const PassOptions *o, Text *log, Text *why);     /* before the gradient: views, dce, narrow */
+bool passes_simplify(Graph *g, const PassOptions *o, Text *log, Text *why);    /* the whole step */
+bool fuse(Graph *g, Arena *a, Fused *out, Text *why);
+/* list scheduling for memory (IR.md section 5): reorders out->kernel; a legal topological order; updates last */
+void schedule(Fused *f);
+/* executes kernel by kernel in the interpreter; only declared writes survive a kernel (proves reads and writes) */
+bool fused_run(Fused *f, Env *env, Arena *a, Text *why);
+void fused_print(const Fused *f, Text *out);                                    /* --emit=fused */
+
+/* bytes or elements as a polynomial of the batch: c[0] + c[1]*B + c[2]*B^2 */
+typedef struct { int64_t c[3]; } Poly;
+Poly    tensor_bytes(const Graph *g, int tensor);            /* f32 and i32: 4 bytes, f64: 8 */
+Poly    kernel_flops(const Fused *f, const Kernel *k);       /* 2 a multiply-add of contractions; others 1 an op */
+int64_t poly_at(Poly p, int64_t batch);
+#endif

@@ -1,0 +1,99 @@
+/* tic.h -- the one header the compiler and the runtime share: what a compiled program carries.
+ *
+ * The object ticc emits defines two symbols:
+ *   tic_program       one constant blob: a TicProgram header followed by the tables it points to by byte offset
+ *                     (so the bytes are the same in the compiler and in the executable; nothing is relocated)
+ *   tic_kernels       array of TicKernel, indexed by TicLaunch.kernel
+ * A kernel runs tasks 0 .. tasks(B)-1 in any order on any thread; tasks write disjoint bytes, so the thread count
+ * cannot change a bit of the result. */
+#ifndef TIC_H
+#define TIC_H
+#include <stdint.h>
+
+#define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
+enum { TIC_ABI = 1, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
+
+typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
+typedef int64_t (*TicTasksFn)(int64_t batch);
+typedef struct { TicKernelFn run; TicTasksFn tasks; } TicKernel;
+
+enum TicKind { TIC_TEMP, TIC_INPUT, TIC_PARAM, TIC_STATE };
+enum TicDType { TIC_F32, TIC_F64, TIC_I32 };
+enum TicInit { TIC_INIT_CONST, TIC_INIT_NORMAL, TIC_INIT_UNIFORM };
+
+typedef struct { int64_t c[3]; } TicPoly;                    /* c0 + c1*B + c2*B^2 */
+
+typedef struct {
+    uint32_t name;               /* offset of a zero-terminated string from the blob's start, as all `name`s below */
+    uint8_t kind, dtype, init, rank;
+    int64_t shape[TIC_MAX_RANK]; /* TIC_EXT_BATCH for the batch */
+    TicPoly bytes;
+    int32_t storage;             /* index of the tensor whose buffer this one uses (itself, or what it updates) */
+    int32_t first, last;         /* TEMP: the first and last launch that touch it; outputs stay until the end */
+    int32_t param;               /* PARAM, STATE: index into params / states of the program; else -1 */
+    double init_a, init_b;
+} TicTensor;
+
+typedef struct {
+    uint32_t label;              /* the layer it belongs to */
+    uint32_t source;             /* "nn.tic:14:5" */
+    uint32_t kernel;             /* index into tic_kernels */
+    uint32_t cls;                /* index into class_name */
+    uint32_t arg, n_arg;         /* range in args: buf[i] = storage of tensor args[arg + i] */
+    TicPoly flops;
+} TicLaunch;
+
+typedef struct { uint32_t name; int32_t tensor; } TicOutput;
+
+/* One program of the executable: "step" (pixels, tokens, step, total -> loss, lr, ...), "image" (pixels ->
+ * image_features), "text" (tokens -> text_features). Tensors, launches and outputs are ranges of the shared tables;
+ * tensor numbers (args, storage, outputs) count from the entry's own first tensor. */
+typedef struct {
+    uint32_t name;
+    uint32_t tensor, n_tensor, launch, n_launch, output, n_output;
+    uint32_t arg_base;
+    double forward_flops_per_pair;   /* contractions of the forward pass, 2 a multiply-add, full towers (step only) */
+} TicEntry;
+
+/* A parameter (state_dict order) or an optimiser state. */
+typedef struct {
+    uint32_t name;
+    uint8_t init, rank, pad[2];
+    int64_t shape[TIC_MAX_RANK];
+    int64_t count;
+    double init_a, init_b;
+    double weight_decay;             /* params: 0 = the no-decay group */
+    int32_t param;                   /* states: the parameter they belong to; params: own index */
+    uint32_t role;                   /* states: "exp_avg", "exp_avg_sq", ... */
+} TicParam;
+
+typedef struct { uint32_t name; int32_t lo, hi; } TicYearStep;
+typedef struct { uint32_t kind, name; int32_t year; } TicTask;
+
+typedef struct {
+    uint64_t magic;
+    uint32_t abi, bytes;             /* of the whole blob */
+    uint64_t hash;                   /* of the source and every option that shaped the code */
+    uint32_t model, source, version, target;             /* strings: model name, main source text, ticc version, cpu */
+    uint32_t n_entries, entries;     /* counts and byte offsets of the tables */
+    uint32_t n_tensors, tensors, n_launches, launches, n_args, args, n_outputs, outputs;
+    uint32_t n_params, params, n_states, states, n_kernels, n_distinct;
+    uint32_t n_class_names, class_names;                 /* table of string offsets (uint32_t) */
+    /* data block */
+    uint32_t data_name, data_shards;
+    int32_t image_size, context, augment, with_replacement;
+    double scale_lo, scale_hi, ratio_lo, ratio_hi, mean[3], std[3];
+    /* train block */
+    int64_t batch, samples, micro;
+    double clip_norm, lr_peak, beta1, beta2, eps, weight_decay;
+    uint64_t seed;
+    int32_t bf16;
+    /* continual and eval blocks */
+    int32_t start;
+    uint32_t strategy, n_steps, steps, n_tasks, tasks;
+} TicProgram;
+
+extern const TicKernel tic_kernels[];
+extern const unsigned char tic_program[];    /* a TicProgram and its tables */
+#endif
