@@ -1,0 +1,55 @@
+/* exec.h -- a compiled program in memory: its tables checked, its parameters, and entries ready to run.
+ *
+ *   TicModel   the parameters and optimiser states, shared by all entries (one block of memory, 64-byte aligned rows)
+ *   TicExec    one entry at one batch size: arena planned once, buffers bound, then only kernels run */
+#ifndef TIC_DEVICE_EXEC_H
+#define TIC_DEVICE_EXEC_H
+#include "base.h"
+#include "device/pool.h"
+#include "tic.h"
+
+typedef struct {
+    const TicProgram *program;
+    const TicKernel *kernels;
+    const TicParam *params, *states;
+    int n_params, n_states;
+    float **param;           /* [n_params] -> count floats each */
+    float **state;           /* [n_states] */
+    void *memory;
+    size_t bytes;
+} TicModel;
+
+/* Text in the blob at a `name` offset. */
+const char *tic_text(const TicProgram *p, uint32_t offset);
+/* Checks magic, ABI and every table's range. TIC_BUG with a sentence when the blob is not sound. */
+TicStatus tic_program_check(const TicProgram *p);
+
+TicStatus tic_model_new(const TicProgram *p, const TicKernel *kernels, TicModel **out);
+/* Draws every parameter from its distribution; element i of parameter k is a function of (seed, k, i) alone: Philox with
+ * key = seed, counter = (i / 2, k), normals by Box-Muller. States become what their rule says (0). Runs on the pool. */
+void tic_model_init(TicModel *m, TicPool *pool, uint64_t seed);
+void tic_model_free(TicModel *m);
+int64_t tic_model_count(const TicModel *m);                  /* elements of all parameters */
+/* The name of the first parameter that holds a NaN or an infinity, or NULL. */
+const char *tic_model_not_finite(const TicModel *m);
+
+typedef struct TicExec TicExec;
+typedef struct { double seconds; int64_t calls; } TicTiming;
+
+TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *entry, int64_t batch, TicExec **out);
+const TicEntry *tic_program_entry(const TicProgram *p, const char *name);     /* NULL: none of that name */
+/* The buffer of an input tensor by name; NULL when the program does not read it (then there is nothing to fill). */
+void *tic_exec_input(TicExec *x, const char *name);
+/* The buffer of a named output, and its element count; NULL: no such output. Valid until the next run. */
+const void *tic_exec_output(TicExec *x, const char *name, int64_t *count);
+double tic_exec_scalar(TicExec *x, const char *name, double missing);          /* a rank-0 output as a number */
+void tic_exec_run(TicExec *x);
+/* Like tic_exec_run, adding each launch's time to timing[i]. */
+void tic_exec_run_timed(TicExec *x, TicTiming *timing);
+int64_t tic_exec_arena_bytes(const TicExec *x);
+void tic_exec_close(TicExec *x);
+
+/* Peak bytes of an entry at a batch without allocating: arena and inputs; parameters and states not included. */
+int64_t tic_entry_arena_bytes(const TicProgram *p, const TicEntry *e, int64_t batch);
+int64_t tic_poly(TicPoly p, int64_t batch);
+#endif
