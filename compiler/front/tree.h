@@ -31,7 +31,7 @@ enum { TREE_HEIGHT = 600 };
 Node *tree_node(Arena *arena, Kind kind, Span span, const char *text, Node *a, Node *b, Node *c);
 int tree_count(const Node *chain);
 const char *tree_kind(Kind kind);                          /* the printed name */
-void tree_print(const Node *node, Text *out);              /* --emit=ast: one node a line, slots named, two blanks a level */
+void tree_print(const Node *node, Text *out);   /* --emit=ast: one node a line, slots named */
 
 /* The value of a NUM's text: underscores skipped, K M G = 10^3 10^6 10^9, Ki Mi Gi = 2^10 2^20 2^30.
  * false when it is not finite. */
