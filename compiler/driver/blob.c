@@ -1,0 +1,340 @@
+/* blob.c -- see blob.h. Tables are appended one after the other, each 8-byte aligned; a table's place is its byte offset
+ * from the header, so nothing needs a relocation and the runtime can use the bytes as they stand. */
+#include "driver/blob.h"
+#include <string.h>
+
+static uint32_t align(Text *t)
+{
+    while (t->n % 8)
+        text_char(t, 0);
+    return (uint32_t)t->n;
+}
+
+/* Strings are kept apart and appended last; until then a string is its offset among them. */
+typedef struct { Text strings; } Strings;
+
+static uint32_t put_string(Strings *s, const char *text)
+{
+    uint32_t at = (uint32_t)s->strings.n;
+    text_bytes(&s->strings, text ? text : "", strlen(text ? text : "") + 1);
+    return at;
+}
+
+#define PUT(t, value) text_bytes((t), (const char *)&(value), sizeof(value))
+
+static int state_owner(const BlobInput *in, const char *name, const char **role, Arena *a)
+{
+    const char *colon = strchr(name, ':');
+    if (!colon)
+        return -1;
+    *role = arena_strndup(a, name, (size_t)(colon - name));
+    for (int i = 0; i < in->program->n_param; i++)
+        if (!strcmp(in->program->graph->tensor[in->program->param[i]].name, colon + 1))
+            return i;
+    return -1;
+}
+
+static int64_t count_of(const Tensor *t)
+{
+    int64_t n = 1;
+    for (int k = 0; k < t->rank; k++)
+        n *= t->shape[k] == EXT_BATCH ? 1 : t->shape[k];
+    return n;
+}
+
+static TicParam param_row(const Tensor *t, Strings *s)
+{
+    TicParam row;
+    memset(&row, 0, sizeof row);
+    row.name = put_string(s, t->name);
+    row.init = (uint8_t)t->init.kind;
+    row.rank = (uint8_t)t->rank;
+    for (int k = 0; k < t->rank; k++)
+        row.shape[k] = t->shape[k];
+    row.count = count_of(t);
+    row.init_a = t->init.a;
+    row.init_b = t->init.b;
+    return row;
+}
+
+static int find_named(const Graph *g, TensorKind kind, const char *name)
+{
+    for (int i = 0; i < g->n_tensor; i++)
+        if (g->tensor[i].kind == kind && !strcmp(g->tensor[i].name, name))
+            return i;
+    return -1;
+}
+
+static int param_number(const BlobInput *in, const char *name)
+{
+    for (int i = 0; i < in->program->n_param; i++)
+        if (!strcmp(in->program->graph->tensor[in->program->param[i]].name, name))
+            return i;
+    return -1;
+}
+
+static int state_number(const Graph *step, int tensor)
+{
+    int n = 0;
+    for (int i = 0; i < tensor; i++)
+        n += step->tensor[i].kind == T_STATE;
+    return n;
+}
+
+/* First and last launch that touch each storage; -1 when none does. Outputs live past the last launch. */
+static void live_ranges(const Entry *e, int *first, int *last)
+{
+    const Fused *f = e->fused;
+    const Graph *g = f->graph;
+    for (int i = 0; i < g->n_tensor; i++)
+        first[i] = last[i] = -1;
+    for (int l = 0; l < e->launch.n; l++)
+        for (int k = 0; k < e->launch.at[l].n_arg; k++) {
+            int t = f->storage[e->launch.at[l].arg[k]];
+            if (first[t] < 0)
+                first[t] = l;
+            last[t] = l;
+        }
+    for (int i = 0; i < g->n_output; i++) {
+        int t = f->storage[g->output[i].tensor];
+        if (first[t] < 0)
+            first[t] = 0;
+        last[t] = e->launch.n;
+    }
+}
+
+static void put_tensors(const BlobInput *in, const Entry *e, Text *out, Strings *s, Arena *a)
+{
+    const Graph *g = e->fused->graph;
+    int *first = NEWN(a, int, g->n_tensor + 1), *last = NEWN(a, int, g->n_tensor + 1);
+    live_ranges(e, first, last);
+    for (int i = 0; i < g->n_tensor; i++) {
+        const Tensor *t = &g->tensor[i];
+        TicTensor row;
+        memset(&row, 0, sizeof row);
+        row.name = put_string(s, t->kind == T_TEMP ? "" : t->name);
+        row.kind = (uint8_t)t->kind;
+        row.dtype = (uint8_t)t->dtype;
+        row.init = (uint8_t)t->init.kind;
+        row.rank = (uint8_t)t->rank;
+        for (int k = 0; k < t->rank; k++)
+            row.shape[k] = t->shape[k];
+        Poly bytes = tensor_bytes(g, i);
+        memcpy(row.bytes.c, bytes.c, sizeof bytes.c);
+        row.storage = e->fused->storage[i];
+        row.first = first[i];
+        row.last = last[i];
+        row.param = -1;
+        if (t->kind == T_PARAM)
+            row.param = param_number(in, t->name);
+        if (t->kind == T_STATE && in->step)
+            row.param = state_number(in->step, find_named(in->step, T_STATE, t->name));
+        row.init_a = t->init.a;
+        row.init_b = t->init.b;
+        PUT(out, row);
+    }
+}
+
+static const char *span_text(const Program *p, Span at, Arena *a)
+{
+    Place where = source_place(p->sources, at.lo);
+    if (!at.lo || !where.source)
+        return "";
+    const char *name = strrchr(where.source->path, '/');
+    return arena_printf(a, "%s:%d:%d", name ? name + 1 : where.source->path, where.line, where.column);
+}
+
+static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
+{
+    const Program *p = in->program;
+    h->magic = TIC_MAGIC;
+    h->abi = TIC_ABI;
+    h->hash = in->hash;
+    h->model = put_string(s, p->model);
+    h->source = put_string(s, in->source);
+    h->version = put_string(s, in->version);
+    h->target = put_string(s, in->target);
+    h->n_kernels = (uint32_t)in->n_kernels;
+    h->n_distinct = (uint32_t)in->n_distinct;
+    h->data_name = put_string(s, p->data.name);
+    h->data_shards = put_string(s, p->data.shards);
+    h->image_size = p->data.image_size;
+    h->context = p->data.context;
+    h->augment = p->data.augment;
+    h->with_replacement = p->data.with_replacement;
+    h->scale_lo = p->data.scale_lo;
+    h->scale_hi = p->data.scale_hi;
+    h->ratio_lo = p->data.ratio_lo;
+    h->ratio_hi = p->data.ratio_hi;
+    memcpy(h->mean, p->data.mean, sizeof h->mean);
+    memcpy(h->std, p->data.std, sizeof h->std);
+    h->batch = p->train.batch;
+    h->samples = p->train.samples;
+    h->micro = p->train.micro;
+    h->clip_norm = p->train.clip_norm;
+    h->seed = p->train.seed;
+    h->bf16 = p->train.bf16;
+    sema_optimizer_constant(p, "peak", &h->lr_peak);
+    sema_optimizer_constant(p, "beta1", &h->beta1);
+    sema_optimizer_constant(p, "beta2", &h->beta2);
+    sema_optimizer_constant(p, "eps", &h->eps);
+    for (int i = 0; i < p->n_param; i++)
+        if (sema_weight_decay(p, i) > h->weight_decay)
+            h->weight_decay = sema_weight_decay(p, i);
+    h->start = p->continual.start;
+    h->strategy = put_string(s, p->continual.strategy);
+}
+
+const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
+{
+    Text out = { .arena = a };
+    Strings s = { .strings = { .arena = a } };
+    TicProgram h;
+    memset(&h, 0, sizeof h);
+    PUT(&out, h);
+    fill_program(in, &h, &s);
+    const Program *p = in->program;
+
+    /* entries first count the rows of the shared tables */
+    h.entries = align(&out);
+    h.n_entries = (uint32_t)in->n_entry;
+    uint32_t tensors = 0, launches = 0, outputs = 0, args = 0;
+    for (int i = 0; i < in->n_entry; i++) {
+        const Entry *e = &in->entry[i];
+        const Graph *g = e->fused->graph;
+        TicEntry row;
+        memset(&row, 0, sizeof row);
+        row = (TicEntry){ .name = put_string(&s, e->name), .tensor = tensors, .n_tensor = (uint32_t)g->n_tensor,
+                          .launch = launches, .n_launch = (uint32_t)e->launch.n, .output = outputs,
+                          .n_output = (uint32_t)g->n_output, .arg_base = args,
+                          .forward_flops_per_pair = e->forward_flops_per_pair };
+        tensors += row.n_tensor;
+        launches += row.n_launch;
+        outputs += row.n_output;
+        for (int l = 0; l < e->launch.n; l++)
+            args += (uint32_t)e->launch.at[l].n_arg;
+        PUT(&out, row);
+    }
+    h.n_tensors = tensors;
+    h.n_launches = launches;
+    h.n_outputs = outputs;
+    h.n_args = args;
+
+    h.tensors = align(&out);
+    for (int i = 0; i < in->n_entry; i++)
+        put_tensors(in, &in->entry[i], &out, &s, a);
+
+    h.launches = align(&out);
+    uint32_t arg = 0;
+    for (int i = 0; i < in->n_entry; i++)
+        for (int l = 0; l < in->entry[i].launch.n; l++) {
+            const Launch *x = &in->entry[i].launch.at[l];
+            TicLaunch row;
+            memset(&row, 0, sizeof row);
+            row.label = put_string(&s, x->from->label);
+            row.source = put_string(&s, span_text(p, x->from->span, a));
+            row.kernel = (uint32_t)x->kernel;
+            row.cls = (uint32_t)x->from->cls;
+            row.arg = arg;
+            row.n_arg = (uint32_t)x->n_arg;
+            memcpy(row.flops.c, x->flops.c, sizeof row.flops.c);
+            arg += row.n_arg;
+            PUT(&out, row);
+        }
+
+    h.args = align(&out);
+    for (int i = 0; i < in->n_entry; i++)
+        for (int l = 0; l < in->entry[i].launch.n; l++)
+            for (int k = 0; k < in->entry[i].launch.at[l].n_arg; k++) {
+                uint32_t t = (uint32_t)in->entry[i].launch.at[l].arg[k];
+                PUT(&out, t);
+            }
+
+    h.outputs = align(&out);
+    for (int i = 0; i < in->n_entry; i++) {
+        const Graph *g = in->entry[i].fused->graph;
+        for (int k = 0; k < g->n_output; k++) {
+            TicOutput row = { put_string(&s, g->output[k].name), g->output[k].tensor };
+            PUT(&out, row);
+        }
+    }
+
+    h.params = align(&out);
+    h.n_params = (uint32_t)p->n_param;
+    for (int i = 0; i < p->n_param; i++) {
+        TicParam row = param_row(&p->graph->tensor[p->param[i]], &s);
+        row.weight_decay = sema_weight_decay(p, i);
+        row.param = i;
+        row.role = put_string(&s, "");
+        PUT(&out, row);
+    }
+
+    h.states = align(&out);
+    for (int i = 0; in->step && i < in->step->n_tensor; i++) {
+        if (in->step->tensor[i].kind != T_STATE)
+            continue;
+        TicParam row = param_row(&in->step->tensor[i], &s);
+        const char *role = "";
+        row.param = state_owner(in, in->step->tensor[i].name, &role, a);
+        row.role = put_string(&s, role);
+        h.n_states++;
+        PUT(&out, row);
+    }
+
+    h.steps = align(&out);
+    h.n_steps = (uint32_t)p->continual.n_step;
+    for (int i = 0; i < p->continual.n_step; i++) {
+        YearRange r = p->continual.step[i];
+        TicYearStep row = { put_string(&s, r.lo == r.hi ? arena_printf(a, "%d", r.lo) : arena_printf(a, "%d..%d", r.lo, r.hi)), r.lo, r.hi };
+        PUT(&out, row);
+    }
+
+    h.tasks = align(&out);
+    h.n_tasks = (uint32_t)p->n_task;
+    for (int i = 0; i < p->n_task; i++) {
+        TicTask row = { put_string(&s, p->task[i].kind), put_string(&s, p->task[i].name), p->task[i].year };
+        PUT(&out, row);
+    }
+
+    h.class_names = align(&out);
+    h.n_class_names = N_KERNEL_CLASSES;
+    for (int i = 0; i < N_KERNEL_CLASSES; i++) {
+        uint32_t name = put_string(&s, kernel_class_name[i]);
+        PUT(&out, name);
+    }
+
+    /* the strings come last: every `name` written above becomes an offset from the start */
+    uint32_t base = align(&out);
+    text_bytes(&out, s.strings.at ? s.strings.at : "", s.strings.n);
+    align(&out);
+    char *b = out.at;
+#define FIX(T, offset, n, field) \
+    for (uint32_t i_ = 0; i_ < (n); i_++) \
+        ((T *)(void *)(b + (offset)))[i_].field += base
+    FIX(TicEntry, h.entries, h.n_entries, name);
+    FIX(TicTensor, h.tensors, h.n_tensors, name);
+    FIX(TicLaunch, h.launches, h.n_launches, label);
+    FIX(TicLaunch, h.launches, h.n_launches, source);
+    FIX(TicOutput, h.outputs, h.n_outputs, name);
+    FIX(TicParam, h.params, h.n_params, name);
+    FIX(TicParam, h.params, h.n_params, role);
+    FIX(TicParam, h.states, h.n_states, name);
+    FIX(TicParam, h.states, h.n_states, role);
+    FIX(TicYearStep, h.steps, h.n_steps, name);
+    FIX(TicTask, h.tasks, h.n_tasks, kind);
+    FIX(TicTask, h.tasks, h.n_tasks, name);
+#undef FIX
+    for (uint32_t i = 0; i < h.n_class_names; i++)
+        ((uint32_t *)(void *)(b + h.class_names))[i] += base;
+    h.model += base;
+    h.source += base;
+    h.version += base;
+    h.target += base;
+    h.data_name += base;
+    h.data_shards += base;
+    h.strategy += base;
+    h.bytes = (uint32_t)out.n;
+    memcpy(b, &h, sizeof h);
+    *size = out.n;
+    return b;
+}

@@ -1,0 +1,36 @@
+/* blob.h -- builds the constant `tic_program`: the tables of runtime/tic.h behind one header, in one piece of bytes. */
+#ifndef TICC_BLOB_H
+#define TICC_BLOB_H
+#include "front/program.h"
+#include "pass/kernel.h"
+#include "tic.h"
+
+typedef struct {
+    int kernel;                  /* index into tic_kernels */
+    const int *arg;              /* tensors of the entry's graph */
+    int n_arg;
+    const Kernel *from;
+    Poly flops;                  /* 0 for all but the first launch of a kernel */
+} Launch;
+
+/* One entry, lowered: its graph with every workspace tensor added, and the launches in order. */
+typedef struct {
+    const char *name;
+    Fused *fused;
+    ARRAY(Launch) launch;
+    double forward_flops_per_pair;
+} Entry;
+
+typedef struct {
+    const Program *program;
+    const Entry *entry;
+    int n_entry;
+    const Graph *step;           /* whose T_STATE tensors are the optimiser's states; NULL: none */
+    const char *source, *target, *version;
+    uint64_t hash;
+    int n_kernels, n_distinct;
+} BlobInput;
+
+/* The blob, in the arena; *size gets its bytes. */
+const void *blob_build(const BlobInput *in, Arena *a, size_t *size);
+#endif

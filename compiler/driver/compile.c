@@ -1,0 +1,406 @@
+/* compile.c -- the stages in order, each of which --emit can print.
+ *
+ *   text -> tree -> graph -> gradient -> optimiser -> simplify -> fuse -> schedule -> kernels -> object -> executable
+ *
+ * A program has three entries, each lowered from a graph of its own: "step" (training), "image" and "text" (the towers
+ * alone, for evaluation). Kernels that are equal are built once for all of them. */
+#define _GNU_SOURCE
+#include "driver/compile.h"
+#include "cpu/cpu.h"
+#include "driver/blob.h"
+#include "front/parse.h"
+#include "pass/kernel.h"
+#include "pass/plan.h"
+#include <errno.h>
+#include <libgen.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+typedef struct {
+    const Options *o;
+    Arena arena;
+    Sources sources;
+    Diag diag;
+    int file;
+    double last;
+    Text times;
+} Job;
+
+enum { USER_FAULT = 1, OUR_FAULT = 70 };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static void mark(Job *j, const char *stage)
+{
+    double t = now();
+    text_printf(&j->times, "%-28s %8.1f ms\n", stage, t - j->last);
+    j->last = t;
+}
+
+static int fault(const char *stage, const Text *why)
+{
+    fprintf(stderr, "ticc: internal error in %s: %s\n", stage, text_data(why));
+    return OUR_FAULT;
+}
+
+/* `use NAME`: NAME.tic beside the file first, then the standard library. */
+static const char *find_module(void *ctx, const char *name, const char **path)
+{
+    Job *j = ctx;
+    const char *slash = strrchr(j->o->input, '/');
+    *path = arena_printf(&j->arena, "%.*s%s.tic", slash ? (int)(slash - j->o->input + 1) : 0, j->o->input, name);
+    FILE *f = strcmp(*path, j->o->input) ? fopen(*path, "rb") : NULL;
+    if (f) {
+        Text t = { .arena = &j->arena };
+        char buf[4096];
+        for (size_t n; (n = fread(buf, 1, sizeof buf, f)) > 0;)
+            text_bytes(&t, buf, n);
+        fclose(f);
+        return text_data(&t);
+    }
+    for (const StdlibModule *m = ticc_stdlib; m->name; m++)
+        if (!strcmp(m->name, name)) {
+            *path = arena_printf(&j->arena, "stdlib/%s.tic", name);
+            return m->text;
+        }
+    return NULL;
+}
+
+static bool keep_output(Graph *g, const char *const *names, int n)
+{
+    int kept = 0;
+    for (int i = 0; i < g->n_output; i++)
+        for (int k = 0; k < n; k++)
+            if (!strcmp(g->output[i].name, names[k])) {
+                g->output[kept++] = g->output[i];
+                break;
+            }
+    g->n_output = kept;
+    graph_dce(g);
+    return kept > 0;
+}
+
+/* Multiply-adds of the full forward pass for one pair, times two: sums of products of two tensors, counted where the
+ * batch is an outer loop (the loss, quadratic in the batch, is not counted; FACTS: 20.54 G multiply-adds for ViT-B/16). */
+static double forward_flops(const Graph *g)
+{
+    double total = 0;
+    for (int i = 0; i < g->n_comp; i++) {
+        const Comp *c = g->comp[i];
+        const Expr *load[8];
+        if (c->reducer != RED_SUM || comp_loads(c, load, 8) != 2 || c->body->kind != E_OP || c->body->op != OP_MUL)
+            continue;
+        int batches = 0;
+        double points = 2;
+        for (int k = 0; k < c->n_axes; k++)
+            if (c->ext[k] == EXT_BATCH)
+                batches++;
+            else
+                points *= (double)c->ext[k];
+        uint32_t a = load[0]->axes, b = load[1]->axes;
+        if (batches == 1 && (a & ~b) && (b & ~a))
+            total += points;
+    }
+    return total;
+}
+
+static void print_params(const Program *p)
+{
+    int64_t total = 0;
+    for (int i = 0; i < p->n_param; i++) {
+        const Tensor *t = &p->graph->tensor[p->param[i]];
+        int64_t n = 1;
+        char shape[128] = "";
+        for (int k = 0; k < t->rank; k++) {
+            n *= t->shape[k];
+            snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", k ? "x" : "", (long long)t->shape[k]);
+        }
+        total += n;
+        char init[80];
+        if (t->init.kind == INIT_CONST)
+            snprintf(init, sizeof init, "%g", t->init.a);
+        else
+            snprintf(init, sizeof init, "%s(%g, %g)", t->init.kind == INIT_NORMAL ? "normal" : "uniform", t->init.a, t->init.b);
+        printf("%-60s %-16s %10lld  decay %-5g ~ %s\n", t->name, t->rank ? shape : "scalar", (long long)n,
+               sema_weight_decay(p, i), init);
+    }
+    printf("%d tensors, %lld parameters\n", p->n_param, (long long)total);
+}
+
+static bool emits(const Job *j, const char *what) { return j->o->emit && !strcmp(j->o->emit, what); }
+
+static void print_graph(const Graph *g, Arena *a)
+{
+    Text t = { .arena = a };
+    graph_print(g, &t);
+    fwrite(text_data(&t), 1, t.n, stdout);
+}
+
+/* A fresh elaboration of the program: entries do not share graphs. */
+static bool elaborate(Job *j, Program *p)
+{
+    memset(p, 0, sizeof *p);
+    return sema_program(p, &j->arena, &j->diag, j->file, j->o->define, j->o->n_define, find_module, j);
+}
+
+static int lower(Job *j, CpuModule *m, Entry *e, Text *why)
+{
+    for (int i = 0; i < e->fused->n_kernel; i++) {
+        CpuLaunch launch[8];
+        const Kernel *k = &e->fused->kernel[i];
+        int n = cpu_lower(m, e->fused, k, launch, 8, why);
+        if (n < 0)
+            return fault(arena_printf(&j->arena, "kernel %d of `%s` (%s, %s)", i, e->name, kernel_class_name[k->cls], k->label), why);
+        for (int l = 0; l < n; l++)
+            PUSH(&j->arena, e->launch, (Launch){ launch[l].kernel, launch[l].arg, launch[l].n_arg, k,
+                                                 l ? (Poly){ { 0, 0, 0 } } : kernel_flops(e->fused, k) });
+    }
+    return 0;
+}
+
+/* Simplify, fuse, schedule. */
+static int finish(Job *j, Graph *g, Fused **out, const char *name)
+{
+    Text why = { .arena = &j->arena };
+    PassOptions po = { .narrow = j->o->narrow };
+    *out = NEW(&j->arena, Fused);
+    if (!passes_simplify(g, &po, NULL, &why))
+        return fault(arena_printf(&j->arena, "simplifying `%s`", name), &why);
+    mark(j, arena_printf(&j->arena, "simplify (%s)", name));
+    if (!fuse(g, &j->arena, *out, &why))
+        return fault(arena_printf(&j->arena, "fusing `%s`", name), &why);
+    schedule(*out);
+    mark(j, arena_printf(&j->arena, "fuse (%s)", name));
+    return 0;
+}
+
+static int build_tower(Job *j, const char *entry, const char *output, Fused **out)
+{
+    Text why = { .arena = &j->arena };
+    Program *p = NEW(&j->arena, Program);
+    PassOptions po = { .narrow = j->o->narrow };
+    *out = NULL;
+    if (!elaborate(j, p))
+        return OUR_FAULT;
+    if (!keep_output(p->graph, &output, 1))
+        return 0;            /* the model has no such tower: no entry */
+    if (!passes_forward(p->graph, &po, NULL, &why))
+        return fault(entry, &why);
+    return finish(j, p->graph, out, entry);
+}
+
+static int link_program(Job *j, const char *object, const char *output)
+{
+    const char *library = j->o->library;
+    char self[4096];
+    ssize_t n = library ? 0 : readlink("/proc/self/exe", self, sizeof self - 1);
+    if (!library && n > 0) {
+        self[n] = 0;
+        const char *dir = dirname(self);
+        const char *beside = arena_printf(&j->arena, "%s/libticrt.a", dir), *lib = arena_printf(&j->arena, "%s/../lib/ticc/libticrt.a", dir);
+        library = !access(beside, R_OK) ? beside : !access(lib, R_OK) ? lib : NULL;
+    }
+    if (!library) {
+        fprintf(stderr, "ticc: libticrt.a is neither beside ticc nor in ../lib/ticc: build it with `make`\n");
+        return USER_FAULT;
+    }
+    const char *cc = getenv("CC");
+    if (!cc || !*cc || strchr(cc, ' '))
+        cc = "cc";
+    const char *extra = getenv("TICC_LDFLAGS");      /* one flag, e.g. -fsanitize=address for a sanitizer build */
+    const char *argv[] = { cc, "-o", output, object, library, "-ljpeg", "-lpng", "-lz", "-lm", "-pthread", extra, NULL };
+    pid_t pid;
+    int status = 0;
+    if (posix_spawnp(&pid, cc, NULL, NULL, (char *const *)argv, environ)) {
+        fprintf(stderr, "ticc: cannot run `%s` to link: %s\n", cc, strerror(errno));
+        return USER_FAULT;
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (status) {
+        fprintf(stderr, "ticc: `%s` could not link %s\n", cc, output);
+        return USER_FAULT;
+    }
+    return 0;
+}
+
+static uint64_t fnv(uint64_t h, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ (unsigned char)s[i]) * 0x100000001b3u;
+    return (h ^ 0xff) * 0x100000001b3u;
+}
+
+static uint64_t program_hash(const Job *j, const char *target)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (int i = 0; i < j->sources.file.n; i++)
+        h = fnv(h, j->sources.file.at[i].text, (size_t)j->sources.file.at[i].size);
+    for (int i = 0; i < j->o->n_define; i++) {
+        h = fnv(h, j->o->define[i].name, strlen(j->o->define[i].name));
+        h = fnv(h, j->o->define[i].value, strlen(j->o->define[i].value));
+    }
+    h = fnv(h, target, strlen(target));
+    h = fnv(h, j->o->narrow ? "narrow" : "full", j->o->narrow ? 6 : 4);
+    return fnv(h, TICC_VERSION, strlen(TICC_VERSION));
+}
+
+static const char *default_output(Job *j)
+{
+    const char *slash = strrchr(j->o->input, '/'), *name = slash ? slash + 1 : j->o->input;
+    size_t n = strlen(name);
+    if (n > 4 && !strcmp(name + n - 4, ".tic"))
+        return arena_strndup(&j->arena, name, n - 4);
+    return arena_printf(&j->arena, "%s.out", name);
+}
+
+static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
+{
+    const Options *o = j->o;
+    Text why = { .arena = &j->arena };
+    CpuTarget target = { o->target ? o->target : "native", NULL };
+    CpuModule *m = cpu_module_new(&j->arena, &target, &why);
+    if (!m) {
+        fprintf(stderr, "ticc: %s\n", text_data(&why));
+        return USER_FAULT;
+    }
+    for (int i = 0; i < n_entry; i++) {
+        int code = lower(j, m, &entry[i], &why);
+        if (code)
+            return code;
+    }
+    mark(j, "kernels to LLVM");
+    BlobInput in = { .program = p, .entry = entry, .n_entry = n_entry, .step = step,
+                     .source = j->sources.file.at[0].text,
+                     .target = cpu_module_target(m), .version = TICC_VERSION, .hash = program_hash(j, cpu_module_target(m)),
+                     .n_kernels = cpu_module_kernels(m), .n_distinct = entry[0].fused->n_distinct };
+    size_t size;
+    const void *blob = blob_build(&in, &j->arena, &size);
+    bool text = emits(j, "llvm") || emits(j, "asm");
+    const char *output = o->output ? o->output : text ? "/dev/stdout" : default_output(j);
+    const char *object = text ? output : arena_printf(&j->arena, "%s.%d.o", output, (int)getpid());
+    bool done = cpu_module_emit(m, blob, size, object, emits(j, "llvm") ? 'l' : text ? 's' : 'o', &why);
+    cpu_module_free(m);
+    if (!done) {
+        unlink(object);
+        fprintf(stderr, "ticc: %s\n", text_data(&why));
+        return USER_FAULT;
+    }
+    mark(j, "LLVM to machine code");
+    if (text)
+        return 0;
+    int code = link_program(j, object, output);
+    unlink(object);
+    mark(j, "link");
+    return code;
+}
+
+static int run(Job *j)
+{
+    const Options *o = j->o;
+    Text why = { .arena = &j->arena };
+    j->file = diag_load(&j->diag, o->input, (Span){ 0, 0 });
+    if (j->file < 0)
+        return USER_FAULT;
+    if (emits(j, "ast")) {
+        Node *tree = parse_file(&j->arena, &j->diag, j->file);
+        Text t = { .arena = &j->arena };
+        if (j->diag.errors)
+            return USER_FAULT;
+        tree_print(tree, &t);
+        fputs(text_data(&t), stdout);
+        return 0;
+    }
+    Program *p = NEW(&j->arena, Program);
+    if (!elaborate(j, p))
+        return USER_FAULT;
+    mark(j, "parse and check");
+    double flops = forward_flops(p->graph);
+    if (emits(j, "params"))
+        print_params(p);
+    if (emits(j, "graph"))
+        print_graph(p->graph, &j->arena);
+    if (o->check || emits(j, "params") || emits(j, "graph"))
+        return 0;
+
+    /* the training step */
+    static const char *const step_outputs[] = { "loss", "logit_scale" };
+    PassOptions po = { .narrow = o->narrow };
+    keep_output(p->graph, step_outputs, 2);
+    if (!passes_forward(p->graph, &po, NULL, &why))
+        return fault("forward passes", &why);
+    int *grads = NEWN(&j->arena, int, p->n_param + 1);
+    if (!grad_append(p->graph, p->loss, p->param, p->n_param, grads, &why))
+        return fault("the gradient", &why);
+    for (int i = 0; i < p->n_param; i++)
+        if (grads[i] < 0) {
+            const Tensor *t = &p->graph->tensor[p->param[i]];
+            diag_error(&j->diag, t->span, "parameter `%s` does not influence the loss", t->name);
+            diag_help(&j->diag, "use it in what `loss` returns, or remove it");
+        }
+    if (j->diag.errors)
+        return USER_FAULT;
+    mark(j, "gradient");
+    if (!sema_update(p, p->graph, &j->diag, grads))
+        return j->diag.errors ? USER_FAULT : OUR_FAULT;
+    graph_toposort(p->graph);
+    if (!graph_verify(p->graph, "optimiser", &why))
+        return fault("the optimiser", &why);
+    mark(j, "optimiser");
+    if (emits(j, "grad")) {
+        print_graph(p->graph, &j->arena);
+        return 0;
+    }
+    Entry entry[3] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
+    int code = finish(j, p->graph, &entry[0].fused, "step");
+    if (code)
+        return code;
+    if (emits(j, "fused") || emits(j, "plan")) {
+        Text t = { .arena = &j->arena };
+        if (emits(j, "fused"))
+            fused_print(entry[0].fused, &t);
+        else
+            plan_print(entry[0].fused, p->train.batch, &t);
+        fwrite(text_data(&t), 1, t.n, stdout);
+        return 0;
+    }
+    int n = 1;
+    for (int i = 1; i < 3; i++) {
+        code = build_tower(j, entry[i].name, i == 1 ? "image_features" : "text_features", &entry[n].fused);
+        if (code)
+            return code;
+        if (entry[n].fused)
+            entry[n++].name = entry[i].name;
+    }
+    return back_end(j, p, entry, n, p->graph);
+}
+
+int compile(const Options *o)
+{
+    Job j = { .o = o, .last = now() };
+    j.sources.arena = &j.arena;
+    j.diag.sources = &j.sources;
+    j.times.arena = &j.arena;
+    double start = j.last;
+    int code = run(&j);
+    if (j.diag.errors || j.diag.message.n)
+        diag_print(&j.diag, stderr);
+    if (o->timings) {
+        fprintf(stderr, "%s", text_data(&j.times));
+        fprintf(stderr, "%-28s %8.1f ms\n", "total", now() - start);
+    }
+    arena_free(&j.arena);
+    return code;
+}

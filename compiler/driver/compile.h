@@ -1,0 +1,24 @@
+/* compile.h -- the compiler as one function: a .tic file in, an executable (or a text of any stage) out. */
+#ifndef TICC_COMPILE_H
+#define TICC_COMPILE_H
+#include "front/program.h"
+
+#define TICC_VERSION "0.1.0"
+
+typedef struct {
+    const char *input, *output;      /* output NULL: the input's name without .tic */
+    const char *emit;                /* NULL: an executable */
+    const char *target;              /* cpu part: "native" or a name LLVM knows */
+    bool check, timings, narrow;
+    const Define *define;
+    int n_define;
+    const char *library;             /* path of libticrt.a; NULL: beside ticc, then in ../lib/ticc */
+} Options;
+
+/* Exit code: 0 done, 1 the user's input (messages printed to stderr), 70 our fault. Text of --emit goes to stdout. */
+int compile(const Options *o);
+
+/* The standard library, compiled in (generated from stdlib/). */
+typedef struct { const char *name, *text; } StdlibModule;
+extern const StdlibModule ticc_stdlib[];     /* ends with a NULL name */
+#endif
