@@ -17,7 +17,7 @@ RT_SRC  := $(filter-out runtime/tools/%,$(wildcard runtime/*.c runtime/*/*.c))
 RT_OBJ  := $(RT_SRC:%.c=$(B)/%.o)
 CC_SRC  := $(filter-out compiler/driver/%,$(wildcard compiler/*.c compiler/*/*.c))
 CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.o
-DRV_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard compiler/driver/*.c))
+DRV_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard compiler/driver/*.c)) $(B)/gen/stdlib.o
 UNIT_RT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/rt_*.c))
 UNIT_CC := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/cc_*.c))
 
@@ -40,6 +40,10 @@ $(B)/gen/front/lexer.c: compiler/front/lexer.l
 	@mkdir -p $(@D)
 	flex -o $@ $<
 $(CC_OBJ): | $(B)/gen/front/grammar.h
+$(B)/gen/stdlib.c: $(wildcard stdlib/*.tic)
+	@mkdir -p $(@D)
+	@{ echo '#include "driver/compile.h"'; echo 'const StdlibModule ticc_stdlib[] = {'; for f in $^; do echo "{ \"$$(basename $$f .tic)\","; \
+	   sed 's/\\/\\\\/g; s/"/\\"/g; s/^/"/; s/$$/\\n"/' $$f; echo '},'; done; echo '{ 0, 0 } };'; } > $@
 
 $(B)/libticrt.a: $(RT_OBJ)
 	rm -f $@ && ar rcs $@ $^

@@ -41,6 +41,7 @@ typedef struct {
     uint32_t kernel;             /* index into tic_kernels */
     uint32_t cls;                /* index into class_name */
     uint32_t arg, n_arg;         /* range in args: buf[i] = storage of tensor args[arg + i] */
+    uint64_t writes;             /* bit i: buf[i] is written (the first 64) */
     TicPoly flops;
 } TicLaunch;
 
@@ -52,7 +53,7 @@ typedef struct { uint32_t name; int32_t tensor; } TicOutput;
 typedef struct {
     uint32_t name;
     uint32_t tensor, n_tensor, launch, n_launch, output, n_output;
-    uint32_t arg_base;
+    uint32_t first_update;           /* launches from here on may write parameters and states; n_launch: none do */
     double forward_flops_per_pair;   /* contractions of the forward pass, 2 a multiply-add, full towers (step only) */
 } TicEntry;
 

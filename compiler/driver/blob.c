@@ -135,6 +135,26 @@ static void put_tensors(const BlobInput *in, const Entry *e, Text *out, Strings 
     }
 }
 
+static bool writes_tensor(const Kernel *k, int t)
+{
+    for (int i = 0; i < k->n_writes; i++)
+        if (k->writes[i] == t)
+            return true;
+    return false;
+}
+
+static uint32_t first_update(const Entry *e)
+{
+    const Fused *f = e->fused;
+    for (int l = 0; l < e->launch.n; l++) {
+        const Kernel *k = e->launch.at[l].from;
+        for (int i = 0; i < k->n_writes; i++)
+            if (f->graph->tensor[f->storage[k->writes[i]]].kind != T_TEMP)
+                return (uint32_t)l;
+    }
+    return (uint32_t)e->launch.n;
+}
+
 static const char *span_text(const Program *p, Span at, Arena *a)
 {
     Place where = source_place(p->sources, at.lo);
@@ -206,7 +226,7 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
         memset(&row, 0, sizeof row);
         row = (TicEntry){ .name = put_string(&s, e->name), .tensor = tensors, .n_tensor = (uint32_t)g->n_tensor,
                           .launch = launches, .n_launch = (uint32_t)e->launch.n, .output = outputs,
-                          .n_output = (uint32_t)g->n_output, .arg_base = args,
+                          .n_output = (uint32_t)g->n_output, .first_update = first_update(e),
                           .forward_flops_per_pair = e->forward_flops_per_pair };
         tensors += row.n_tensor;
         launches += row.n_launch;
@@ -238,6 +258,8 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
             row.arg = arg;
             row.n_arg = (uint32_t)x->n_arg;
             memcpy(row.flops.c, x->flops.c, sizeof row.flops.c);
+            for (int k = 0; k < x->n_arg && k < 64; k++)
+                row.writes |= (uint64_t)writes_tensor(x->from, x->arg[k]) << k;
             arg += row.n_arg;
             PUT(&out, row);
         }

@@ -3,6 +3,7 @@
 #include "device/exec.h"
 #include "device/arena.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -325,19 +326,63 @@ static void launch(TicExec *x, const TicLaunch *l, void **args)
     tic_pool_run(x->pool, k->run, args, x->batch, k->tasks(x->batch));
 }
 
-void tic_exec_run(TicExec *x)
+static const TicLaunch *launches(const TicExec *x)
 {
-    const TicLaunch *l = TABLE(x->model->program, TicLaunch, x->model->program->launches) + x->entry->launch;
-    for (uint32_t i = 0; i < x->entry->n_launch; i++)
-        launch(x, &l[i], x->args[i]);
+    return TABLE(x->model->program, TicLaunch, x->model->program->launches) + x->entry->launch;
+}
+
+static void run_range(TicExec *x, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        launch(x, &launches(x)[i], x->args[i]);
+}
+
+void tic_exec_run(TicExec *x) { run_range(x, 0, x->entry->n_launch); }
+void tic_exec_run_forward_backward(TicExec *x) { run_range(x, 0, x->entry->first_update); }
+void tic_exec_run_update(TicExec *x) { run_range(x, x->entry->first_update, x->entry->n_launch); }
+
+/* NaN anywhere, or +inf (a mask legitimately holds -inf); NULL when every number is fine. */
+static const char *not_finite(const TicTensor *t, const void *data, int64_t batch)
+{
+    int64_t n = tic_poly(t->bytes, batch) / (t->dtype == TIC_F64 ? 8 : 4);
+    for (int64_t i = 0; i < n && t->dtype != TIC_I32; i++) {
+        double v = t->dtype == TIC_F64 ? ((const double *)data)[i] : ((const float *)data)[i];
+        if (isnan(v))
+            return "NaN";
+        if (isinf(v) && v > 0)
+            return "infinity";
+    }
+    return NULL;
+}
+
+void tic_exec_find_not_finite(TicExec *x, char *text, size_t size)
+{
+    const TicProgram *p = x->model->program;
+    const TicTensor *t = TABLE(p, TicTensor, p->tensors) + x->entry->tensor;
+    const uint32_t *arg = TABLE(p, uint32_t, p->args);
+    const char *what = tic_model_not_finite(x->model);
+    if (what) {
+        snprintf(text, size, "parameter %s is not finite", what);
+        return;
+    }
+    for (uint32_t i = 0; i < x->entry->first_update; i++) {
+        const TicLaunch *l = &launches(x)[i];
+        launch(x, l, x->args[i]);
+        for (uint32_t k = 0; k < l->n_arg && k < 64; k++)
+            if (l->writes >> k & 1 && (what = not_finite(&t[arg[l->arg + k]], x->args[i][k], x->batch))) {
+                snprintf(text, size, "the first tensor that is not finite is a result of %s (%s): %s",
+                         *tic_text(p, l->label) ? tic_text(p, l->label) : "the model", tic_text(p, l->source), what);
+                return;
+            }
+    }
+    snprintf(text, size, "no tensor before the loss holds a NaN");
 }
 
 void tic_exec_run_timed(TicExec *x, TicTiming *timing)
 {
-    const TicLaunch *l = TABLE(x->model->program, TicLaunch, x->model->program->launches) + x->entry->launch;
     for (uint32_t i = 0; i < x->entry->n_launch; i++) {
         double t = tic_now();
-        launch(x, &l[i], x->args[i]);
+        launch(x, &launches(x)[i], x->args[i]);
         timing[i].seconds += tic_now() - t;
         timing[i].calls++;
     }

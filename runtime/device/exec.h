@@ -44,6 +44,12 @@ void *tic_exec_input(TicExec *x, const char *name);
 const void *tic_exec_output(TicExec *x, const char *name, int64_t *count);
 double tic_exec_scalar(TicExec *x, const char *name, double missing);          /* a rank-0 output as a number */
 void tic_exec_run(TicExec *x);
+/* The same in two halves, so that a step whose loss is not finite can be stopped before it spoils the parameters. */
+void tic_exec_run_forward_backward(TicExec *x);
+void tic_exec_run_update(TicExec *x);
+/* Runs the first half once more, looking at every result: describes the first one that is not finite ("layer (source
+ * line): NaN") in `text`, or says that none was found. */
+void tic_exec_find_not_finite(TicExec *x, char *text, size_t size);
 /* Like tic_exec_run, adding each launch's time to timing[i]. */
 void tic_exec_run_timed(TicExec *x, TicTiming *timing);
 int64_t tic_exec_arena_bytes(const TicExec *x);
