@@ -14,7 +14,7 @@
  * Comp that holds them). Everything lives in the graph's arena. */
 #ifndef IR_GRAPH_H
 #define IR_GRAPH_H
-#include "base.h"        /* compiler/base.h: Arena, Text */
+#include "../base.h"     /* compiler/base.h: Arena, Text */
 #include "front/diag.h"  /* Span */
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,6 +34,7 @@ typedef enum Reducer {
 } Reducer;
 typedef struct OpInfo { const char *name; int arity; bool compares; const char *doc; } OpInfo;
 extern const OpInfo op_info[N_OPS];
+double op_eval(Op op, double x, double y, double z);     /* unused arguments are ignored */
 extern const char *const reducer_name[N_REDUCERS];
 
 typedef enum { DT_F32, DT_F64, DT_I32 } DType;   /* F64: scalars the host computes (learning rate, bias corrections) */
@@ -60,6 +61,7 @@ struct Expr {
     int tensor;              /* E_LOAD */
     int n;                   /* E_OP: arity; E_LOAD: rank */
     uint32_t axes;           /* bit k: axis k occurs (inside index maps too) */
+    int size;                /* nodes of the expression written out as a tree; at most 2^30 */
     double c;                /* E_CONST */
     Ext ext;                 /* E_EXTENT: the extent as a number */
     const Affine *aff;       /* E_INDEX: the map's value as a number */
@@ -123,10 +125,10 @@ GraphIndex graph_index(const Graph *g, Arena *a);
 const Affine *aff_const(Graph *g, int64_t c);
 const Affine *aff_axis(Graph *g, int axis);
 const Affine *aff_term(Graph *g, int axis, int64_t coef, int64_t c);
-const Affine *aff_load(Graph *g, const Expr *load);
+const Affine *aff_load(Graph *g, const Expr *load);                 /* also takes E_INDEX and a whole E_CONST */
 const Affine *aff_add(Graph *g, const Affine *a, const Affine *b);
 const Affine *aff_scale(Graph *g, const Affine *a, int64_t k);
-const Affine *aff_div(Graph *g, const Affine *a, int64_t k);        /* folds constants, k = 1 */
+const Affine *aff_div(Graph *g, const Affine *a, int64_t k);        /* k > 0; multiples of k leave the bracket */
 const Affine *aff_mod(Graph *g, const Affine *a, int64_t k);
 int  aff_plain(const Affine *a);         /* the axis when the map is one bare axis, else -1 */
 uint32_t aff_axes(const Affine *a);
@@ -135,14 +137,16 @@ bool aff_has_atoms(const Affine *a);     /* holds a load, div or mod */
 /* values [lo, hi] over the axes' extents; batch counts as `batch`; false when a load makes it unknown */
 bool aff_range(const Affine *a, const Ext *ext, int64_t batch, int64_t *lo, int64_t *hi);
 
-/* ---- expressions. expr_op simplifies: constants fold, 0 and 1 vanish, signs and `where(.., 0)` float outwards. */
+/* ---- expressions. expr_op simplifies: constants fold, 0 and 1 vanish, signs and `where(.., 0)` float outwards.
+ * A factor written as the constant 0 makes a product 0 whatever the other factor is. */
 const Expr *expr_const(Graph *g, double c);
-const Expr *expr_extent(Graph *g, Ext e);
-const Expr *expr_index(Graph *g, const Affine *a);
+const Expr *expr_extent(Graph *g, Ext e);                           /* E_CONST unless e is the batch */
+const Expr *expr_index(Graph *g, const Affine *a);                  /* E_CONST when the map is constant */
 const Expr *expr_load(Graph *g, int tensor, const Affine *const *idx);
 const Expr *expr_op(Graph *g, Op op, const Expr *a, const Expr *b, const Expr *c);   /* unused arguments NULL */
 bool expr_is_const(const Expr *e, double *c);
 int  expr_size(const Expr *e);
+bool expr_has_load(const Expr *e);
 /* axis k becomes map[k] (NULL: stays); n entries */
 const Expr *expr_subst(Graph *g, const Expr *e, const Affine *const *map, int n);
 const Affine *aff_subst(Graph *g, const Affine *a, const Affine *const *map, int n);
@@ -150,7 +154,7 @@ const Affine *aff_subst(Graph *g, const Affine *a, const Affine *const *map, int
 int  expr_loads(const Expr *e, const Expr **out, int cap);
 int  comp_loads(const Comp *c, const Expr **out, int cap);          /* body and store */
 /* rebuild with f applied to each load (after its own index maps were rebuilt); f may return any expression for loads
- * in value position; for loads inside index maps it must return E_LOAD or E_INDEX */
+ * in value position; for loads inside index maps it must return E_LOAD or E_INDEX (or a whole E_CONST) */
 typedef const Expr *(*LoadFn)(Graph *g, const Expr *load, void *ctx);
 const Expr *expr_map_loads(Graph *g, const Expr *e, LoadFn f, void *ctx);
 const Affine *aff_map_loads(Graph *g, const Affine *a, LoadFn f, void *ctx);
@@ -158,6 +162,9 @@ const Affine *aff_map_loads(Graph *g, const Affine *a, LoadFn f, void *ctx);
 /* ---- store images. One dimension as injective dense mixed radix (coefficients 1, n0, n0*n1 ..., batch only on top). */
 typedef struct { int64_t lo; Ext n; } Box;
 bool store_box(const Affine *const *store, int rank, const Ext *ext, Box *box);      /* false: not a dense injective box */
+/* one dimension: the axes from the fastest (coefficient 1) to the slowest; axes of extent 1 are left out.
+ * Returns how many, or -1 when the map is not of this form. order[MAX_AXES]; box may be NULL. */
+int store_radix(const Affine *a, const Ext *ext, int *order, Box *box);
 
 /* ---- text: print -> parse -> print is the identity. */
 void graph_print(const Graph *g, Text *out);
