@@ -61,10 +61,26 @@ $(B)/tests/cc_%: tests/unit/cc_%.c $(B)/libticc.a $(B)/libticrt.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -lcmocka -o $@
 
+deps:                                                   ## install what is missing (Debian, Ubuntu)
+	@.ci/deps
+build: deps                                             ## deps, then everything
+	@$(MAKE) --no-print-directory all
+
+run: build                                              ## train ViT-B/16 a few steps on drawn sample data
+	@MODE=$(MODE) examples/run.sh
+demo: build                                             ## train a small model until it visibly learns (three minutes)
+	@MODE=$(MODE) examples/demo.sh
+test: build                                             ## every test; the last line counts them
+	@$(MAKE) --no-print-directory unit
+	@MODE=$(MODE) tests/run
+asan: deps                                              ## the tests under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory MODE=asan all unit
+	@MODE=asan ASAN_OPTIONS=detect_leaks=0 TICC_LDFLAGS=-fsanitize=address,undefined tests/run
+
 clean:                                                  ## remove what was built
 	rm -rf build
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:
-.PHONY: all unit clean help
+.PHONY: all unit deps build run demo test asan clean help
