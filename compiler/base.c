@@ -89,16 +89,23 @@ char *arena_strndup(Arena *a, const char *s, size_t n)
     return copy;
 }
 
-char *arena_printf(Arena *a, const char *fmt, ...)
+char *arena_vprintf(Arena *a, const char *fmt, va_list args)
 {
-    va_list args, again;
-    va_start(args, fmt);
+    va_list again;
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, fmt, args);
     char *s = arena_array(a, n < 0 ? 1 : (size_t)n + 1, 1);
     if (n > 0)
         vsnprintf(s, (size_t)n + 1, fmt, again);
     va_end(again);
+    return s;
+}
+
+char *arena_printf(Arena *a, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    char *s = arena_vprintf(a, fmt, args);
     va_end(args);
     return s;
 }

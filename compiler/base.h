@@ -26,6 +26,7 @@ void *arena_array(Arena *a, size_t count, size_t bytes);   /* the same for count
 void arena_free(Arena *a);                                 /* all of it; the arena may be used again */
 char *arena_strndup(Arena *a, const char *s, size_t n);    /* n bytes and a zero byte */
 char *arena_printf(Arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+char *arena_vprintf(Arena *a, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 
 #define NEW(a, T) ((T *)arena_alloc((a), sizeof(T)))
 #define NEWN(a, T, n) ((T *)arena_array((a), (size_t)(n), sizeof(T)))
@@ -33,7 +34,7 @@ char *arena_printf(Arena *a, const char *fmt, ...) __attribute__((format(printf,
 
 /* A growable array of T: `ARRAY(int) xs = {0}; PUSH(arena, xs, 7); for (int i = 0; i < xs.n; i++) use(xs.at[i]);`
  * It doubles within the arena: the old copies stay there until the arena goes. At most 2^30 elements. */
-#define ARRAY(T) struct { T *at; int n, cap; }
+#define ARRAY(...) struct { __VA_ARGS__ *at; int n, cap; }
 #define PUSH(a, xs, ...) \
     do { \
         if ((xs).n == (xs).cap) \
