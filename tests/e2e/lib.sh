@@ -1,0 +1,19 @@
+# lib.sh -- shared by the end-to-end tests: a scratch folder, sample data, a compiled micro model, TAP lines.
+cd "$TICC_ROOT" || exit 1
+T=$(mktemp -d) && trap 'rm -rf "$T"' EXIT
+n=0
+ok() { n=$((n + 1)); echo "ok $n - $1"; }
+not_ok() { n=$((n + 1)); echo "not ok $n - $1"; shift; printf '%s\n' "$@" | tail -n 30 >&2; }
+skip() { n=$((n + 1)); echo "ok $n - $1 # SKIP $2"; }
+check() { local name=$1; shift; if "$@" >"$T/check.out" 2>&1; then ok "$name"; else not_ok "$name" "$(cat "$T/check.out")"; fi; }
+# says NAME CODE TEXT COMMAND...: the command exits with CODE and prints TEXT (a fixed string) somewhere
+says() {
+    local name=$1 code=$2 text=$3 got; shift 3
+    "$@" >"$T/says.out" 2>&1; got=$?
+    if [ $got != "$code" ]; then not_ok "$name" "exit code $got, wanted $code" "$(cat "$T/says.out")"
+    elif ! grep -qF -- "$text" "$T/says.out"; then not_ok "$name" "no \`$text\` in:" "$(cat "$T/says.out")"
+    else ok "$name"; fi
+}
+sample_data() { [ -d "$B/sample/train" ] || "$TICDATA" synth --out "$B/sample" --samples-per-year 60 >/dev/null; DATA=$B/sample; }
+micro() { "$TICC" tests/e2e/micro.tic -o "$T/micro" "$@"; }
+finish() { echo "1..$n"; }
