@@ -19,6 +19,7 @@
 
 %code requires {
     #include "front/syntax.h"
+    #include <string.h>
     typedef union GrammarValue {
         Node *node;
         Chain list;
@@ -57,6 +58,16 @@
         return list;
     }
     #define ONE(n) append((Chain){ 0 }, (n))
+
+    static Node *dotted(Parse *p, Span span, Node *path, const char *name)
+    {
+        if (strlen(path->text) > 500) {                    /* each step makes a copy */
+            if (!syntax_repaired(p))
+                parse_repair(p, span, "this name is too long");
+            return path;
+        }
+        return make(p, AST_NAME, span, span, arena_printf(p->arena, "%s.%s", path->text, name), NULL, NULL, NULL);
+    }
 
     /* sum[i](...) is a call of an indexed name: a node of its own. */
     static Node *call(Parse *p, Span span, Node *callee, Node *args)
@@ -174,11 +185,7 @@ target:
 
 path:
     NAME                              { $$ = NODE_AT(NAME, @1, $1, NULL, NULL, NULL); }
-  | path '.' NAME
-    {
-        const char *dotted = arena_printf(p->arena, "%s.%s", $1->text, $3);
-        $$ = NODE_AT(NAME, @$, dotted, NULL, NULL, NULL);
-    }
+  | path '.' NAME                     { $$ = dotted(p, @$, $1, $3); }
   ;
 
 /* ---- signatures */

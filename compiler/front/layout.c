@@ -24,27 +24,34 @@ char layout_at(const Parse *p, int offset)
     return i >= 0 && i < p->source.size ? p->source.text[i] : 0;
 }
 
+/* The line of an offset, counted from 0. */
+static int line_of(const Parse *p, int offset)
+{
+    int lo = 0, hi = p->source.n_lines;
+    while (hi - lo > 1) {
+        int middle = (lo + hi) / 2;
+        if (p->source.line[middle] <= offset - p->source.start)
+            lo = middle;
+        else
+            hi = middle;
+    }
+    return lo;
+}
+
 int layout_line_start(const Parse *p, int offset)
 {
-    while (offset > p->source.start && layout_at(p, offset - 1) != '\n')
-        offset--;
-    return offset;
+    return p->source.start + p->source.line[line_of(p, offset)];
 }
 
 int layout_line_end(const Parse *p, int offset)
 {
-    int end = p->source.start + p->source.size;
-    while (offset < end && layout_at(p, offset) != '\n')
-        offset++;
-    return offset;
+    int next = line_of(p, offset) + 1;
+    return p->source.start + (next < p->source.n_lines ? p->source.line[next] - 1 : p->source.size);
 }
 
 bool layout_same_line(const Parse *p, int a, int b)
 {
-    int lo = a < b ? a : b, hi = a < b ? b : a;
-    while (lo < hi && layout_at(p, lo) != '\n')
-        lo++;
-    return lo == hi;
+    return line_of(p, a) == line_of(p, b);
 }
 
 static int indent_of_line(const Parse *p, int offset)
@@ -153,7 +160,7 @@ static void close_round(Parse *p)
 {
     if (p->skip < 0) {
         const Bracket *b = &p->bracket[p->depth - 1];
-        parse_error(p, (Span){ b->at, b->at + 1 }, "this `%c` is never closed", b->open);
+        parse_repair(p, (Span){ b->at, b->at + 1 }, "this `%c` is never closed", b->open);
         if (p->look.kind && p->look.kind != '}' && p->look.kind != '{')
             parse_note(p, p->look.span, "a new statement starts here");
     }
@@ -186,12 +193,15 @@ static bool must_close(const Parse *p)
         || (can_start(kind) && indent_of_line(p, p->look.span.lo) <= p->bracket[p->depth - 1].indent);
 }
 
-/* Does the newline before the next token end the statement? */
+/* Does the newline before the next token end the statement? While recovering also behind an operator, unless the
+ * next line is plainly a part of the broken statement. */
 static bool newline_ends(const Parse *p)
 {
     int kind = p->look.kind, prev = p->prev.kind;
-    bool over = can_end(prev) || prev == TOK_JUNK || (p->skip >= 0 && can_start(kind))
+    bool over = can_end(prev) || prev == TOK_JUNK
              || (only_starts(kind) && prev && prev != TOK_END && prev != '{' && prev != TOK_DEFINE);
+    if (p->skip >= 0 && can_start(kind) && p->item_tokens)
+        over |= only_starts(kind) || indent_of_line(p, p->look.span.lo) <= indent_of_line(p, p->item[0].span.lo);
     return over && !continues(kind) && (p->skip < 0 || p->depth <= p->skip);
 }
 
@@ -200,9 +210,11 @@ static bool newline_ends(const Parse *p)
 static bool stray_brace(Parse *p)
 {
     Token brace = p->look;
-    const Bracket *b = &p->bracket[p->depth - 1];
-    int prev = p->prev.kind;
-    if (p->skip >= 0 || p->quiet || first_on_line(p, brace.span.lo) || layout_same_line(p, b->at, brace.span.lo))
+    int at = p->depth - 1, prev = p->prev.kind;
+    while (at >= 0 && p->bracket[at].open != '{')
+        at--;
+    if (p->skip >= 0 || p->quiet || !p->depth || first_on_line(p, brace.span.lo)
+        || (at >= 0 && layout_same_line(p, p->bracket[at].at, brace.span.lo)))
         return false;
     int i = brace.span.hi;
     while (layout_at(p, i) == ' ' || layout_at(p, i) == '\t' || layout_at(p, i) == '\r')
@@ -210,15 +222,16 @@ static bool stray_brace(Parse *p)
     char c = layout_at(p, i);
     bool more = c && !strchr("\n#;}", c) && !(c == 'e' && layout_at(p, i + 1) == 'l');
     if (!more) {
-        if (can_end(prev) || prev == TOK_END || prev == '{')
+        if (in_round(p) || can_end(prev) || prev == TOK_END || prev == '{')
             return false;
-        while (strchr(" \t\r\n", c) && c)
+        while (c && strchr(" \t\r\n", c))
             c = layout_at(p, ++i);
-        if (!c || c == '}' || indent_of_line(p, i) <= b->indent)
+        if (!c || c == '}' || indent_of_line(p, i) <= p->bracket[at].indent)
             return false;
     }
     parse_repair(p, brace.span, "this `}` stands in the middle of a statement");
-    parse_note(p, (Span){ b->at, b->at + 1 }, "it would close this `{`");
+    if (at >= 0)
+        parse_note(p, (Span){ p->bracket[at].at, p->bracket[at].at + 1 }, "it would close this `{`");
     return true;
 }
 
@@ -227,10 +240,16 @@ static void close_block(Parse *p)
 {
     const Bracket *b = &p->bracket[--p->depth];
     int at = p->suspect ? p->culprit : b->at;
-    p->quiet = false;
-    parse_error(p, (Span){ at, at + 1 }, "this `{` is never closed");
-    if (p->suspect)
-        parse_note(p, (Span){ p->suspect, p->suspect + 1 }, "by its indentation, this line is outside the block");
+    if (b->doubtful) {
+        p->suspect = 0;
+    } else if (p->forgiven) {
+        p->forgiven--;
+    } else {
+        p->quiet = false;
+        parse_error(p, (Span){ at, at + 1 }, "this `{` is never closed");
+        if (p->suspect)
+            parse_note(p, (Span){ p->suspect, p->suspect + 1 }, "by its indentation, this line is outside the block");
+    }
     p->skip = -1;
     p->suspect = 0;
 }
@@ -245,7 +264,7 @@ static int push_bracket(Parse *p, Token *out)
         *out = (Token){ 0, t.span, NULL };
         return 0;
     }
-    p->bracket[p->depth++] = (Bracket){ (char)t.kind, t.span.lo, indent_of_line(p, t.span.lo) };
+    p->bracket[p->depth++] = (Bracket){ (char)t.kind, t.span.lo, indent_of_line(p, t.span.lo), false };
     return deliver(p, out, t);
 }
 
@@ -254,7 +273,8 @@ static int pop_bracket(Parse *p, Token *out)
 {
     Token t = p->look;
     bool junk = p->skip >= 0 && p->depth > p->skip;
-    p->depth--;
+    const Bracket *b = &p->bracket[--p->depth];
+    p->forgiven += b->open == '{' && b->doubtful;
     if (p->skip > p->depth)
         p->skip = p->depth;
     if (!junk)
@@ -287,6 +307,10 @@ int layout_next(Parse *p, Token *out)
         /* `f(2 +`, newline, `param`: that a value is missing says more than that a bracket is open */
         while (p->newline && only_starts(kind) && !can_end(p->prev.kind) && in_round(p))
             p->depth--;
+        if (kind == '}' && stray_brace(p)) {
+            p->have_look = false;
+            continue;
+        }
         if (in_round(p) && must_close(p)) {
             close_round(p);
             continue;
@@ -301,10 +325,6 @@ int layout_next(Parse *p, Token *out)
             p->have_look = false;
             if (can_end(p->prev.kind) || p->prev.kind == TOK_JUNK)
                 return deliver(p, out, (Token){ TOK_END, p->look.span, NULL });
-            continue;
-        }
-        if (kind == '}' && p->depth && stray_brace(p)) {
-            p->have_look = false;
             continue;
         }
         if (kind == '}' || !kind) {

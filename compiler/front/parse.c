@@ -5,9 +5,11 @@
 static void report(Parse *p, Span at, const char *fmt, va_list args) __attribute__((format(printf, 3, 0)));
 static void report(Parse *p, Span at, const char *fmt, va_list args)
 {
-    p->shown = !p->quiet;
-    if (p->shown)
+    p->shown = false;
+    if (!p->quiet) {
         diag_verror(p->diag, at, fmt, args);
+        p->shown = p->diag->open;
+    }
 }
 
 void parse_error(Parse *p, Span at, const char *fmt, ...)

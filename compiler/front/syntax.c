@@ -43,7 +43,7 @@ static bool is_infix(int kind)
 /* ---- the user's own text */
 
 /* The text of a span on one line when it may be quoted: short, and every bracket in it has its partner. Else NULL. */
-static const char *quote(const Parse *p, int lo, int hi)
+const char *syntax_quote(const Parse *p, int lo, int hi)
 {
     int depth = 0;
     bool string = false;
@@ -66,7 +66,7 @@ static const char *quote(const Parse *p, int lo, int hi)
 /* What follows on the line of a place, up to a comment. */
 static const char *rest_of_line(const Parse *p, int from)
 {
-    return quote(p, from, layout_line_end(p, from));
+    return syntax_quote(p, from, layout_line_end(p, from));
 }
 
 /* The name in front of a bracket, or NULL. */
@@ -79,7 +79,7 @@ static const char *name_before(const Parse *p, int bracket)
             break;
         lo--;
     }
-    return quote(p, lo, bracket);
+    return syntax_quote(p, lo, bracket);
 }
 
 /* ---- groups of slips; true when the function has said it */
@@ -149,6 +149,29 @@ static void slice(Slip *s)
                name ? name : "x");
 }
 
+/* A header without `{` and `=` at the end of its line; the next line is indented. Is that line a statement, so that
+ * the brace was forgotten, or a value, so that it was the `=`? */
+static void missing_body(Slip *s)
+{
+    Parse *p = s->p;
+    int depth = 0;
+    bool statement = p->look.kind != TOK_NAME || !s->want->assign;
+    for (int i = p->look.span.lo, end = layout_line_end(p, i); i < end && layout_at(p, i) != '#'; i++) {
+        char c = layout_at(p, i), before = layout_at(p, i - 1);
+        depth += c == '(' || c == '[';
+        depth -= c == ')' || c == ']';
+        if (!depth && (c == '~' || c == '{' || (c == '=' && !strchr("=<>!", before) && layout_at(p, i + 1) != '=')))
+            statement = true;
+    }
+    if (statement) {
+        parse_error(p, s->gap, "`{` is missing at the end of this line");
+        p->owed++;
+    } else {
+        parse_error(p, s->gap, "`=` or `{` is missing at the end of this line");
+        p->taint = p->look.span.lo;                        /* the value below has had its message */
+    }
+}
+
 /* `=`, `==`, `:` in each other's place, and a block without its brace. */
 static bool wrong_equals(Slip *s)
 {
@@ -166,8 +189,7 @@ static bool wrong_equals(Slip *s)
         parse_error(p, s->got.span, "a block stands in braces");
         parse_help(p, "write `{` here, and `}` on a line of its own after the block");
     } else if (got == TOK_END && s->want->open && s->item[0].kind != TOK_IF && layout_deeper(p)) {
-        parse_error(p, s->gap, "`{` is missing at the end of this line");
-        p->owed++;
+        missing_body(s);
     } else if (got == ':' && s->last.kind == TOK_NAME) {
         parse_error(p, s->got.span, "a name gets its value by `=`");
         parse_help(p, "write `%s = %s`", s->last.text, is_operand(s->next) && p->look.text ? p->look.text : "...");
@@ -180,7 +202,7 @@ static bool wrong_equals(Slip *s)
 /* The last `if` of the statement up to a place; NULL when the statement has several and it is not clear which. */
 static const char *last_if(Slip *s, int to)
 {
-    return s->p->ifs == 1 ? quote(s->p, s->p->if_at, to) : NULL;
+    return s->p->ifs == 1 ? syntax_quote(s->p, s->p->if_at, to) : NULL;
 }
 
 static bool wrong_if(Slip *s)
@@ -259,7 +281,7 @@ static bool lost_value(Slip *s)
     if (s->got.kind != TOK_END || !s->word || !(s->want->assign || s->want->infix) || s->p->define)
         return false;
     Span all = { s->item[0].span.lo, s->last.span.hi };
-    const char *text = quote(s->p, all.lo, all.hi);
+    const char *text = syntax_quote(s->p, all.lo, all.hi);
     parse_error(s->p, all, "nothing happens with this value");
     if (text)
         parse_help(s->p, "name it, `let y = %s`, or return it, `return %s`", text, text);
@@ -268,39 +290,57 @@ static bool lost_value(Slip *s)
     return true;
 }
 
-/* The list of what could stand here; the tokens that start a value and the operators are one word each. */
-static void general(Slip *s)
+/* What could stand here, as words: the tokens that start a value and the operators are one word each. */
+static const char *expected(const Slip *s, Text *out)
 {
+    static const char statements[] = " a name, `use`, `fn`, `param`, `state`, `let`, `return`, `for`, `if`, "
+                                     "a definition, the end of the file,";
     static const char values[] = " a name, a number, a string, '(', '[', '-', `not`, `if`,";
-    static const char infixes[] = " '+', '-', '*', '/', '^', '<', '>', `==`, `!=`, `<=`, `>=`, `and`, `or`, `as`, '[', '(', "
-                                  "'.', `..`, `..<`,";
-    Parse *p = s->p;
-    Text list = { .arena = p->arena };
-    int shown = 0;
+    static const char infixes[] = " '+', '-', '*', '/', '^', '<', '>', `==`, `!=`, `<=`, `>=`, `and`, `or`, `as`, '[', "
+                                  "'(', '.', `..`, `..<`,";
+    Arena *arena = s->p->arena;
+    const char **word = NEWN(arena, const char *, s->want->n + 3);
+    int n = 0;
+    bool statement = false;
+    for (int i = 0; i < s->want->n; i++)
+        statement |= !strcmp(s->want->name[i], "`use`");
+    if (statement)
+        word[n++] = "a statement";
     for (int i = 0; i < s->want->n; i++) {
         const char *name = s->want->name[i];
-        const char *key = arena_printf(p->arena, " %s,", name);
-        if ((s->want->value && strstr(values, key)) || (s->want->infix && strstr(infixes, key)))
+        const char *key = arena_printf(arena, " %s,", name);
+        if ((statement && strstr(statements, key)) || (s->want->value && strstr(values, key))
+            || (s->want->infix && strstr(infixes, key)))
             continue;
-        if (name[0] == '\'')
-            name = arena_printf(p->arena, "`%c`", name[1]);
-        text_printf(&list, "%s%s", shown++ ? ", " : "", name);
+        word[n++] = name[0] == '\'' ? arena_printf(arena, "`%c`", name[1]) : name;
     }
     if (s->want->value)
-        text_printf(&list, "%sa value", shown++ ? ", " : "");
+        word[n++] = "a value";
     if (s->want->infix)
-        text_printf(&list, "%san operator", shown++ ? ", " : "");
+        word[n++] = "an operator";
+    for (int i = 0; i < n; i++)
+        text_printf(out, "%s%s", !i ? "" : i == n - 1 ? " or " : ", ", word[i]);
+    return text_data(out);
+}
 
-    const char *got = s->want->got;
-    if (s->got.text)
-        parse_error(p, s->got.span, "`%s` cannot stand here", s->got.text);
-    else if (s->got.kind == TOK_END || !s->got.kind)
-        parse_error(p, s->gap, "something is missing here");
+static void general(Slip *s)
+{
+    Parse *p = s->p;
+    Text list = { .arena = p->arena };
+    const char *want = expected(s, &list), *got = s->want->got;
+    if (s->got.kind == TOK_END || !s->got.kind)
+        parse_error(p, s->gap, "%s is missing here", want);
+    else if (s->got.text)
+        parse_error(p, s->got.span, "`%s` cannot stand here; expected %s", s->got.text, want);
     else if (got[0] == '\'')
-        parse_error(p, s->got.span, "`%c` cannot stand here", got[1]);
+        parse_error(p, s->got.span, "`%c` cannot stand here; expected %s", got[1], want);
     else
-        parse_error(p, s->got.span, "%s cannot stand here", got);
-    parse_help(p, "expected %s", text_data(&list));
+        parse_error(p, s->got.span, "%s cannot stand here; expected %s", got, want);
+
+    /* A header without its `{`: the `}` will come all the same. */
+    if (s->want->open && s->got.kind != '{' && !memchr(p->source.text + (s->got.span.lo - p->source.start), '{',
+                                                        (size_t)(layout_line_end(p, s->got.span.lo) - s->got.span.lo)))
+        p->owed++;
 }
 
 /* ---- entry points */
@@ -308,6 +348,8 @@ static void general(Slip *s)
 static void broken(Parse *p, int got)                      /* tell layout.c where the error is */
 {
     bool opener = got == '(' || got == '[' || got == '{';
+    if (opener && p->depth)
+        p->bracket[p->depth - 1].doubtful = true;
     p->quiet = true;
     if (p->skip < 0)
         p->skip = p->depth - opener;
@@ -335,7 +377,7 @@ void syntax_error(Parse *p, const Expected *want)
         .got = got,
         .last = p->before,
         .item = p->item,
-        .in = { '{', 0, 0 },
+        .in = { .open = '{' },
         .gap = { p->before.span.hi, p->before.span.hi + 1 },
         .next = got.kind,
         .word = p->item_tokens > 1 && p->item[0].kind == TOK_NAME,
@@ -358,8 +400,9 @@ void syntax_chain(Parse *p, const Node *left, const char *op, const Node *right)
     if (syntax_repaired(p))
         return;
     Span all = { left->span.lo, right->span.hi };
-    const char *first = quote(p, left->span.lo, left->span.hi), *middle = quote(p, left->b->span.lo, left->b->span.hi);
-    const char *last = quote(p, right->span.lo, right->span.hi);
+    const char *first = syntax_quote(p, left->span.lo, left->span.hi);
+    const char *middle = syntax_quote(p, left->b->span.lo, left->b->span.hi);
+    const char *last = syntax_quote(p, right->span.lo, right->span.hi);
     parse_repair(p, all, "comparisons do not chain");
     if (first && middle && last)
         parse_help(p, "write `%s and %s %s %s`", first, middle, op, last);
@@ -371,7 +414,8 @@ void syntax_scope(Parse *p, Span brackets, const Node *scope)
 {
     if (syntax_repaired(p))
         return;
-    const char *text = quote(p, scope->span.lo, brackets.lo), *axes = quote(p, brackets.lo, brackets.hi);
+    const char *text = syntax_quote(p, scope->span.lo, brackets.lo);
+    const char *axes = syntax_quote(p, brackets.lo, brackets.hi);
     parse_repair(p, brackets, "what stands in brackets behind `as` numbers the parameter scope: one value");
     if (text && axes)
         parse_help(p, "name the result, `let y = ... as %s`, then index it, `y%s`", text, axes);

@@ -21,6 +21,7 @@ typedef struct Bracket {
     char open;                      /* ( [ { */
     int at;                         /* its offset */
     int indent;                     /* of its line */
+    bool doubtful;                  /* it stands where none can: no word about it when it is not closed */
 } Bracket;
 
 /* A list under construction keeps its tail: appending costs the same for the first and the last element. */
@@ -64,6 +65,7 @@ typedef struct Parse {
     int skip;                       /* recovering: tokens inside more brackets than this are noise; -1: not */
     Token queue[BRACKETS];          /* inserted tokens, delivered first */
     int queue_first, queue_end;
+    int forgiven;                   /* a `{` that could not stand there got a `}`: one other may lack its own */
     int owed;                       /* `{` that were reported missing: as many `}` pass in silence */
     int suspect, culprit;           /* the first line that is by its indentation outside an open {, and that { */
 } Parse;
@@ -102,6 +104,7 @@ void syntax_error(Parse *p, const Expected *want);
 void syntax_chain(Parse *p, const Node *left, const char *op, const Node *right);      /* a < b < c */
 void syntax_scope(Parse *p, Span brackets, const Node *scope);                         /* f(x) as attn[b, t] */
 void syntax_exhausted(Parse *p, Span at);                                              /* Bison's stack is full */
+const char *syntax_quote(const Parse *p, int lo, int hi);  /* the user's text there, when short and balanced, or NULL */
 bool syntax_repaired(const Parse *p);                      /* has this item had its message from parse_repair? */
 
 int grammar_parse(Parse *p);        /* Bison's; 0 when p->root is set */
