@@ -1,0 +1,173 @@
+/* main.c -- the produced program: which command, which flags, which exit code.
+ *
+ * 0 done; 1 something to mend in the input; 70 our fault; 130 or 143 stopped by a signal after saving. */
+#include "base.h"
+#include "device/exec.h"
+#include "eval/evaluate.h"
+#include "train/bench.h"
+#include "train/flags.h"
+#include "train/info.h"
+#include "train/loop.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const TicProgram *program(void) { return (const TicProgram *)(const void *)tic_program; }
+
+typedef struct { const char *name, *says; int (*run)(int argc, char **argv); } Command;
+
+static int finish(TicStatus status)
+{
+    if (!status)
+        return 0;
+    fprintf(stderr, "error: %s\n", tic_error());
+    return status == TIC_BUG ? 70 : 1;
+}
+
+/* Parses; shows help when asked. *code is the exit code when it returns false. */
+static bool flags(const char *command, const TicFlag *flag, int n, int argc, char **argv, const char **rest, int *n_rest, int *code)
+{
+    for (int i = 0; i < argc; i++)
+        if (!strcmp(argv[i], "--help")) {
+            printf("usage: PROGRAM %s [flags]\n\n", command);
+            tic_flags_help(flag, n, stdout);
+            *code = 0;
+            return false;
+        }
+    if (tic_flags_parse(flag, n, argc, argv, rest, n_rest)) {
+        *code = finish(TIC_USER);
+        return false;
+    }
+    return true;
+}
+
+static bool no_words(const char **rest, int n, int *code)
+{
+    if (n) {
+        tic_fail(TIC_USER, "%s: not understood; flags begin with --", rest[0]);
+        *code = finish(TIC_USER);
+    }
+    return !n;
+}
+
+static int command_train(int argc, char **argv)
+{
+    TicTrainOptions o = { .seed = -1 };
+    const TicFlag flag[] = {
+        { "--data", TIC_FLAG_TEXT, &o.data, 0, 0, "DIR", "the pool: DIR/train/YEAR/*.tar (or year folders directly)" },
+        { "--out", TIC_FLAG_TEXT, &o.out, 0, 0, "DIR", "where results go (default: results)" },
+        { "--name", TIC_FLAG_TEXT, &o.name, 0, 0, "NAME", "folder of this run below --out (default: model and year)" },
+        { "--start", TIC_FLAG_INT, &o.start, 1, 9999, "YEAR", "the time step that holds this year" },
+        { "--steps", TIC_FLAG_INT, &o.steps, 1, INT64_C(1) << 40, "N", "optimiser steps (default: samples / batch of the program)" },
+        { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
+        { "--resume", TIC_FLAG_BOOL, &o.resume, 0, 0, NULL, "go on from epoch_latest.pt where it exists" },
+        { "--from", TIC_FLAG_TEXT, &o.from, 0, 0, "FILE", "start from the weights of this checkpoint" },
+        { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
+        { "--loaders", TIC_FLAG_INT, &o.loaders, 1, 1024, "N", "threads that decode images (default: half the cores, at least 1)" },
+        { "--seed", TIC_FLAG_INT, &o.seed, 0, INT64_MAX, "N", "first weights, data order and crops (default: the program's)" },
+        { "--vocab", TIC_FLAG_TEXT, &o.vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
+        { "--log-every", TIC_FLAG_INT, &o.log_every, 1, 1 << 30, "N", "steps between progress lines" },
+        { "--save-every", TIC_FLAG_INT, &o.save_every, 1, 1 << 30, "N", "steps between checkpoints" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0, stopped = 0;
+    if (flags("[train]", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code)) {
+        code = finish(tic_train(program(), tic_kernels, &o, &stopped));
+        if (!code && stopped)
+            code = 128 + stopped;
+    }
+    free(rest);
+    return code;
+}
+
+static int command_info(int argc, char **argv)
+{
+    int64_t batch = 0;
+    bool json = false;
+    const TicFlag flag[] = {
+        { "--json", TIC_FLAG_BOOL, &json, 0, 0, NULL, "one JSON object" },
+        { "--batch", TIC_FLAG_INT, &batch, 1, 1 << 24, "N", "the batch to plan memory for (default: the program's)" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0;
+    if (flags("info", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code))
+        code = finish(tic_info(program(), batch, json, stdout));
+    free(rest);
+    return code;
+}
+
+static int command_eval(int argc, char **argv)
+{
+    TicEvalOptions o = { .batch = 64 };
+    const TicFlag flag[] = {
+        { "--ckpt", TIC_FLAG_TEXT, &o.ckpt, 0, 0, "FILE", "the checkpoint to evaluate" },
+        { "--data", TIC_FLAG_TEXT, &o.data, 0, 0, "DIR", "the pool: DIR/eval/retrieval/YEAR/" },
+        { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 20, "N", "images or texts at once (default 64)" },
+        { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
+        { "--vocab", TIC_FLAG_TEXT, &o.vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
+        { "--out", TIC_FLAG_TEXT, &o.out, 0, 0, "DIR", "where eval_results.jsonl goes (default: beside the checkpoint's folder)" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0;
+    if (flags("eval", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code))
+        code = finish(tic_evaluate(program(), tic_kernels, &o));
+    free(rest);
+    return code;
+}
+
+static int command_bench(int argc, char **argv)
+{
+    TicBenchOptions o = { .steps = 3 };
+    const TicFlag flag[] = {
+        { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
+        { "--steps", TIC_FLAG_INT, &o.steps, 1, 1 << 20, "N", "steps to time after one to warm up (default 3)" },
+        { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
+        { "--explain", TIC_FLAG_BOOL, &o.explain, 0, 0, NULL, "a line for every kernel" },
+        { "--json", TIC_FLAG_BOOL, &o.json, 0, 0, NULL, "one JSON object" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0;
+    if (flags("bench", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code))
+        code = finish(tic_bench(program(), tic_kernels, &o, stdout));
+    free(rest);
+    return code;
+}
+
+static const Command commands[] = {
+    { "train", "train the starting time step (the default command)", command_train },
+    { "eval", "held-out retrieval of a checkpoint, year by year", command_eval },
+    { "info", "parameters, FLOPs, memory, kernels", command_info },
+    { "bench", "time the training step on random data", command_bench },
+};
+
+static void help(void)
+{
+    printf("usage: PROGRAM [COMMAND] [flags]      PROGRAM COMMAND --help lists the command's flags\n\n");
+    for (size_t i = 0; i < TIC_LEN(commands); i++)
+        printf("  %-8s %s\n", commands[i].name, commands[i].says);
+    printf("\nmodel %s, compiled by ticc %s for %s\n", tic_text(program(), program()->model),
+           tic_text(program(), program()->version), tic_text(program(), program()->target));
+}
+
+int main(int argc, char **argv)
+{
+    if (tic_program_check(program()))
+        return finish(TIC_BUG);
+    if (argc < 2)
+        return help(), 1;
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
+        return help(), 0;
+    if (!strcmp(argv[1], "--version"))
+        return printf("%s, ticc %s\n", tic_text(program(), program()->model), tic_text(program(), program()->version)), 0;
+    if (argv[1][0] == '-')
+        return command_train(argc - 1, argv + 1);
+    const char *names[TIC_LEN(commands)];
+    for (size_t i = 0; i < TIC_LEN(commands); i++) {
+        if (!strcmp(argv[1], commands[i].name))
+            return commands[i].run(argc - 2, argv + 2);
+        names[i] = commands[i].name;
+    }
+    const char *near = tic_closest(argv[1], names, (int)TIC_LEN(commands));
+    tic_fail(TIC_USER, near ? "%s: no such command; did you mean `%s`?" : "%s: no such command; --help lists them", argv[1], near);
+    return finish(TIC_USER);
+}

@@ -1,0 +1,105 @@
+/* bench.c -- see bench.h. The whole step is timed unprofiled; then one more step is timed kernel by kernel for the
+ * shares (the clock calls between kernels cost well under a percent). */
+#include "train/bench.h"
+#include "device/exec.h"
+#include "device/peak.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define TABLE(p, T, offset) ((const T *)(const void *)((const char *)(p) + (offset)))
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void fill_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step)
+{
+    float *pixels = tic_exec_input(x, "pixels");
+    int32_t *tokens = tic_exec_input(x, "tokens");
+    int64_t n = batch * 3 * p->image_size * p->image_size;
+    for (int64_t i = 0; pixels && i < n; i += 4) {
+        TicRandom4 r = tic_philox(1, (uint64_t)i, (uint64_t)step);
+        for (int64_t k = i; k < n && k < i + 4; k++)
+            pixels[k] = (float)(4 * tic_uniform01(r.v[k - i], 0) - 2);
+    }
+    for (int64_t i = 0; tokens && i < batch; i++)
+        for (int k = 0; k < p->context; k++)     /* start, twelve words, end, padding */
+            tokens[i * p->context + k] = k == 0 ? 49406 : k < 13 ? (int32_t)(tic_philox(2, (uint64_t)(i * 100 + k), 0).v[0] % 49000) : k == 13 ? 49407 : 0;
+    double *count = tic_exec_input(x, "step"), *total = tic_exec_input(x, "total");
+    if (count)
+        *count = (double)step;
+    if (total)
+        *total = 1000;
+}
+
+TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenchOptions *o, FILE *out)
+{
+    TicModel *m;
+    TicExec *x = NULL;
+    int64_t batch = o->batch ? o->batch : p->batch;
+    TRY(tic_model_new(p, kernels, &m));
+    TicPool *pool = tic_pool_new((int)o->threads);
+    TicStatus status = tic_exec_open(m, pool, "step", batch, &x);
+    if (status) {
+        tic_pool_free(pool);
+        tic_model_free(m);
+        return status;
+    }
+    const TicEntry *e = tic_program_entry(p, "step");
+    const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + e->launch;
+    const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
+    TicTiming *timing = tic_alloc((e->n_launch + 1) * sizeof *timing);
+    double *seconds = tic_alloc((size_t)(o->steps + 1) * sizeof *seconds), flops = 0, peak = tic_peak_f32(pool);
+    tic_model_init(m, pool, 0);
+    for (int64_t s = 0; s <= o->steps; s++) {
+        fill_inputs(x, p, batch, s);
+        double t = tic_now();
+        tic_exec_run(x);
+        seconds[s] = tic_now() - t;
+    }
+    double again = tic_peak_f32(pool);
+    peak = again > peak ? again : peak;
+    qsort(seconds + 1, (size_t)o->steps, sizeof *seconds, by_value);
+    double median = seconds[1 + (o->steps - 1) / 2];
+    for (uint32_t i = 0; i < e->n_launch; i++)
+        flops += (double)tic_poly(l[i].flops, batch);
+    fill_inputs(x, p, batch, o->steps + 1);
+    tic_exec_run_timed(x, timing);
+
+    double all = 0, class_seconds[32] = { 0 }, class_flops[32] = { 0 };
+    for (uint32_t i = 0; i < e->n_launch; i++) {
+        all += timing[i].seconds;
+        class_seconds[l[i].cls % 32] += timing[i].seconds;
+        class_flops[l[i].cls % 32] += (double)tic_poly(l[i].flops, batch);
+    }
+    double share = peak > 0 ? flops / median / peak : 0;
+    if (o->json) {
+        fprintf(out, "{\"batch\": %lld, \"threads\": %d, \"step_ms\": %.3f, \"pairs_per_second\": %.4g, \"gflops\": %.4g, "
+                "\"peak_gflops\": %.4g, \"peak_share\": %.4f, \"classes\": {", (long long)batch, tic_pool_threads(pool), median * 1e3,
+                (double)batch / median, flops / median * 1e-9, peak * 1e-9, share);
+        for (uint32_t c = 0, shown = 0; c < p->n_class_names && c < 32; c++)
+            if (class_seconds[c] > 0)
+                fprintf(out, "%s\"%s\": %.4f", shown++ ? ", " : "", tic_text(p, class_name[c]), class_seconds[c] / all);
+        fprintf(out, "}}\n");
+    } else {
+        fprintf(out, "step        %.1f ms at batch %lld on %d threads (median of %lld): %.2f pairs/s\n", median * 1e3, (long long)batch,
+                tic_pool_threads(pool), (long long)o->steps, (double)batch / median);
+        fprintf(out, "arithmetic  %.1f GFLOP/s of %.1f measured: %.1f %% of peak\n", flops / median * 1e-9, peak * 1e-9, 100 * share);
+        for (uint32_t c = 0; c < p->n_class_names && c < 32; c++)
+            if (class_seconds[c] > 0)
+                fprintf(out, "  %-12s %8.1f ms  %5.1f %%  %7.1f GFLOP/s\n", tic_text(p, class_name[c]), class_seconds[c] * 1e3,
+                        100 * class_seconds[c] / all, class_flops[c] / class_seconds[c] * 1e-9);
+    }
+    for (uint32_t i = 0; o->explain && i < e->n_launch; i++)
+        fprintf(out, "%4u %-10s %8.3f ms %5.2f %% %8.1f GFLOP/s  %-16s %s\n", i, tic_text(p, class_name[l[i].cls]), timing[i].seconds * 1e3,
+                100 * timing[i].seconds / all, (double)tic_poly(l[i].flops, batch) / timing[i].seconds * 1e-9, tic_text(p, l[i].source),
+                tic_text(p, l[i].label));
+    free(timing);
+    free(seconds);
+    tic_exec_close(x);
+    tic_pool_free(pool);
+    tic_model_free(m);
+    return TIC_OK;
+}

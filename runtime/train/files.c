@@ -1,0 +1,137 @@
+/* files.c -- see files.h. The `ticc` entry of a checkpoint holds the numbers that an exact continuation needs and the
+ * facts it is checked against; all else follows from the step number. */
+#include "train/files.h"
+#include "ckpt/checkpoint.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static TicNamedTensor *named_tensors(const TicModel *m)
+{
+    TicNamedTensor *t = tic_alloc((size_t)(m->n_params + 1) * sizeof *t);
+    for (int i = 0; i < m->n_params; i++) {
+        const TicParam *p = &m->params[i];
+        t[i] = (TicNamedTensor){ .name = tic_text(m->program, p->name), .rank = p->rank, .data = m->param[i],
+                                 .decay = p->weight_decay != 0 };
+        memcpy(t[i].shape, p->shape, sizeof p->shape);
+        int n = 0;
+        for (int k = 0; k < m->n_states && n < TIC_TENSOR_STATES; k++)
+            if (m->states[k].param == i) {
+                t[i].state[n].role = tic_text(m->program, m->states[k].role);
+                t[i].state[n++].data = m->state[k];
+            }
+    }
+    return t;
+}
+
+TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
+{
+    const TicProgram *p = m->program;
+    char hash[20], digest[20];
+    snprintf(hash, sizeof hash, "%016" PRIx64, p->hash);
+    snprintf(digest, sizeof digest, "%016" PRIx64, s->data_digest);
+    const TicMeta meta[] = {
+        { .key = "model", .kind = TIC_META_STR, .s = tic_text(p, p->model) },
+        { .key = "program", .kind = TIC_META_STR, .s = hash },
+        { .key = "data", .kind = TIC_META_STR, .s = digest },
+        { .key = "parent", .kind = TIC_META_STR, .s = s->parent ? s->parent : "" },
+        { .key = "step", .kind = TIC_META_INT, .i = s->step },
+        { .key = "total", .kind = TIC_META_INT, .i = s->total },
+        { .key = "batch", .kind = TIC_META_INT, .i = s->batch },
+        { .key = "year", .kind = TIC_META_INT, .i = s->year },
+        { .key = "seed", .kind = TIC_META_INT, .i = (int64_t)s->seed },
+    };
+    TicNamedTensor *tensor = named_tensors(m);
+    TicCheckpointContents c = {
+        .epoch = s->finished, .name = s->name, .lr = s->lr, .beta1 = p->beta1, .beta2 = p->beta2, .eps = p->eps,
+        .weight_decay = p->weight_decay, .step = s->step, .global_step = s->step, .samples_seen = s->step * s->batch,
+        .tensor = tensor, .n_tensors = m->n_params, .meta = meta, .n_meta = (int)TIC_LEN(meta),
+    };
+    TicStatus status = tic_checkpoint_write(path, &c);
+    free(tensor);
+    return status;
+}
+
+static TicStatus read_weights(TicModel *m, TicCheckpoint *ck)
+{
+    TicNamedTensor *tensor = named_tensors(m);
+    TicStatus status = tic_checkpoint_match(ck, tensor, m->n_params);
+    for (int i = 0; !status && i < m->n_params; i++)
+        status = tic_checkpoint_read(ck, tensor[i].name, tensor[i].rank, tensor[i].shape, m->param[i]);
+    free(tensor);
+    return status;
+}
+
+TicStatus tic_load_weights(TicModel *m, const char *path)
+{
+    TicCheckpoint *ck;
+    TRY(tic_checkpoint_open(path, &ck));
+    TicStatus status = read_weights(m, ck);
+    tic_checkpoint_close(ck);
+    return status;
+}
+
+static TicStatus read_states(TicModel *m, TicCheckpoint *ck, const char *path)
+{
+    if (m->n_states && !tic_checkpoint_has_optimizer(ck))
+        return tic_fail(TIC_USER, "%s: holds weights but no optimiser state; --from starts a new run with its weights", path);
+    for (int i = 0; i < m->n_states; i++) {
+        const TicParam *p = &m->states[i];
+        if (p->param < 0)
+            return tic_fail(TIC_BUG, "optimiser state %s belongs to no parameter", tic_text(m->program, p->name));
+        TRY(tic_checkpoint_read_state(ck, tic_text(m->program, m->params[p->param].name), tic_text(m->program, p->role), p->rank,
+                                      p->shape, m->state[i]));
+    }
+    return TIC_OK;
+}
+
+static void warn_int(TicCheckpoint *ck, const char *key, int64_t now, const char *path)
+{
+    int64_t then;
+    if (tic_checkpoint_int(ck, key, &then) && then != now)
+        fprintf(stderr, "warning: %s: %s was %" PRId64 ", is now %" PRId64 ": the run goes on, but not as it would have\n", path,
+                key + strlen("ticc."), then, now);
+}
+
+static void warn_text(TicCheckpoint *ck, const char *key, uint64_t now, const char *what, const char *path)
+{
+    char text[20];
+    const char *then = tic_checkpoint_str(ck, key);
+    snprintf(text, sizeof text, "%016" PRIx64, now);
+    if (then && strcmp(then, text))
+        fprintf(stderr, "warning: %s: written with %s: the run goes on, but not as it would have\n", path, what);
+}
+
+TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
+{
+    TicCheckpoint *ck;
+    TRY(tic_checkpoint_open(path, &ck));
+    TicStatus status = read_weights(m, ck);
+    if (!status)
+        status = read_states(m, ck, path);
+    if (!status) {
+        int64_t step;
+        double t = 0;
+        float steps = 0;
+        if (tic_checkpoint_int(ck, "ticc.step", &step) || tic_checkpoint_int(ck, "global_step", &step))
+            s->step = step;
+        else if (m->n_params && !tic_checkpoint_read_state(ck, tic_text(m->program, m->params[0].name), "step", 0, NULL, &steps))
+            s->step = (int64_t)steps;    /* OpenCLIP 2.24 keeps no count of its own: the optimiser's is the number of steps */
+        else
+            status = tic_fail(TIC_USER, "%s: does not say how many steps were done; --from starts a new run with its weights", path);
+        if (!status && s->step < 0)
+            status = tic_fail(TIC_USER, "%s: found %lld steps done, wanted 0 or more", path, (long long)s->step);
+        if (tic_checkpoint_float(ck, "optimizer.param_groups.0.lr", &t) && isfinite(t))
+            s->lr = t;
+        warn_int(ck, "ticc.total", s->total, path);
+        warn_int(ck, "ticc.batch", s->batch, path);
+        warn_int(ck, "ticc.year", s->year, path);
+        warn_int(ck, "ticc.seed", (int64_t)s->seed, path);
+        warn_text(ck, "ticc.data", s->data_digest, "other data", path);
+        warn_text(ck, "ticc.program", m->program->hash, "another build of the program", path);
+    }
+    tic_checkpoint_close(ck);
+    return status;
+}

@@ -1,0 +1,20 @@
+/* files.h -- a run's state in checkpoints: OpenCLIP's layout plus what an exact continuation needs. */
+#ifndef TIC_TRAIN_FILES_H
+#define TIC_TRAIN_FILES_H
+#include "base.h"
+#include "device/exec.h"
+
+typedef struct {
+    const char *name, *parent;
+    int64_t step, total, batch, year, saved;
+    uint64_t seed, data_digest;
+    double lr;                   /* of the last step done */
+    bool finished;               /* the time step is complete: epoch counts 1 */
+} TicRunState;
+
+TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path);
+/* Everything: parameters, moments, step. Refuses a checkpoint of another model, and warns on standard error when it was
+ * written with another seed, batch, length or data (then the continuation is not the run it would have been). */
+TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path);
+TicStatus tic_load_weights(TicModel *m, const char *path);
+#endif

@@ -1,0 +1,60 @@
+/* info.c -- see info.h. */
+#include "train/info.h"
+#include "device/exec.h"
+#include "train/loop.h"
+
+#define TABLE(p, T, offset) ((const T *)(const void *)((const char *)(p) + (offset)))
+
+static int64_t elements(const TicParam *p, uint32_t n)
+{
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sum += p[i].count;
+    return sum;
+}
+
+int64_t tic_training_bytes(const TicProgram *p, int64_t batch)
+{
+    const TicEntry *step = tic_program_entry(p, "step");
+    int64_t fixed = 4 * (elements(TABLE(p, TicParam, p->params), p->n_params) + elements(TABLE(p, TicParam, p->states), p->n_states));
+    return fixed + (step ? tic_entry_arena_bytes(p, step, batch) : 0);
+}
+
+TicStatus tic_info(const TicProgram *p, int64_t batch, bool json, FILE *out)
+{
+    const TicEntry *step = tic_program_entry(p, "step");
+    if (!step)
+        return tic_fail(TIC_BUG, "the program has no training step");
+    if (!batch)
+        batch = p->batch;
+    const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + step->launch;
+    const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
+    int64_t flops = 0, params = elements(TABLE(p, TicParam, p->params), p->n_params);
+    int64_t states = elements(TABLE(p, TicParam, p->states), p->n_states);
+    int count[32] = { 0 };
+    for (uint32_t i = 0; i < step->n_launch; i++) {
+        flops += tic_poly(l[i].flops, batch);
+        if (l[i].cls < TIC_LEN(count))
+            count[l[i].cls]++;
+    }
+    int64_t arena = tic_entry_arena_bytes(p, step, batch), peak = tic_training_bytes(p, batch);
+    if (json) {
+        fprintf(out, "{\"model\": \"%s\", \"target\": \"%s\", \"batch\": %lld, \"tensors\": %u, \"parameters\": %lld, "
+                "\"forward_flops_per_pair\": %.0f, \"step_flops\": %lld, \"peak_bytes\": %lld, \"arena_bytes\": %lld, "
+                "\"kernels\": %u, \"distinct_kernels\": %u}\n",
+                tic_text(p, p->model), tic_text(p, p->target), (long long)batch, p->n_params, (long long)params,
+                step->forward_flops_per_pair, (long long)flops, (long long)peak, (long long)arena, step->n_launch, p->n_distinct);
+        return TIC_OK;
+    }
+    fprintf(out, "model       %s, compiled by ticc %s for %s\n", tic_text(p, p->model), tic_text(p, p->version), tic_text(p, p->target));
+    fprintf(out, "parameters  %u tensors, %lld parameters\n", p->n_params, (long long)params);
+    fprintf(out, "forward     %.2f GFLOP per pair\n", step->forward_flops_per_pair * 1e-9);
+    fprintf(out, "step        %.2f TFLOP at batch %lld, %u kernels (%u distinct):", (double)flops * 1e-12, (long long)batch,
+            step->n_launch, p->n_distinct);
+    for (uint32_t i = 0, shown = 0; i < p->n_class_names && i < TIC_LEN(count); i++)
+        if (count[i])
+            fprintf(out, "%s %d %s", shown++ ? "," : "", count[i], tic_text(p, class_name[i]));
+    fprintf(out, "\nmemory      %.3f GB at batch %lld: parameters %.3f, optimiser %.3f, activations and gradients %.3f\n",
+            (double)peak * 1e-9, (long long)batch, (double)params * 4e-9, (double)states * 4e-9, (double)arena * 1e-9);
+    return TIC_OK;
+}

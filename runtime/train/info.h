@@ -1,0 +1,10 @@
+/* info.h -- what a program is, before it runs: parameters, FLOPs, peak bytes, kernels. */
+#ifndef TIC_TRAIN_INFO_H
+#define TIC_TRAIN_INFO_H
+#include "base.h"
+#include "tic.h"
+#include <stdio.h>
+
+/* batch 0: the program's own. json: {"tensors", "parameters", "forward_flops_per_pair", "peak_bytes", "kernels", ...} */
+TicStatus tic_info(const TicProgram *p, int64_t batch, bool json, FILE *out);
+#endif

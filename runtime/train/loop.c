@@ -1,0 +1,201 @@
+/* loop.c -- see loop.h.
+ *
+ * A step is: wait for the batch that (seed, step) names, run forward and backward, look at the loss, run the update. The
+ * update is a half of its own so that a loss that is not a number ends the run with the parameters still good. Everything
+ * that must survive a kill is in the checkpoint: parameters, both moments, the number of steps; data order, crops and
+ * learning rate follow from that number. */
+#define _GNU_SOURCE
+#include "train/loop.h"
+#include "train/files.h"
+#include "train/report.h"
+#include "train/source.h"
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t caught;
+
+static void on_signal(int number)
+{
+    if (caught)
+        _exit(128 + number);             /* asked twice: leave at once; the last checkpoint stands */
+    caught = number;
+}
+
+typedef struct {
+    const TicProgram *program;
+    const TicTrainOptions *o;
+    TicPool *pool;
+    TicModel *model;
+    TicExec *exec;
+    TicSource *source;
+    TicReport *report;
+    TicRunState state;
+    char *dir, *checkpoints, *latest;
+    int64_t batch, total;
+} Run;
+
+static void close_run(Run *r)
+{
+    tic_report_close(r->report);
+    tic_source_close(r->source);
+    tic_exec_close(r->exec);
+    tic_model_free(r->model);
+    tic_pool_free(r->pool);
+    free(r->dir);
+    free(r->checkpoints);
+    free(r->latest);
+}
+
+static TicStatus save(Run *r, const char *name)
+{
+    char *path = tic_format("%s/%s", r->checkpoints, name);
+    r->state.finished = r->state.step >= r->total;
+    TicStatus status = tic_save(r->model, &r->state, path);
+    free(path);
+    return status;
+}
+
+/* Weights, and for --resume everything else too. */
+static TicStatus first_state(Run *r)
+{
+    const TicTrainOptions *o = r->o;
+    bool there = access(r->latest, F_OK) == 0;
+    if (!o->resume && there)
+        return tic_fail(TIC_USER, "%s already holds a run: --resume goes on with it, another --name or --out begins anew", r->dir);
+    if (o->resume && there) {
+        TRY(tic_resume(r->model, &r->state, r->latest));
+        if (r->state.step >= r->total)
+            return TIC_OK;
+        tic_report_say(NULL, "resuming after step %lld of %lld", (long long)r->state.step, (long long)r->total);
+        return TIC_OK;
+    }
+    tic_model_init(r->model, r->pool, r->state.seed);
+    if (o->from) {
+        TRY(tic_load_weights(r->model, o->from));
+        r->state.parent = o->from;
+    }
+    return TIC_OK;
+}
+
+static TicStatus open_run(Run *r, const TicKernel *kernels)
+{
+    const TicProgram *p = r->program;
+    const TicTrainOptions *o = r->o;
+    if (!o->data)
+        return tic_fail(TIC_USER, "--data: no pool given; `ticdata synth --out DIR` draws a small one to try");
+    r->batch = o->batch ? o->batch : p->batch;
+    r->total = o->steps ? o->steps : p->samples / r->batch;
+    if (r->total < 1)
+        return tic_fail(TIC_USER, "a batch of %lld is more than the %lld samples of a time step; a smaller --batch or --steps N is wanted",
+                        (long long)r->batch, (long long)p->samples);
+    int64_t year = o->start ? o->start : p->start;
+    r->dir = o->name ? tic_format("%s/%s", o->out ? o->out : "results", o->name)
+                     : tic_format("%s/%s_%lld", o->out ? o->out : "results", tic_text(p, p->model), (long long)year);
+    r->checkpoints = tic_format("%s/checkpoints", r->dir);
+    r->latest = tic_format("%s/epoch_latest.pt", r->checkpoints);
+    r->state = (TicRunState){ .name = o->name ? o->name : strrchr(r->dir, '/') + 1, .seed = o->seed >= 0 ? (uint64_t)o->seed : p->seed,
+                              .batch = r->batch, .total = r->total, .year = year };
+    r->pool = tic_pool_new((int)o->threads);
+    TRY(tic_model_new(p, kernels, &r->model));
+    TicSourceOptions so = { .data = o->data, .vocab = o->vocab, .year = (int)year, .batch = (int)r->batch, .seed = r->state.seed,
+                            .loaders = (int)o->loaders };
+    TRY(tic_source_open(p, &so, &r->source));
+    r->state.data_digest = tic_source_digest(r->source);
+    TRY(first_state(r));
+    TRY(tic_exec_open(r->model, r->pool, "step", r->batch, &r->exec));
+    TRY(tic_make_dirs(r->checkpoints));
+    return tic_report_open(r->dir, r->state.step, &r->report);
+}
+
+static TicStatus not_a_number(Run *r, double loss)
+{
+    char what[512];
+    tic_exec_find_not_finite(r->exec, what, sizeof what);
+    return tic_fail(TIC_USER, "step %lld: the loss is %g; %s. Nothing was saved after step %lld; a lower learning rate or clipping (train.clip) may help",
+                    (long long)r->state.step + 1, loss, what, (long long)r->state.saved);
+}
+
+static TicStatus train(Run *r)
+{
+    const TicTrainOptions *o = r->o;
+    int64_t log_every = o->log_every ? o->log_every : r->total < 2000 ? (r->total + 19) / 20 : 100;
+    int64_t save_every = o->save_every ? o->save_every : 500;
+    float *pixels = tic_exec_input(r->exec, "pixels");
+    int32_t *tokens = tic_exec_input(r->exec, "tokens");
+    double *step = tic_exec_input(r->exec, "step"), *total = tic_exec_input(r->exec, "total");
+    double since = tic_now(), waited = 0, loss_sum = 0;
+    int64_t counted = 0, steps = 0;
+    r->state.saved = r->state.step;
+    while (r->state.step < r->total && !caught) {
+        double t = tic_now();
+        TRY(tic_source_batch(r->source, r->state.step, pixels, tokens));
+        waited += tic_now() - t;
+        if (step)
+            *step = (double)r->state.step;
+        if (total)
+            *total = (double)r->total;
+        tic_exec_run_forward_backward(r->exec);
+        double loss = tic_exec_scalar(r->exec, "loss", NAN);
+        if (!isfinite(loss))
+            return not_a_number(r, loss);
+        tic_exec_run_update(r->exec);
+        r->state.step++;
+        r->state.lr = tic_exec_scalar(r->exec, "lr", 0);
+        loss_sum += loss;
+        counted++;
+        steps++;
+        bool last = r->state.step == r->total || caught;
+        if (r->state.step % log_every == 0 || last || (r->state.step == 1)) {
+            TicProgress now = { .step = r->state.step, .total = r->total, .batch = r->batch, .loss = loss, .lr = r->state.lr,
+                                .logit_scale = tic_exec_scalar(r->exec, "logit_scale", 0), .seconds = tic_now() - since,
+                                .waited = waited, .steps = steps, .loss_average = loss_sum / (double)counted };
+            TRY(tic_report_step(r->report, &now));
+            since = tic_now();
+            waited = 0;
+            steps = 0;
+        }
+        if (r->state.step % save_every == 0 && !last) {
+            TRY(save(r, "epoch_latest.pt"));
+            r->state.saved = r->state.step;
+        }
+    }
+    return TIC_OK;
+}
+
+TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrainOptions *o, int *stopped)
+{
+    Run run = { .program = p, .o = o }, *r = &run;
+    struct sigaction act = { .sa_handler = on_signal }, old_int, old_term;
+    sigaction(SIGINT, &act, &old_int);
+    sigaction(SIGTERM, &act, &old_term);
+    signal(SIGXFSZ, SIG_IGN);            /* a full disk is an error of write(), not a signal */
+    *stopped = 0;
+    TicStatus status = open_run(r, kernels);
+    if (!status && r->state.step >= r->total) {
+        tic_report_say(r->report, "nothing to do: %s has all %lld steps", r->latest, (long long)r->total);
+    } else if (!status) {
+        tic_report_say(r->report, "%s: %lld steps of %lld pairs, %lld parameters, %.2f GB, %d threads", tic_text(p, p->model),
+                       (long long)r->total, (long long)r->batch, (long long)tic_model_count(r->model),
+                       (double)tic_training_bytes(p, r->batch) * 1e-9, tic_pool_threads(r->pool));
+        tic_source_describe(r->source, r->report);
+        status = train(r);
+        if (!status && r->state.step >= r->total)
+            status = save(r, "epoch_1.pt");
+        if (!status)
+            status = save(r, "epoch_latest.pt");
+        tic_source_summary(r->source, r->report);
+        if (!status && caught) {
+            *stopped = (int)caught;
+            tic_report_say(r->report, "stopped by a signal after step %lld and saved; --resume goes on", (long long)r->state.step);
+        }
+        if (!status)
+            tic_report_say(r->report, "checkpoint: %s\nlog: %s/metrics.jsonl", r->latest, r->dir);
+    }
+    close_run(r);
+    sigaction(SIGINT, &old_int, NULL);
+    sigaction(SIGTERM, &old_term, NULL);
+    return status;
+}

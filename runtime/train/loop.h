@@ -1,0 +1,25 @@
+/* loop.h -- training: the step, its data, its checkpoints.
+ *
+ *   OUT/NAME/checkpoints/epoch_latest.pt   every --save-every steps, and when the run ends or is stopped
+ *   OUT/NAME/checkpoints/epoch_1.pt        at the end
+ *   OUT/NAME/metrics.jsonl  OUT/NAME/out.log
+ *
+ * The state after step s is a function of the program, the data and the seed: killed at any moment and resumed, a run
+ * ends with the same bytes as one that was never stopped, with any number of threads. */
+#ifndef TIC_TRAIN_LOOP_H
+#define TIC_TRAIN_LOOP_H
+#include "base.h"
+#include "device/exec.h"
+
+typedef struct {
+    const char *data, *out, *name, *from, *vocab;
+    int64_t batch, steps, start, threads, loaders, seed, log_every, save_every;    /* -1 (batch, steps..: 0) = the program's own */
+    bool resume;
+} TicTrainOptions;
+
+/* *signal: 0, or the number of the signal that ended the run (after saving). */
+TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrainOptions *o, int *signal);
+
+/* Peak bytes of training at this batch: parameters, optimiser state and the step's arena. */
+int64_t tic_training_bytes(const TicProgram *p, int64_t batch);
+#endif
