@@ -1,0 +1,39 @@
+/* safetensors.h -- Hugging Face's format for named tensors: a length, a JSON table, the tensors' bytes.
+ *
+ *     u64 N | N bytes {"__metadata__": {..}, "name": {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}} |
+ *     bytes, to which the offsets refer, without gaps or overlaps
+ *
+ * Format: the README of huggingface/safetensors. tic_checkpoint_open reads these files through this module. */
+#ifndef TIC_CKPT_SAFETENSORS_H
+#define TIC_CKPT_SAFETENSORS_H
+#include "ckpt/stored.h"
+#include "ckpt/stream.h"
+
+enum { TIC_SAFETENSORS_HEADER = 100 << 20 };     /* a longer table is refused, as by the format's own reader */
+
+typedef struct {
+    const char *name;
+    TicStored dtype;
+    int rank;
+    int64_t shape[TIC_MAX_RANK];
+    uint64_t offset, size;       /* the tensor's bytes, from the file's start */
+} TicSafeTensor;
+
+typedef struct {
+    TicSafeTensor *tensor;       /* in the order of the table */
+    size_t count, room;
+    struct { const char *key, *value; } *meta;
+    size_t n_meta, meta_room;
+    char *text;                  /* names and texts lie in it */
+} TicSafetensors;
+
+/* Do the first bytes look like this format? */
+bool tic_safetensors_detect(const TicSource *s);
+/* TIC_USER, naming file and tensor, for anything that is not of the form above. */
+TicStatus tic_safetensors_open(TicSafetensors *f, const TicSource *s);
+void tic_safetensors_close(TicSafetensors *f);
+
+/* Writes the parameters' f32 values (no optimiser state) and `meta` as texts beside {"format": "pt"}; atomically and
+ * with bytes that depend on the contents alone, as tic_checkpoint_write. Numbers are written as text. */
+TicStatus tic_safetensors_write(const char *path, const TicNamedTensor *tensor, int n, const TicMeta *meta, int n_meta);
+#endif

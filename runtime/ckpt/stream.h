@@ -1,0 +1,42 @@
+/* stream.h -- the two ends of a checkpoint file: bytes read by position, bytes written so that nothing is lost.
+ *
+ * A TicSource is a regular file (read with pread, so a shrinking file is an error and not a signal) or a piece of
+ * memory; every read is checked against its size. A TicSink collects what is written in PATH.tmp beside PATH and
+ * puts it in place at the end, so PATH is at every moment the old file, whole, or the new file, whole. */
+#ifndef TIC_CKPT_STREAM_H
+#define TIC_CKPT_STREAM_H
+#include "base.h"
+
+typedef struct {
+    uint64_t size;               /* bytes */
+    const unsigned char *data;   /* memory source: borrowed; else NULL */
+    int fd;
+    char *label;                 /* what messages call it: the path */
+} TicSource;
+
+/* TIC_USER when the path cannot be opened or is no regular file. Close with tic_source_close. */
+TicStatus tic_source_open(TicSource *s, const char *path);
+/* `data` must outlive the source. */
+void tic_source_memory(TicSource *s, const void *data, size_t size, const char *label);
+void tic_source_close(TicSource *s);
+/* Copies bytes [at, at + n) to `out`: TIC_USER when they reach past the end, TIC_IO when the system fails. */
+TicStatus tic_source_read(const TicSource *s, uint64_t at, void *out, size_t n);
+
+typedef struct {
+    uint64_t at;                 /* bytes written so far */
+    int fd;
+    char *path, *tmp;
+    unsigned char *buffer;
+    size_t used;
+} TicSink;
+
+/* Creates PATH.tmp. After an error nothing needs closing. */
+TicStatus tic_sink_open(TicSink *s, const char *path);
+/* TIC_IO when the system refuses, for example on a full disk; then abandon the sink. */
+TicStatus tic_sink_write(TicSink *s, const void *data, size_t n);
+/* Flushes, syncs, renames over PATH and syncs the folder. On failure PATH.tmp is removed and PATH is unchanged.
+ * Ends the sink either way. */
+TicStatus tic_sink_commit(TicSink *s);
+/* Removes PATH.tmp. Ends the sink; harmless on one that has ended. */
+void tic_sink_abandon(TicSink *s);
+#endif
