@@ -120,6 +120,11 @@ static const Affine *aff_atom(Graph *g, Term t)
     return aff_make(g, 0, 1, &t);
 }
 
+const Affine *aff_only(Graph *g, const Term *t)
+{
+    return aff_make(g, 0, 1, t);
+}
+
 const Affine *aff_const(Graph *g, int64_t c)
 {
     return aff_make(g, c, 0, NULL);

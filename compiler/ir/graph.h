@@ -182,6 +182,8 @@ bool interp_run(Graph *g, Env *env, Arena *a, Text *why);            /* inputs, 
 /* one point: value of Comp `c` at the given values of all its free axes (entries of reduced axes are ignored) */
 double interp_point(Graph *g, const Comp *c, const int64_t *axis, const Env *env);
 
-/* ---- gradient (IR.md section 2): appends Comps; grads[i] = tensor holding d loss / d wrt[i], or -1 when it does not depend */
+/* ---- gradient (IR.md section 2): appends Comps; grads[i] = tensor holding d loss / d wrt[i], or -1 when it does not
+ * depend. The loss has rank 0. false and a sentence for what has no gradient (scatter); the graph is then not usable. */
+bool op_has_gradient(Op op);             /* the row of ops.def has a rule; the gradient of the others is 0 */
 bool grad_append(Graph *g, int loss, const int *wrt, int n, int *grads, Text *why);
 #endif

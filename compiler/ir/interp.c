@@ -47,8 +47,7 @@ typedef struct Program {
     ARRAY(Step) step;
     double *slot;                        /* one value a step */
     const Expr *bad;                     /* an unguarded load that was out of range */
-    const Expr **source;                 /* of each step; for messages */
-    ARRAY(const Expr *) sources;
+    ARRAY(const Expr *) source;          /* of each step; for messages */
 } Program;
 
 static int64_t extent_of(Ext e, int64_t batch)
@@ -110,7 +109,7 @@ static int compile(Program *p, const Expr *e)
     for (int i = 0; e->kind == E_OP && i < e->n; i++)
         s.arg[i] = compile(p, e->arg[i]);
     PUSH(p->arena, p->step, s);
-    PUSH(p->arena, p->sources, e);
+    PUSH(p->arena, p->source, e);
     memo_put(&p->where, e, (const void *)(intptr_t)p->step.n);
     return p->step.n - 1;
 }
@@ -171,7 +170,7 @@ static double load_value(Program *p, int step, const int64_t *axis)
     for (int i = 0; i < s->rank; i++) {
         int64_t k = map_value(p, &s->idx[i], axis), n = s->shape[i];
         if ((k < 0 || k >= n) && !s->guarded)
-            p->bad = p->sources.at[step];
+            p->bad = p->source.at[step];
         if (n == 0)
             return 0;
         at = at * n + (k < 0 ? 0 : k >= n ? n - 1 : k);
@@ -310,7 +309,6 @@ static bool run_comp(Graph *g, const Comp *c, const Env *env, Text *why)
     double *out = env->value[c->out];
     int64_t axis[MAX_AXES] = {0};
     Map store[MAX_RANK];
-    bool stays = true;
     program_begin(&p, g, env, &scratch);
     for (int i = 0; i < t->rank; i++) {
         compile_map(&p, c->store[i], &store[i]);
@@ -318,34 +316,34 @@ static bool run_comp(Graph *g, const Comp *c, const Env *env, Text *why)
     }
     int last = compile(&p, c->body);
     unguard(&p, last);
-    if (last != p.step.n - 1)                                  /* the body is a load that the store reads too */
+    if (last != p.step.n - 1) {                                /* the body is a load that the store reads too */
         PUSH(p.arena, p.step, p.step.at[last]);
+        PUSH(p.arena, p.source, c->body);
+    }
     program_end(&p);
     uint32_t free_axes = ((1u << c->n_axes) - 1) & ~c->red;
     for (bool go = begin(c, free_axes, env->batch, axis); go; go = advance(c, free_axes, env->batch, axis)) {
         double v = reduce(&p, c, axis);
         int64_t at = 0;
+        bool stays = true;
         for (int i = 0; i < t->rank; i++) {
             int64_t k = map_value(&p, &store[i], axis), n = extent_of(t->shape[i], env->batch);
             stays &= k >= 0 && k < n;
-            at = at * n + k;
+            at = stays ? at * n + k : 0;
         }
-        if (p.bad || !stays)
+        if (p.bad)
             break;
-        out[at] = c->reducer == RED_SCATTER ? out[at] + v : v;
+        if (stays)                                             /* a scatter leaves out what falls outside */
+            out[at] = c->reducer == RED_SCATTER ? out[at] + v : v;
     }
     if (p.bad) {
-        text_printf(why, "a load out of range, ");
+        text_printf(why, "the load ");
         expr_print(g, p.bad, why);
-    } else if (!stays) {
-        text_printf(why, "a store out of range");
-    }
-    if (p.bad || !stays) {
-        text_printf(why, ", in ");
+        text_printf(why, " is out of range in ");
         comp_print(g, c, why);
     }
     arena_free(&scratch);
-    return !p.bad && stays;
+    return !p.bad;
 }
 
 bool interp_run(Graph *g, Env *env, Arena *a, Text *why)

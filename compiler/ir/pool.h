@@ -14,6 +14,8 @@ typedef struct Pool {
 const Expr *expr_intern(Graph *g, const Expr *e);
 const Expr *expr_raw(Graph *g, Op op, const Expr *a, const Expr *b, const Expr *c);
 
+const Affine *aff_only(Graph *g, const Term *t);               /* the map of this one term, coefficient included */
+
 /* Structural order, the same in every graph that holds equal text; 0 exactly when the pointers are equal. */
 int aff_compare(const Affine *a, const Affine *b);
 int expr_load_compare(const Expr *a, const Expr *b);
