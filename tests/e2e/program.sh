@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# program.sh -- what a produced program says of itself, what a short run leaves behind, and every wrong way to call it.
+. tests/e2e/lib.sh
+sample_data
+micro || { not_ok "the micro model compiles"; finish; exit; }
+P=$T/micro
+
+says "help" 0 "usage: PROGRAM" "$P" --help
+says "help of a command" 0 "--batch N" "$P" train --help
+says "version" 0 "clip_micro, ticc" "$P" --version
+says "info" 0 "GFLOP per pair" "$P" info
+says "info as JSON" 0 '"tensors": 62' "$P" info --json
+says "no command" 1 "usage:" "$P"
+says "a wrong command" 1 'did you mean `train`?' "$P" trian
+says "a wrong flag" 1 'did you mean `--batch`?' "$P" --bach 4
+says "a value that is no number" 1 'found `many`, wanted a whole number' "$P" --batch many
+says "a value out of range" 1 "wanted 1 to" "$P" --batch 0
+says "a missing value" 1 "a value is missing" "$P" --batch
+says "no data given" 1 "--data: no pool given" "$P" --steps 1
+says "data that is not there" 1 "$T/nowhere" "$P" --data "$T/nowhere" --out "$T" --steps 1
+says "a year the schedule does not have" 1 "1999" "$P" --data "$DATA" --out "$T" --start 1999 --steps 1
+
+says "five steps" 0 "checkpoint: $T/r/five/checkpoints/epoch_latest.pt" "$P" --data "$DATA" --out "$T/r" --name five --steps 5 --batch 16 --log-every 1
+check "five lines of metrics" test "$(grep -c . "$T/r/five/metrics.jsonl")" = 5
+awk -F'"loss": ' 'NR == 1 { split($2, v, ","); l = v[1]; exit !(l > log(16) * 0.97 && l < log(16) * 1.03) }' "$T/r/five/metrics.jsonl" \
+    && ok "the first loss is within 3 % of ln 16" || not_ok "the first loss is within 3 % of ln 16" "$(head -n 1 "$T/r/five/metrics.jsonl")"
+says "the log line of OpenCLIP" 0 "Train Epoch: 0 [16/80 (20%)] Data (t): " cat "$T/r/five/out.log"
+says "a second run in the same folder" 1 "already holds a run" "$P" --data "$DATA" --out "$T/r" --name five --steps 5 --batch 16
+says "resuming a finished run" 0 "nothing to do" "$P" --data "$DATA" --out "$T/r" --name five --steps 5 --batch 16 --resume
+says "starting from a checkpoint" 0 "checkpoint:" "$P" --data "$DATA" --out "$T/r" --name from --steps 1 --batch 8 --from "$T/r/five/checkpoints/epoch_1.pt"
+says "evaluation" 0 "recall@1" "$P" eval --ckpt "$T/r/five/checkpoints/epoch_latest.pt" --data "$DATA"
+says "evaluation without a checkpoint" 1 "--ckpt" "$P" eval --data "$DATA"
+
+# checkpoints that are not what they should be
+C=$T/r/five/checkpoints/epoch_latest.pt
+head -c 5000 "$C" >"$T/cut.pt"
+says "a truncated checkpoint" 1 "cut.pt" "$P" --data "$DATA" --out "$T/r" --name x1 --steps 1 --from "$T/cut.pt"
+echo "no checkpoint" >"$T/text.pt"
+says "a file that is no checkpoint" 1 "text.pt" "$P" --data "$DATA" --out "$T/r" --name x2 --steps 1 --from "$T/text.pt"
+sed 's/width = 32, layers = 2/width = 32, layers = 1/' tests/e2e/micro.tic >"$T/other.tic"
+check "another model compiles" "$TICC" "$T/other.tic" -o "$T/other"
+says "a checkpoint of another model" 1 "resblocks.1" "$T/other" --data "$DATA" --out "$T/r" --name x3 --steps 1 --from "$C"
+echo garbage | gzip >"$T/vocab.gz"
+says "a vocabulary that is none" 1 "vocab.gz" "$P" --data "$DATA" --out "$T/r" --name x4 --steps 1 --vocab "$T/vocab.gz"
+
+# a full disk while saving: the checkpoint that was there survives
+cp "$C" "$T/before.pt"
+( ulimit -f 2000; says "a full disk" 1 "cannot write" "$P" --data "$DATA" --out "$T/r" --name five --steps 9 --batch 16 --resume; echo $n >"$T/n" ); n=$(cat "$T/n")
+check "the previous checkpoint survives it" cmp "$C" "$T/before.pt"
+check "no half-written file is left" test ! -e "$C.tmp"
+
+# a learning rate that destroys the run: it stops, names the step and the tensor, and saves nothing bad
+check "a wild learning rate compiles" "$TICC" tests/e2e/micro.tic -o "$T/wild" -D train.batch=8
+sed 's/peak = 1e-3, warmup = 5/peak = 1e30, warmup = 0/' tests/e2e/micro.tic >"$T/wild.tic"
+check "and again with 1e30" "$TICC" "$T/wild.tic" -o "$T/wild"
+says "NaN is named" 1 "not finite" "$T/wild" --data "$DATA" --out "$T/r" --name wild --steps 8
+finish
