@@ -1,0 +1,204 @@
+/* finish.c -- from builds to kernels: an order, aligned copies of the members, what is read and what is written. */
+#include "pass/fuse.h"
+#include <stdlib.h>
+#include <string.h>
+
+const char *const kernel_class_name[N_KERNEL_CLASSES] = {
+    [K_MAP] = "map", [K_ROW] = "row", [K_REDUCE] = "reduce", [K_CONTRACT] = "contract", [K_SCATTER] = "scatter",
+    [K_HOST] = "host",
+};
+
+/* ---- one kernel */
+
+static Comp aligned(Fuser *f, const Build *b, int c)
+{
+    const Comp *k = f->g->comp[c];
+    const int *axis = f->info[c].axis;
+    const Affine *map[MAX_AXES] = { NULL };
+    Comp out = *k;
+    out.n_axes = b->n_dom;
+    out.red = 0;
+    for (int a = 0; a < k->n_axes; a++) {
+        map[a] = aff_axis(f->g, axis[a]);
+        out.red |= (k->red >> a & 1) << axis[a];
+        if (axis[a] >= b->n_dom)
+            out.n_axes = b->n_axis;                            /* members have all inner axes, or none */
+    }
+    memcpy(out.ext, b->ext, sizeof out.ext);
+    for (int a = out.n_axes; a < MAX_AXES; a++)
+        out.ext[a] = 0;
+    out.body = expr_subst(f->g, k->body, map, k->n_axes);
+    for (int d = 0; d < f->g->tensor[k->out].rank; d++)
+        out.store[d] = aff_subst(f->g, k->store[d], map, k->n_axes);
+    return out;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+static void sort_unique(Ints *xs)
+{
+    int n = 0;
+    if (xs->n)
+        qsort(xs->at, (size_t)xs->n, sizeof *xs->at, by_number);
+    for (int i = 0; i < xs->n; i++)
+        if (!n || xs->at[n - 1] != xs->at[i])
+            xs->at[n++] = xs->at[i];
+    xs->n = n;
+}
+
+static bool made_inside(const Fuser *f, int tensor, int n)
+{
+    const Ints *p = &f->pieces[tensor];
+    for (int i = 0; i < p->n; i++)
+        if (f->info[p->at[i]].kernel != n)
+            return false;
+    return p->n > 0;
+}
+
+static bool wanted_outside(const Fuser *f, int tensor, int n)
+{
+    const Ints *u = &f->users[tensor];
+    bool outside = f->root[tensor] || !made_inside(f, tensor, n);
+    for (int i = 0; i < u->n && !outside; i++)
+        outside = f->info[u->at[i]].kernel != n;
+    return outside;
+}
+
+static void roles_of(Kernel *k, const Sides *s)
+{
+    Contract *x = &k->split;
+    for (int a = 0; a < k->comp[0].n_axes; a++) {
+        if (s->batch >> a & 1)
+            x->batch[x->n_batch++] = a;
+        if (s->m >> a & 1)
+            x->m[x->n_m++] = a;
+        if (s->n >> a & 1)
+            x->n[x->n_n++] = a;
+        if (s->k >> a & 1)
+            x->k[x->n_k++] = a;
+    }
+    x->a = s->a;
+    x->b = s->b;
+    x->scale = s->scale;
+}
+
+static const char *label_of(const Kernel *k, Arena *a)
+{
+    const char *tag[2] = { NULL, NULL };
+    bool more = false;
+    for (int i = 0; i < k->n_comp; i++) {
+        const char *t = k->comp[i].tag ? k->comp[i].tag : "";
+        if (!*t || (tag[0] && !strcmp(tag[0], t)) || (tag[1] && !strcmp(tag[1], t)))
+            continue;
+        if (tag[1])
+            more = true;
+        else
+            tag[tag[0] != NULL] = t;
+    }
+    if (!tag[0])
+        return "";
+    return tag[1] ? arena_printf(a, "%s, %s%s", tag[0], tag[1], more ? ", .." : "") : tag[0];
+}
+
+static Kernel make_kernel(Fuser *f, Arena *a, int n)
+{
+    Build *b = f->build.at[n];
+    Kernel k = { .cls = b->cls, .n_dom = b->n_dom, .n_comp = b->comp.n };
+    Ints reads = { 0 }, writes = { 0 };
+    memcpy(k.dom, b->ext, (size_t)b->n_dom * sizeof *k.dom);
+    k.comp = NEWN(a, Comp, b->comp.n);
+    qsort(b->comp.at, (size_t)b->comp.n, sizeof *b->comp.at, by_number);       /* definition order: a legal one */
+    for (int i = 0; i < b->comp.n; i++) {
+        int c = b->comp.at[i];
+        k.comp[i] = aligned(f, b, c);
+        for (int j = 0; j < f->info[c].n_load; j++)
+            if (!made_inside(f, f->info[c].load[j]->tensor, n))
+                PUSH(a, reads, f->info[c].load[j]->tensor);
+        if (wanted_outside(f, f->g->comp[c]->out, n))
+            PUSH(a, writes, f->g->comp[c]->out);
+    }
+    sort_unique(&reads);
+    sort_unique(&writes);
+    k.reads = reads.at;
+    k.n_reads = reads.n;
+    k.writes = writes.at;
+    k.n_writes = writes.n;
+    k.span = k.comp[0].span;
+    k.label = label_of(&k, a);
+    Sides s;
+    if (k.cls == K_CONTRACT && comp_sides(f->g, &k.comp[0], &s))
+        roles_of(&k, &s);
+    return k;
+}
+
+/* ---- order */
+
+void fuse_finish(Fuser *f, Arena *a, Fused *out)
+{
+    int left = 0;
+    bool *done = NEWN(f->a, bool, f->build.n);
+    uint64_t *ran = NEWN(f->a, uint64_t, f->words);
+    for (int i = 0; i < f->build.n; i++)
+        left += !f->build.at[i]->dead;
+    out->kernel = NEWN(a, Kernel, left);
+    out->n_kernel = 0;
+    while (left--) {
+        int best = -1;                                         /* the optimiser last; else what ends first */
+        for (int i = 0; i < f->build.n; i++) {
+            const Build *b = f->build.at[i];
+            if (b->dead || done[i])
+                continue;
+            const Build *x = best < 0 ? NULL : f->build.at[best];
+            if (x && (b->update != x->update ? b->update : b->last > x->last))
+                continue;
+            bool ready = true;
+            for (int w = 0; w < f->words && ready; w++) {
+                uint64_t missing = f->before.at[i][w] & ~ran[w];
+                for (; missing && ready; missing &= missing - 1)
+                    ready = f->build.at[w * 64 + __builtin_ctzll(missing)]->dead;
+            }
+            if (ready)
+                best = i;
+        }
+        if (best < 0)
+            break;                                             /* a cycle: fuse() sees that kernels are missing */
+        done[best] = true;
+        ran[best / 64] |= 1ull << (best % 64);
+        out->kernel[out->n_kernel++] = make_kernel(f, a, best);
+    }
+}
+
+/* ---- dependencies between finished kernels */
+
+KernelDeps kernel_deps(const Fused *f, Arena *a)
+{
+    const Graph *g = f->graph;
+    KernelDeps d = { NEWN(a, Ints, f->n_kernel) };
+    Ints *writers = NEWN(a, Ints, g->n_tensor), *readers = NEWN(a, Ints, g->n_tensor);
+    for (int i = 0; i < f->n_kernel; i++) {
+        for (int j = 0; j < f->kernel[i].n_writes; j++)
+            PUSH(a, writers[f->kernel[i].writes[j]], i);
+        for (int j = 0; j < f->kernel[i].n_reads; j++)
+            PUSH(a, readers[f->kernel[i].reads[j]], i);
+    }
+    for (int i = 0; i < f->n_kernel; i++) {
+        const Kernel *k = &f->kernel[i];
+        for (int j = 0; j < k->n_reads; j++) {
+            const Ints *w = &writers[k->reads[j]];
+            for (int m = 0; m < w->n; m++)
+                if (w->at[m] != i)
+                    PUSH(a, d.pred[i], w->at[m]);
+        }
+        for (int j = 0; j < k->n_writes; j++) {
+            int target = f->storage[k->writes[j]];
+            for (int m = 0; target != k->writes[j] && m < readers[target].n; m++)
+                if (readers[target].at[m] != i)
+                    PUSH(a, d.pred[i], readers[target].at[m]);
+        }
+        sort_unique(&d.pred[i]);
+    }
+    return d;
+}

@@ -1,0 +1,54 @@
+/* fuse.c -- from a simplified graph to kernels, step by step.
+ *
+ *   sides      every contraction becomes constant * load * load          (sides.c)
+ *   updates    every update's value becomes a map                        (inplace.c)
+ *   greedy     every Comp finds its kernel                               (greedy.c, join.c)
+ *   storage    values are written over their targets; what cannot be is copied, and the last two steps are repeated
+ *   finish     order, aligned members, reads and writes                  (finish.c)
+ *   signature  equal kernels are recognised, tensors get their order     (signature.c)
+ *
+ * Score groups (attention and the contrastive loss without their score tensors) are a step before `greedy`: they place
+ * Comps in kernels ahead of it. The rules of greedy.c and the legality test already expect kernels that were there
+ * before, with readers that come later and earlier. */
+#include "pass/fuse.h"
+
+bool fuse(Graph *g, Arena *a, Fused *out, Text *why)
+{
+    *out = (Fused){ .graph = g };
+    graph_toposort(g);
+    pass_sides(g);
+    pass_cse(g);
+    pass_dce(g);
+    if (!graph_verify(g, "sides", why) || !fuse_check_updates(g, why) || !graph_verify(g, "updates", why))
+        return false;
+    int graph_updates = g->n_update, n_first = g->n_tensor;
+    for (int round = 0; round <= graph_updates; round++) {
+        Arena scratch = { 0 };
+        Fuser f;
+        bool *alone = NEWN(&scratch, bool, g->n_tensor);
+        for (int t = n_first; t < g->n_tensor; t++)            /* copies made by earlier rounds */
+            alone[t] = true;
+        fuser_init(&f, g, &scratch, alone);
+        fuse_greedy(&f);
+        out->storage = NEWN(a, int, g->n_tensor);
+        int bad = fuse_storage(&f, out->storage), expected = 0;
+        if (bad < 0) {
+            for (int i = 0; i < f.build.n; i++)
+                expected += !f.build.at[i]->dead;
+            fuse_finish(&f, a, out);
+        }
+        arena_free(&scratch);
+        if (bad < 0 && out->n_kernel != expected) {
+            text_printf(why, "after fusing: %d of %d kernels depend on each other", expected - out->n_kernel, expected);
+            return false;
+        }
+        if (bad < 0) {
+            fuse_signatures(out);
+            return true;
+        }
+        fuse_copy_value(g, bad);
+        graph_toposort(g);
+    }
+    text_printf(why, "after fusing: an update's copy cannot be written in place");
+    return false;
+}

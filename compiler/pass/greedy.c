@@ -1,0 +1,279 @@
+/* greedy.c -- which kernel each Comp goes to.
+ *
+ * In topological order every Comp joins the best kernel there is or becomes a new one. "Best" is a list of rules:
+ *
+ *   a map        joins the latest kernel whose results it reads at the same point: a contraction (its epilogue), a map,
+ *                or a row kernel when it runs along the same rows; else a row kernel that reads the same rows
+ *   a reduction  along the last axes: joins the row kernel that makes what it reads, turns a map into a row kernel,
+ *                or joins a row kernel that reads the same rows
+ *                across them (column sums, totals): joins a reduction of the same tensor over the same axes
+ *   contractions and scatters always begin a kernel
+ *
+ * Two kinds of Comps wait. Column sums that only updates need come after all others, so that they find every kernel
+ * they might share. The optimiser comes last and keeps to itself: what it writes in place must be read by nobody
+ * later, and a gradient is not to be drawn out of the contraction that makes it. Host scalars are one kernel.
+ *
+ * Everything is arrays in definition order: the same graph gives the same kernels. */
+#include "pass/fuse.h"
+
+void fuser_init(Fuser *f, Graph *g, Arena *a, const bool *alone)
+{
+    *f = (Fuser){ .g = g, .a = a, .words = g->n_comp / 64 + 1 };
+    f->info = NEWN(a, CompInfo, g->n_comp);
+    f->pieces = NEWN(a, Ints, g->n_tensor);
+    f->users = NEWN(a, Ints, g->n_tensor);
+    f->readers = NEWN(a, Ints, g->n_tensor);
+    f->root = roots_of(g, a);
+    for (int i = 0; i < g->n_comp; i++) {
+        const Comp *c = g->comp[i];
+        CompInfo *k = &f->info[i];
+        Sides s;
+        k->n_load = comp_loads(c, NULL, 0);
+        k->load = NEWN(a, const Expr *, k->n_load);
+        comp_loads(c, k->load, k->n_load);
+        k->kernel = -1;
+        k->alone = alone[c->out];
+        k->contracts = comp_sides(g, c, &s);
+        PUSH(a, f->pieces[c->out], i);
+        for (int j = 0; j < k->n_load; j++) {
+            Ints *u = &f->users[k->load[j]->tensor];
+            if (!u->n || u->at[u->n - 1] != i)
+                PUSH(a, *u, i);
+            for (int d = 0; d < k->load[j]->n; d++)
+                k->gathers |= aff_has_atoms(k->load[j]->idx[d]);
+        }
+    }
+}
+
+/* ---- who belongs where */
+
+/* f64 scalars that depend on nothing but such scalars: step, total, learning rate, bias corrections. */
+static void find_host(Fuser *f)
+{
+    const Graph *g = f->g;
+    bool *host = NEWN(f->a, bool, g->n_tensor);
+    for (int t = 0; t < g->n_tensor; t++)
+        host[t] = g->tensor[t].kind == T_INPUT && g->tensor[t].dtype == DT_F64 && g->tensor[t].rank == 0;
+    for (int i = 0; i < g->n_comp; i++) {
+        const Comp *c = g->comp[i];
+        bool all = c->n_axes == 0 && c->reducer == RED_NONE && g->tensor[c->out].rank == 0 &&
+                   g->tensor[c->out].dtype == DT_F64;
+        for (int j = 0; j < f->info[i].n_load && all; j++)
+            all = host[f->info[i].load[j]->tensor];
+        for (int k = 0; k < g->n_update; k++)
+            all &= g->update[k].value != c->out;
+        f->info[i].host = host[c->out] = all;
+    }
+}
+
+/* The optimiser: what makes the values of updates; maps before it that read a parameter, a state or such a value and
+ * serve nothing else; and whatever depends on any of these. */
+static void find_updates(Fuser *f)
+{
+    const Graph *g = f->g;
+    bool *target = NEWN(f->a, bool, g->n_tensor), *late = NEWN(f->a, bool, g->n_tensor);
+    for (int i = 0; i < g->n_update; i++) {
+        target[g->update[i].target] = true;
+        late[g->update[i].value] = true;
+    }
+    for (int i = g->n_comp - 1; i >= 0; i--) {
+        const Comp *c = g->comp[i];
+        const CompInfo *k = &f->info[i];
+        const Ints *u = &f->users[c->out];
+        bool serves = c->reducer == RED_NONE && !f->root[c->out] && u->n > 0 && !k->host, reads = false;
+        for (int j = 0; j < u->n && serves; j++)
+            serves = late[g->comp[u->at[j]]->out];
+        for (int j = 0; j < k->n_load && serves; j++)
+            reads |= target[k->load[j]->tensor] || late[k->load[j]->tensor];
+        late[c->out] |= serves && reads;
+    }
+    for (int i = 0; i < g->n_comp; i++) {
+        CompInfo *k = &f->info[i];
+        for (int j = 0; j < k->n_load; j++)
+            late[g->comp[i]->out] |= late[k->load[j]->tensor];
+        k->update = late[g->comp[i]->out];
+    }
+}
+
+/* ---- the rules */
+
+typedef ARRAY(int) Candidates;
+
+/* Kernels that make what c reads, in c's phase, the latest first. */
+static Candidates producers(Fuser *f, int c)
+{
+    const CompInfo *k = &f->info[c];
+    Candidates out = { 0 };
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *p = &f->pieces[k->load[i]->tensor];
+        for (int j = 0; j < p->n; j++) {
+            int n = f->info[p->at[j]].kernel, at = 0;
+            if (n < 0 || f->build.at[n]->update != k->update || f->build.at[n]->cls == K_HOST)
+                continue;
+            while (at < out.n && out.at[at] != n && f->build.at[out.at[at]]->last > f->build.at[n]->last)
+                at++;
+            if (at < out.n && out.at[at] == n)
+                continue;
+            PUSH(f->a, out, n);
+            for (int m = out.n - 1; m > at; m--)
+                out.at[m] = out.at[m - 1];
+            out.at[at] = n;
+        }
+    }
+    return out;
+}
+
+static bool usable(const Fuser *f, int c, int n, KernelClass cls)
+{
+    const Build *b = f->build.at[n];
+    return !b->dead && !b->alone && b->cls == cls && b->update == f->info[c].update;
+}
+
+static bool place_map(Fuser *f, int c)
+{
+    const CompInfo *k = &f->info[c];
+    Candidates cand = producers(f, c);
+    Align al;
+    for (int i = 0; i < cand.n; i++) {
+        int n = cand.at[i];
+        bool point = (usable(f, c, n, K_CONTRACT) || usable(f, c, n, K_MAP)) && align_pointwise(f, c, n, &al);
+        bool row = !point && usable(f, c, n, K_ROW) && align_row(f, c, n, false, &al);
+        if ((point || row) && fuser_legal(f, c, n)) {
+            fuser_join(f, c, n, &al);
+            return true;
+        }
+    }
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n; j++)
+            if (usable(f, c, r->at[j], K_ROW) && align_row(f, c, r->at[j], true, &al) && fuser_legal(f, c, r->at[j])) {
+                fuser_join(f, c, r->at[j], &al);
+                return true;
+            }
+    }
+    return false;
+}
+
+static bool place_rows(Fuser *f, int c)
+{
+    const CompInfo *k = &f->info[c];
+    Candidates cand = producers(f, c);
+    Align al;
+    for (int i = 0; i < cand.n; i++) {
+        int n = cand.at[i];
+        if (usable(f, c, n, K_ROW) && align_row(f, c, n, false, &al) && fuser_legal(f, c, n)) {
+            fuser_join(f, c, n, &al);
+            return true;
+        }
+        if (usable(f, c, n, K_MAP) && row_from_map(f, c, n))
+            return true;
+    }
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n; j++)
+            if (usable(f, c, r->at[j], K_ROW) && align_row(f, c, r->at[j], true, &al) && fuser_legal(f, c, r->at[j])) {
+                fuser_join(f, c, r->at[j], &al);
+                return true;
+            }
+    }
+    return false;
+}
+
+static bool place_columns(Fuser *f, int c)
+{
+    const CompInfo *k = &f->info[c];
+    Align al;
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n; j++)
+            if (usable(f, c, r->at[j], K_REDUCE) && align_reduce(f, c, r->at[j], &al) && fuser_legal(f, c, r->at[j])) {
+                fuser_join(f, c, r->at[j], &al);
+                return true;
+            }
+    }
+    return false;
+}
+
+/* A map of the optimiser joins every map kernel that it reads, or that reads what it reads, at the same point: first
+ * moment, second moment and weight become one kernel. */
+static bool place_update(Fuser *f, int c)
+{
+    const CompInfo *k = &f->info[c];
+    Candidates cand = producers(f, c);
+    Align al, other;
+    int home = -1;
+    for (int i = 0; i < cand.n; i++) {
+        int n = cand.at[i];
+        if (!usable(f, c, n, K_MAP))
+            continue;
+        if (home < 0 && align_pointwise(f, c, n, &al) && fuser_legal(f, c, n)) {
+            fuser_join(f, c, home = n, &al);
+        } else if (home >= 0) {
+            /* c lies in `home` now; how would it lie in n? */
+            if (align_pointwise(f, c, n, &other))
+                fuser_merge(f, home, &al, n, &other);
+        }
+    }
+    for (int i = 0; i < k->n_load && home < 0; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n && home < 0; j++)
+            if (usable(f, c, r->at[j], K_MAP) && align_sibling(f, c, r->at[j], &al) && fuser_legal(f, c, r->at[j]))
+                fuser_join(f, c, home = r->at[j], &al);
+    }
+    return home >= 0;
+}
+
+static void place(Fuser *f, int c)
+{
+    const Comp *k = f->g->comp[c];
+    bool placed = false;
+    if (f->info[c].alone || k->reducer == RED_SCATTER || f->info[c].contracts)
+        placed = false;
+    else if (k->reducer != RED_NONE)
+        placed = reduces_rows(f, c) ? place_rows(f, c) : place_columns(f, c);
+    else
+        placed = (f->info[c].update && place_update(f, c)) || place_map(f, c);
+    if (!placed)
+        fuser_new(f, c);
+}
+
+static bool only_for_updates(const Fuser *f, int c)
+{
+    const Ints *u = &f->users[f->g->comp[c]->out];
+    for (int i = 0; i < u->n; i++)
+        if (!f->info[u->at[i]].update)
+            return false;
+    return true;
+}
+
+void fuse_greedy(Fuser *f)
+{
+    const Graph *g = f->g;
+    int host = -1;
+    Ints late = { 0 };
+    find_host(f);
+    find_updates(f);
+    for (int i = 0; i < g->n_comp; i++) {
+        const CompInfo *k = &f->info[i];
+        if (k->host && host < 0)
+            host = fuser_new(f, i);
+        else if (k->host)
+            fuser_join(f, i, host, &(Align){ .bound = 0 });
+    }
+    for (int i = 0; i < g->n_comp; i++) {
+        const CompInfo *k = &f->info[i];
+        const Comp *c = g->comp[i];
+        if (k->update || k->host)
+            continue;
+        if (c->reducer > RED_NONE && c->reducer != RED_SCATTER && !k->contracts && !reduces_rows(f, i) &&
+            only_for_updates(f, i))
+            PUSH(f->a, late, i);
+        else
+            place(f, i);
+    }
+    for (int i = 0; i < late.n; i++)
+        place(f, late.at[i]);
+    for (int i = 0; i < g->n_comp; i++)
+        if (f->info[i].update && !f->info[i].host)
+            place(f, i);
+}

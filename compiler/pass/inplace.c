@@ -1,0 +1,130 @@
+/* inplace.c -- updates write where the old value stands.
+ *
+ * storage[value] = target is right when
+ *
+ *   - the value is the whole of one map, of the target's shape and type, in a MAP kernel;
+ *   - in that kernel the target is read only at the point that is being written, and by no member after the one that
+ *     writes;
+ *   - every other kernel that reads the target can run before.
+ *
+ * The first is a matter of the graph: a value that fails gets a copy, new[i] = value[i], which is such a map. The others
+ * are known when kernels exist: then too the value gets a copy, which as a kernel of its own can run after every reader
+ * of the target, and fusing begins again. So a swap of two parameters comes out right, at the price of one buffer. */
+#include "pass/fuse.h"
+#include <string.h>
+
+static bool same_shape(const Tensor *a, const Tensor *b)
+{
+    return a->rank == b->rank && a->dtype == b->dtype && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
+}
+
+void fuse_copy_value(Graph *g, int update)
+{
+    int value = g->update[update].value;
+    const Tensor *t = &g->tensor[value];
+    Ext shape[MAX_RANK];
+    const Affine *idx[MAX_RANK];
+    Span span = t->span;
+    int rank = t->rank;
+    for (int d = 0; d < rank; d++) {
+        shape[d] = t->shape[d];
+        idx[d] = aff_axis(g, d);
+    }
+    int copy = graph_tensor(g, t->name, rank, shape, T_TEMP, t->dtype);
+    g->tensor[copy].span = span;
+    graph_comp(g, copy, rank, shape, 0, RED_NONE, expr_load(g, value, idx), idx, span, "update");
+    g->update[update].value = copy;
+}
+
+bool fuse_check_updates(Graph *g, Text *why)
+{
+    Arena a = { 0 };
+    GraphIndex ix = graph_index(g, &a);
+    int n_tensor = g->n_tensor;
+    bool *target = NEWN(&a, bool, n_tensor), *value = NEWN(&a, bool, n_tensor), good = true;
+    for (int i = 0; i < g->n_update && good; i++) {
+        Update u = g->update[i];
+        const Tensor *t = &g->tensor[u.target], *v = &g->tensor[u.value];
+        good = (t->kind == T_PARAM || t->kind == T_STATE) && !target[u.target] && same_shape(t, v);
+        if (!good) {
+            text_printf(why, "the update of `%s` by `%s`: %s", t->name, v->name,
+                        target[u.target] ? "it is updated twice" : same_shape(t, v) ? "it is neither a parameter nor a state"
+                                                                                    : "the shapes differ");
+            break;
+        }
+        target[u.target] = true;
+        bool whole = u.value < n_tensor && v->kind == T_TEMP && ix.pieces[u.value].n == 1 && !value[u.value];
+        const Comp *c = whole ? ix.pieces[u.value].at[0] : NULL;
+        if (!whole || c->reducer != RED_NONE || !store_plain(c, v->rank, NULL) || c->n_axes != v->rank)
+            fuse_copy_value(g, i);
+        else
+            value[u.value] = true;
+    }
+    arena_free(&a);
+    graph_toposort(g);
+    return good;
+}
+
+/* Does Comp c, a member of the kernel of `writer`, read `target` only where writer writes? */
+static bool same_point(const Fuser *f, int c, int writer, int target)
+{
+    const CompInfo *k = &f->info[c], *w = &f->info[writer];
+    for (int i = 0; i < k->n_load; i++) {
+        const Expr *l = k->load[i];
+        for (int d = 0; d < l->n && l->tensor == target; d++) {
+            int axis = aff_plain(l->idx[d]);
+            if (axis < 0 || k->axis[axis] != w->axis[aff_plain(f->g->comp[writer]->store[d])])
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Which members of the kernel of `writer` need its result, directly or through others? */
+static bool *dependents(Fuser *f, int writer)
+{
+    int n = f->info[writer].kernel;
+    const Build *b = f->build.at[n];
+    bool *needs = NEWN(f->a, bool, f->g->n_comp);
+    needs[writer] = true;
+    for (int c = writer + 1; c <= b->last; c++)                /* definition order is a legal one */
+        for (int i = 0; f->info[c].kernel == n && i < f->info[c].n_load; i++) {
+            const Ints *p = &f->pieces[f->info[c].load[i]->tensor];
+            for (int j = 0; j < p->n; j++)
+                needs[c] |= needs[p->at[j]];
+        }
+    needs[writer] = false;
+    return needs;
+}
+
+static bool in_place(Fuser *f, Update u)
+{
+    int writer = f->pieces[u.value].at[0], n = f->info[writer].kernel;
+    const Ints *r = &f->users[u.target];
+    const bool *after = dependents(f, writer);
+    if (f->build.at[n]->cls != K_MAP)
+        return false;
+    for (int i = 0; i < r->n; i++) {
+        int c = r->at[i], m = f->info[c].kernel;
+        if (m == n && (after[c] || !same_point(f, c, writer, u.target)))
+            return false;
+        if (m != n && fuser_reaches(f, n, m))
+            return false;
+    }
+    for (int i = 0; i < r->n; i++)
+        fuser_depend(f, n, f->info[r->at[i]].kernel);
+    return true;
+}
+
+int fuse_storage(Fuser *f, int *storage)
+{
+    const Graph *g = f->g;
+    for (int t = 0; t < g->n_tensor; t++)
+        storage[t] = t;
+    for (int i = 0; i < g->n_update; i++) {
+        if (!in_place(f, g->update[i]))
+            return i;
+        storage[g->update[i].value] = g->update[i].target;
+    }
+    return -1;
+}
