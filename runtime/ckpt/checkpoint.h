@@ -8,8 +8,9 @@
  *     global_step, samples_seen    since the run began
  *     ticc                         what resuming needs beyond that: texts and numbers
  *
- * Written files load with torch.load(weights_only=True), torch 1.13 and later, and depend on their contents alone:
- * equal states give equal bytes. Read are files of this layout by any writer, bare state_dicts, and safetensors.
+ * Written files load with torch.load(weights_only=True) from torch 2.0 on (1.13's restricted reader knows no floating
+ * point numbers at all, so there only a bare file does) and depend on their contents alone: equal states give equal
+ * bytes. Read are files of this layout by any writer, bare state_dicts, and safetensors.
  * Layout: OpenCLIP, src/training/main.py; optimiser: torch/optim/optimizer.py (state_dict). */
 #ifndef TIC_CKPT_CHECKPOINT_H
 #define TIC_CKPT_CHECKPOINT_H

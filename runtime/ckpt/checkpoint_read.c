@@ -358,9 +358,8 @@ bool tic_checkpoint_float(const TicCheckpoint *ck, const char *path, double *v)
 
 const char *tic_checkpoint_str(const TicCheckpoint *ck, const char *path)
 {
-    for (size_t i = 0; i < ck->safe.n_meta; i++)
-        if (!strcmp(ck->safe.meta[i].key, path))
-            return ck->safe.meta[i].value;
+    if (!ck->pickle.top)
+        return tic_safetensors_meta(&ck->safe, path);
     const TicValue *found = value_at(ck, path);
     return tic_value_is(found, TIC_VALUE_STR) ? found->text.s : NULL;
 }

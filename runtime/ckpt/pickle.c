@@ -2,6 +2,7 @@
  * in a circle cost nothing, and no function here recurses. Each opcode creates at most one value, so memory is
  * bounded by the pickle's size, which is bounded itself. */
 #include "ckpt/pickle.h"
+#include "data/utf8.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -417,17 +418,14 @@ static TicStatus encode_latin1(Machine *m, const TicValue *args)
         return refuse(m, "_codecs.encode with another encoding than latin1");
     if (a[0]->text.n > NUMBER_BYTES)
         return refuse(m, "_codecs.encode of more than a number");
-    const unsigned char *s = (const unsigned char *)a[0]->text.s, *end = s + a[0]->text.n;
+    const char *s = a[0]->text.s, *end = s + a[0]->text.n;
     TicValue *v = new_value(m, TIC_VALUE_BYTES);
     char *out = take(m, a[0]->text.n + 1);
     v->text.s = out;
     while (s < end) {
-        unsigned c = *s++;
-        if (c >= 0x80) {
-            if ((c != 0xC2 && c != 0xC3) || s == end || (*s & 0xC0) != 0x80)
-                return refuse(m, "text with characters that latin1 does not have");
-            c = (c & 3) << 6 | (*s++ & 0x3F);
-        }
+        uint32_t c = tic_utf8_next(&s, end);
+        if (c > 255)
+            return refuse(m, "text with characters that latin1 does not have");
         out[v->text.n++] = (char)c;
     }
     return push(m, v);

@@ -1,5 +1,5 @@
 /* pickle_write.c -- see pickle.h: the writing half. Only opcodes and names that torch.load(weights_only=True) has
- * accepted since torch 1.13: protocol 2, OrderedDict, _rebuild_tensor_v2, FloatStorage. */
+ * accepted since torch 2.0: protocol 2, OrderedDict, _rebuild_tensor_v2, FloatStorage. */
 #include "ckpt/pickle.h"
 #include <inttypes.h>
 #include <stdio.h>

@@ -9,7 +9,7 @@
 #include "ckpt/stored.h"
 #include "ckpt/stream.h"
 
-enum { TIC_SAFETENSORS_HEADER = 100 << 20 };     /* a longer table is refused, as by the format's own reader */
+enum { TIC_SAFETENSORS_HEADER = 16 << 20 };      /* a longer table is refused; 300 tensors take 30 kB */
 
 typedef struct {
     const char *name;
@@ -21,10 +21,8 @@ typedef struct {
 
 typedef struct {
     TicSafeTensor *tensor;       /* in the order of the table */
-    size_t count, room;
-    struct { const char *key, *value; } *meta;
-    size_t n_meta, meta_room;
-    char *text;                  /* names and texts lie in it */
+    size_t count;
+    struct TicJson *table;       /* names lie in it */
 } TicSafetensors;
 
 /* Do the first bytes look like this format? */
@@ -32,6 +30,7 @@ bool tic_safetensors_detect(const TicSource *s);
 /* TIC_USER, naming file and tensor, for anything that is not of the form above. */
 TicStatus tic_safetensors_open(TicSafetensors *f, const TicSource *s);
 void tic_safetensors_close(TicSafetensors *f);
+const char *tic_safetensors_meta(const TicSafetensors *f, const char *key);      /* NULL when absent */
 
 /* Writes the parameters' f32 values (no optimiser state) and `meta` as texts beside {"format": "pt"}; atomically and
  * with bytes that depend on the contents alone, as tic_checkpoint_write. Numbers are written as text. */

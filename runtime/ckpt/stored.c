@@ -1,5 +1,6 @@
 /* stored.c -- see stored.h. Element conversions, shapes and names for messages. */
 #include "ckpt/stored.h"
+#include "data/utf8.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -96,24 +97,12 @@ const char *tic_name_text(const char *name, size_t length, char out[80])
     return out;
 }
 
-/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
-bool tic_utf8_valid(const char *text, size_t n)
+bool tic_utf8_valid(const char *s, size_t n)
 {
-    const unsigned char *s = (const unsigned char *)text, *end = s + n;
-    while (s < end) {
-        unsigned c = *s++;
-        if (c < 0x80)
-            continue;
-        int more = c >= 0xF0 ? 3 : c >= 0xE0 ? 2 : 1;
-        if (c < 0xC2 || c > 0xF4 || end - s < more)
+    for (const char *p = s, *end = s + n; p < end;) {
+        const char *before = p;
+        if (tic_utf8_next(&p, end) == 0xFFFD && p - before != 3)     /* three bytes: U+FFFD itself */
             return false;
-        unsigned low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-        unsigned high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-        if (*s < low || *s > high)
-            return false;
-        for (s++; more > 1; more--, s++)
-            if ((*s & 0xC0) != 0x80)
-                return false;
     }
     return true;
 }
