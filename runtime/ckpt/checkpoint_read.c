@@ -61,7 +61,8 @@ TicStatus tic_checkpoint_resolve(const TicCheckpoint *ck, const char *name, cons
         return bad_tensor(ck, name, "has no data in the archive");
     if ((uint64_t)ref->storage.count > e->size / (uint64_t)tic_stored[ref->storage.dtype].bytes)
         return bad_tensor(ck, name, "is larger than its data in the archive");
-    *t = (FileTensor){ .name = name, .dtype = ref->storage.dtype, .rank = ref->rank, .offset = ref->offset, .storage = *e };
+    *t = (FileTensor){ .name = name, .dtype = ref->storage.dtype, .rank = ref->rank, .offset = ref->offset };
+    t->storage = *e;
     memcpy(t->shape, ref->shape, sizeof t->shape);
     for (int k = 0; k < ref->rank; k++)
         t->stride[k] = ref->shape[k] == 1 ? 0 : ref->stride[k];  /* of one element it means nothing, and may be any */
@@ -428,7 +429,8 @@ TicStatus tic_checkpoint_match(const TicCheckpoint *ck, const TicNamedTensor *ex
     static const char *const kind[] = { "missing", "unexpected", "of another shape", "not floating point" };
     Misfit misfit[KINDS] = { 0 };
     for (int i = 0; i < n; i++)
-        compare(tic_checkpoint_find(ck, expected[i].name), &expected[i], &misfit[MISSING], &misfit[SHAPE], &misfit[TYPE]);
+        compare(tic_checkpoint_find(ck, expected[i].name), &expected[i], &misfit[MISSING], &misfit[SHAPE],
+                &misfit[TYPE]);
     find_unexpected(ck, expected, n, &misfit[UNEXPECTED]);
     char text[KINDS * 480];
     size_t used = 0;

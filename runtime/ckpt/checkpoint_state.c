@@ -193,8 +193,8 @@ TicStatus tic_checkpoint_read_state(TicCheckpoint *ck, const char *name, const c
 {
     if (!tic_checkpoint_has_optimizer(ck))
         return tic_fail(TIC_USER, "%s: no optimizer state can be read: %s", ck->source.label, ck->no_state);
-    StateOf wanted = { .param = tic_checkpoint_find(ck, name) };
-    const StateOf *of = wanted.param ? bsearch(&wanted, ck->state, (size_t)ck->n_state, sizeof *ck->state, by_param) : NULL;
+    StateOf wanted = { .param = tic_checkpoint_find(ck, name) };      /* NULL is found nowhere */
+    const StateOf *of = bsearch(&wanted, ck->state, (size_t)ck->n_state, sizeof *ck->state, by_param);
     const TicValue *v = of ? tic_value_get(of->state, role) : NULL;
     if (!rank && (tic_value_is(v, TIC_VALUE_INT) || tic_value_is(v, TIC_VALUE_FLOAT))) {
         *out = v->kind == TIC_VALUE_INT ? (float)v->i : (float)v->f;     /* `step` before torch 1.12 */

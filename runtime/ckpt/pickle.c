@@ -27,7 +27,10 @@ typedef struct {
 } Machine;
 
 /* The only names a pickle may use. */
-typedef enum { NAME_TENSOR, NAME_PARAMETER, NAME_ORDERED_DICT, NAME_SCALAR, NAME_DTYPE, NAME_ENCODE, NAME_STORAGE } Name;
+typedef enum {
+    NAME_TENSOR, NAME_PARAMETER, NAME_ORDERED_DICT, NAME_SCALAR, NAME_DTYPE, NAME_ENCODE,
+    NAME_STORAGE                 /* + TicStored: one of torch's storages */
+} Name;
 static const struct { const char *module, *name; Name is; } allowed[] = {
     { "torch._utils", "_rebuild_tensor_v2", NAME_TENSOR },
     { "torch._utils", "_rebuild_parameter", NAME_PARAMETER },
@@ -217,6 +220,13 @@ static TicStatus push_int(Machine *m, int64_t i)
     return push(m, v);
 }
 
+static TicStatus push_number(Machine *m, size_t n)
+{
+    uint64_t v = 0;
+    TRY(number(m, n, &v));
+    return push_int(m, n == 4 ? (int32_t)(uint32_t)v : (int64_t)v);      /* only the four-byte form has a sign */
+}
+
 static TicStatus push_text(Machine *m, TicValueKind kind, size_t length_bytes)
 {
     uint64_t n = 0;
@@ -275,7 +285,8 @@ static TicStatus push_name(Machine *m, const char *module, size_t nm, const char
     }
     char shown_module[80], shown_name[80];
     return tic_fail(TIC_USER, "%s: byte %zu: %s.%s is not among the names a checkpoint may use; nothing was run",
-                    m->label, m->opcode_at, tic_name_text(module, nm, shown_module), tic_name_text(name, nn, shown_name));
+                    m->label, m->opcode_at, tic_name_text(module, nm, shown_module),
+                    tic_name_text(name, nn, shown_name));
 }
 
 static TicStatus line(Machine *m, const char **s, size_t *n)
@@ -532,14 +543,28 @@ static TicStatus push_bool(Machine *m, bool b)
     return push(m, v);
 }
 
-static TicStatus step(Machine *m, unsigned char code)
+static TicStatus tuple_to_mark(Machine *m)
 {
-    uint64_t v = 0;
     TicValue **items;
     size_t n;
+    TRY(pop_to_mark(m, &items, &n));
+    return push_tuple(m, items, n);
+}
+
+/* An index of n bytes, for memo_put or memo_get. */
+static TicStatus memo(Machine *m, size_t n, TicStatus (*use)(Machine *, size_t))
+{
+    uint64_t index = 0;
+    TRY(number(m, n, &index));
+    return use(m, index);
+}
+
+static TicStatus step(Machine *m, unsigned char code)
+{
+    uint64_t unused;
     switch (code) {
-    case 0x80: return protocol(m);                                              /* PROTO */
-    case 0x95: return number(m, 8, &v);                                         /* FRAME: a hint for streams */
+    case 0x80: return protocol(m);                                      /* PROTO */
+    case 0x95: return number(m, 8, &unused);                            /* FRAME: a hint for streams */
     case '(': return mark(m);
     case '}': return push(m, new_value(m, TIC_VALUE_DICT));
     case ']': return push(m, new_value(m, TIC_VALUE_LIST));
@@ -547,32 +572,32 @@ static TicStatus step(Machine *m, unsigned char code)
     case 'N': return push(m, new_value(m, TIC_VALUE_NONE));
     case 0x88: return push_bool(m, true);
     case 0x89: return push_bool(m, false);
-    case 'K': TRY(number(m, 1, &v)); return push_int(m, (int64_t)v);            /* BININT1 */
-    case 'M': TRY(number(m, 2, &v)); return push_int(m, (int64_t)v);            /* BININT2 */
-    case 'J': TRY(number(m, 4, &v)); return push_int(m, (int32_t)(uint32_t)v);  /* BININT */
-    case 0x8A: return push_long(m);                                             /* LONG1 */
-    case 'G': return push_float(m);                                             /* BINFLOAT */
-    case 'X': return push_text(m, TIC_VALUE_STR, 4);                            /* BINUNICODE */
-    case 0x8C: return push_text(m, TIC_VALUE_STR, 1);                           /* SHORT_BINUNICODE */
-    case 'C': return push_text(m, TIC_VALUE_BYTES, 1);                          /* SHORT_BINBYTES */
-    case 'q': TRY(number(m, 1, &v)); return memo_put(m, v);                     /* BINPUT */
-    case 'r': TRY(number(m, 4, &v)); return memo_put(m, v);                     /* LONG_BINPUT */
-    case 0x94: return memo_put(m, m->memo_next);                                /* MEMOIZE */
-    case 'h': TRY(number(m, 1, &v)); return memo_get(m, v);                     /* BINGET */
-    case 'j': TRY(number(m, 4, &v)); return memo_get(m, v);                     /* LONG_BINGET */
-    case 0x85: return pop_into_tuple(m, 1);                                     /* TUPLE1 */
+    case 'K': return push_number(m, 1);                                 /* BININT1 */
+    case 'M': return push_number(m, 2);                                 /* BININT2 */
+    case 'J': return push_number(m, 4);                                 /* BININT */
+    case 0x8A: return push_long(m);                                     /* LONG1 */
+    case 'G': return push_float(m);                                     /* BINFLOAT */
+    case 'X': return push_text(m, TIC_VALUE_STR, 4);                    /* BINUNICODE */
+    case 0x8C: return push_text(m, TIC_VALUE_STR, 1);                   /* SHORT_BINUNICODE */
+    case 'C': return push_text(m, TIC_VALUE_BYTES, 1);                  /* SHORT_BINBYTES */
+    case 'q': return memo(m, 1, memo_put);                              /* BINPUT */
+    case 'r': return memo(m, 4, memo_put);                              /* LONG_BINPUT */
+    case 0x94: return memo_put(m, m->memo_next);                        /* MEMOIZE */
+    case 'h': return memo(m, 1, memo_get);                              /* BINGET */
+    case 'j': return memo(m, 4, memo_get);                              /* LONG_BINGET */
+    case 0x85: return pop_into_tuple(m, 1);                             /* TUPLE1 */
     case 0x86: return pop_into_tuple(m, 2);
     case 0x87: return pop_into_tuple(m, 3);
-    case 't': TRY(pop_to_mark(m, &items, &n)); return push_tuple(m, items, n);  /* TUPLE */
-    case 's': return to_dict_or_list(m, true, 2);                               /* SETITEM */
-    case 'u': return to_dict_or_list(m, true, 0);                               /* SETITEMS */
-    case 'a': return to_dict_or_list(m, false, 1);                              /* APPEND */
-    case 'e': return to_dict_or_list(m, false, 0);                              /* APPENDS */
-    case 'c': return global(m);                                                 /* GLOBAL */
-    case 0x93: return stack_global(m);                                          /* STACK_GLOBAL */
-    case 'R': return reduce(m);                                                 /* REDUCE */
-    case 'b': return build(m);                                                  /* BUILD */
-    case 'Q': return storage(m);                                                /* BINPERSID */
+    case 't': return tuple_to_mark(m);                                  /* TUPLE */
+    case 's': return to_dict_or_list(m, true, 2);                       /* SETITEM */
+    case 'u': return to_dict_or_list(m, true, 0);                       /* SETITEMS */
+    case 'a': return to_dict_or_list(m, false, 1);                      /* APPEND */
+    case 'e': return to_dict_or_list(m, false, 0);                      /* APPENDS */
+    case 'c': return global(m);                                         /* GLOBAL */
+    case 0x93: return stack_global(m);                                  /* STACK_GLOBAL */
+    case 'R': return reduce(m);                                         /* REDUCE */
+    case 'b': return build(m);                                          /* BUILD */
+    case 'Q': return storage(m);                                        /* BINPERSID */
     default: return unknown(m, code);
     }
 }

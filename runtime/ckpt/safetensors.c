@@ -115,7 +115,8 @@ static TicStatus parse_table(const TicSource *s, uint64_t n, TicJson **table)
 bool tic_safetensors_detect(const TicSource *s)
 {
     unsigned char head[9] = "";
-    return s->size >= 8 + SMALLEST && !tic_source_read(s, 0, head, 9) && head[8] == '{' && !head[7] && !head[6] && !head[5];
+    return s->size >= 8 + SMALLEST && !tic_source_read(s, 0, head, 9) && head[8] == '{' && !head[7] && !head[6] &&
+           !head[5];
 }
 
 TicStatus tic_safetensors_open(TicSafetensors *f, const TicSource *s)
@@ -124,7 +125,8 @@ TicStatus tic_safetensors_open(TicSafetensors *f, const TicSource *s)
     *f = (TicSafetensors){ 0 };
     TRY(tic_source_read(s, 0, &n, 8));
     if (n < SMALLEST || n > TIC_SAFETENSORS_HEADER || n > s->size - 8)
-        return tic_fail(TIC_USER, "%s: its table of tensors would take %" PRIu64 " bytes: cut short or damaged", s->label, n);
+        return tic_fail(TIC_USER, "%s: its table of tensors would take %" PRIu64 " bytes: cut short or damaged",
+                        s->label, n);
     TicStatus status = parse_table(s, n, &f->table);
     if (!status)
         status = read_table(f, s, 8 + n);
@@ -197,8 +199,10 @@ static TicStatus check(const char *path, const TicNamedTensor *tensors, int n, c
     for (int i = 0; i < n_meta; i++)
         if (meta[i].kind == TIC_META_STR && !tic_utf8_valid(meta[i].s, strlen(meta[i].s)))
             bad = meta[i].s;
-    return bad ? tic_fail(TIC_USER, "%s: the text '%s' is not valid UTF-8", path, tic_name_text(bad, strlen(bad), shown))
-               : TIC_OK;
+    if (!bad)
+        return TIC_OK;
+    tic_name_text(bad, strlen(bad), shown);
+    return tic_fail(TIC_USER, "%s: the text '%s' is not valid UTF-8", path, shown);
 }
 
 /* The table, padded with spaces so that the tensors begin at a multiple of 8 bytes. */

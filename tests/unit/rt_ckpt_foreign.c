@@ -1,0 +1,426 @@
+/* rt_ckpt_foreign.c -- files by others: what torch and safetensors write is understood (data/torch_small.*), optimiser
+ * ids find their parameters by each version's rule, and what was made to do harm is refused by name. */
+#define _GNU_SOURCE
+#include "ckpt_test.h"
+#include "ckpt/checkpoint.h"
+#include "ckpt/pickle.h"
+#include "ckpt/zip.h"
+
+static char *fixture_path, *safe_path;
+
+/* ------------------------------------------------------------ safetensors */
+
+static void refuse_table(const char *table, size_t bytes, const char *why)
+{
+    char file[512];
+    uint64_t n = strlen(table);
+    memset(file, 0, sizeof file);
+    memcpy(file, &n, 8);
+    memcpy(file + 8, table, n);
+    TicCheckpoint *ck;
+    TicStatus status = tic_checkpoint_open_memory(file, 8 + n + bytes, "made", &ck);
+    if (!*why) {
+        assert_int_equal(status, TIC_OK);
+        tic_checkpoint_close(ck);
+    } else {
+        expect_error(status, why);
+    }
+}
+
+static void test_safetensors_rules(void **state)
+{
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "");
+    refuse_table("{\"a\\u00e4\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}  ", 4, "");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9, "its tensors end at");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 7, "cut short");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, "number of bytes");
+    refuse_table("{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "not known");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12, "begin where");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                 "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "begin where");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                 "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "twice");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[99999999999,99999999999],\"data_offsets\":[0,4]}}", 4,
+                 "number of");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "lacks its shape");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", 4,
+                 "made: its table of tensors: JSON: byte");
+    refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}x", 4, "something follows");
+    refuse_table("{\"a\":[]}", 0, "not known");
+}
+
+/* ------------------------------------------------------------ harmful pickles */
+
+static void refuse_pickle(const char *bytes, size_t n, const char *why)
+{
+    TicUnpickled u;
+    expect_error(tic_unpickle(&u, bytes, n, "harm.pkl"), why);
+}
+#define REFUSE(bytes, why) refuse_pickle(bytes, sizeof bytes - 1, why)
+
+static void test_harm(void **state)
+{
+    REFUSE("\x80\x02" "cos\nsystem\nX\x04\0\0\0true\x85R.", "os.system is not among");
+    REFUSE("\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.", "os.system is not among");
+    REFUSE("\x80\x02" "cposix\nsystem\n.", "posix.system is not among");
+    REFUSE("\x80\x02" "c__builtin__\neval\n.", "__builtin__.eval is not among");
+    REFUSE("\x80\x02" "ctorch\nload\n.", "torch.load is not among");
+    REFUSE("\x80\x02" "ccollections\nCounter\n.", "collections.Counter is not among");
+    REFUSE("\x80\x02" "c\x1b[2J\nx\n.", "?[2J.x is not among");
+    REFUSE("(S'true'\nios\nsystem\n.", "opcode 0x53 (STRING)");
+    REFUSE("\x80\x02(ios\nsystem\n.", "opcode 0x69 (INST)");
+    REFUSE("\x80\x02}}\x81.", "opcode 0x81 (NEWOBJ)");
+    REFUSE("\x80\x02\xff.", "opcode 0xff (unknown)");
+    REFUSE("\x80\x02\x82\x01.", "opcode 0x82 (EXT1)");
+    REFUSE("\x80\x09N.", "protocol above 5");
+    REFUSE("\x80\x02NN.", "left on the stack");
+    REFUSE("\x80\x02.", "a value is missing");
+    REFUSE("\x80\x02N)R.", "is no function");
+    REFUSE("\x80\x02" "ctorch\nFloatStorage\n)R.", "storage that is called");
+    REFUSE("\x80\x02K\x01Q.", "no tensor storage");
+    REFUSE("\x80\x02h\x07.", "before it is set");
+    REFUSE("\x80\x02Nr\xff\xff\xff\x7f.", "memo index");
+    REFUSE("\x80\x02X\xff\xff\xff\xffx.", "breaks off");
+    REFUSE("\x80\x02\x8a\x09" "123456789.", "more than 64 bits");
+    REFUSE("\x80\x02t.", "a mark is missing");
+    REFUSE("\x80\x02}(K\x01u.", "a key without a value");
+    REFUSE("\x80\x02]Nb.", "a state for something");
+    char deep[600];
+    memset(deep, '(', sizeof deep);
+    refuse_pickle(deep, sizeof deep, "nested too deeply");
+    deep[0] = 'N';
+    memset(deep + 1, (char)0x85, sizeof deep - 1);
+    refuse_pickle(deep, sizeof deep, "nested too deeply");
+    TicUnpickled u;
+    assert_int_equal(tic_unpickle(&u, "]q\0h\0a.", 7, "circle"), TIC_OK);       /* a list that contains itself */
+    assert_ptr_equal(u.top->seq.item[0], u.top);
+    tic_unpickle_free(&u);
+}
+
+/* A tensor made by hand: storage of `count`, then offset, size and stride. */
+static TicStatus hand_tensor(int64_t count, int64_t offset, int64_t size, int64_t stride)
+{
+    TicPickler p;
+    TicUnpickled u;
+    tic_pickle_begin(&p);
+    tic_pickle_mark(&p);
+    tic_pickle_tensor(&p, 0, 0, NULL);           /* makes room; the rest is spelled out */
+    p.n = 2;
+    char text[] = "ctorch._utils\n_rebuild_tensor_v2\n("
+                  "(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" "0X\3\0\0\0cpu";
+    memcpy(p.data + p.n, text, sizeof text - 1);
+    p.n += sizeof text - 1;
+    tic_pickle_int(&p, count);
+    tic_pickle_tuple(&p);
+    p.data[p.n++] = 'Q';
+    tic_pickle_int(&p, offset);
+    for (int i = 0; i < 2; i++) {
+        tic_pickle_mark(&p);
+        tic_pickle_int(&p, i ? stride : size);
+        tic_pickle_tuple(&p);
+    }
+    tic_pickle_bool(&p, false);
+    tic_pickle_ordered_dict(&p);
+    tic_pickle_tuple(&p);
+    p.data[p.n++] = 'R';
+    tic_pickle_end(&p);
+    TicStatus status = tic_unpickle(&u, p.data, p.n, "hand");
+    if (!status)
+        tic_unpickle_free(&u);
+    tic_pickle_free(&p);
+    return status;
+}
+
+static void test_tensor_bounds(void **state)
+{
+    assert_int_equal(hand_tensor(10, 0, 10, 1), TIC_OK);
+    assert_int_equal(hand_tensor(10, 1, 3, 4), TIC_OK);
+    assert_int_equal(hand_tensor(10, 9, INT64_MAX, 0), TIC_OK);
+    assert_int_equal(hand_tensor(10, 10, 0, 1), TIC_OK);
+    expect_error(hand_tensor(10, 1, 10, 1), "outside its storage");
+    expect_error(hand_tensor(10, 2, 3, 4), "outside its storage");
+    expect_error(hand_tensor(10, 0, INT64_MAX, INT64_MAX), "outside its storage");
+    expect_error(hand_tensor(10, INT64_MAX, 2, 1), "outside its storage");
+    expect_error(hand_tensor(10, 11, 0, 1), "outside its storage");
+    expect_error(hand_tensor(10, 0, 2, -1), "not of the form");
+    expect_error(hand_tensor(10, -1, 2, 1), "not of the form");
+    expect_error(hand_tensor(-1, 0, 0, 1), "no tensor storage");
+}
+
+/* ------------------------------------------------------------ other files */
+
+static void test_refused_files(void **state)
+{
+    static const char legacy[] = "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
+    TicCheckpoint *ck;
+    expect_error(tic_checkpoint_open_memory("", 0, "empty.pt", &ck), "empty.pt: is empty");
+    expect_error(tic_checkpoint_open_memory(legacy, sizeof legacy - 1, "old.pt", &ck), "before version 1.6");
+    expect_error(tic_checkpoint_open_memory("not a checkpoint", 16, "x.pt", &ck), "neither a checkpoint");
+    expect_error(tic_checkpoint_open("/nonexistent/x.pt", &ck), "/nonexistent/x.pt: No such file");
+    expect_error(tic_checkpoint_open("/tmp", &ck), "not a regular file");
+}
+
+/* An archive of the test's own entries. */
+static void write_zip(const char *path, const char *name, const void *data, size_t size)
+{
+    TicSink sink;
+    TicZipWriter z;
+    assert_int_equal(tic_sink_open(&sink, path), TIC_OK);
+    tic_zip_begin(&z, &sink);
+    assert_int_equal(tic_zip_add(&z, name, data, size), TIC_OK);
+    assert_int_equal(tic_zip_end(&z), TIC_OK);
+    assert_int_equal(tic_sink_commit(&sink), TIC_OK);
+}
+
+static void test_refused_archives(void **state)
+{
+    char *path = in_folder("other.pt"), *data;
+    size_t size;
+    TicCheckpoint *ck;
+    write_zip(path, "readme", "x", 1);
+    expect_error(tic_checkpoint_open(path, &ck), "not one of torch's");
+    write_zip(path, "folder/readme", "x", 1);
+    expect_error(tic_checkpoint_open(path, &ck), "without folder/data.pkl");
+    write_zip(path, "a/data.pkl", "\x80\x02}.", 4);
+    expect_error(tic_checkpoint_open(path, &ck), "holds no tensors");
+    write_zip(path, "a/data.pkl", "\x80\x02" "cos\nsystem\n.", 14);
+    expect_error(tic_checkpoint_open(path, &ck), "os.system");
+    write_zip(path, "a/data.pkl", "\x80\x02}.", 4);
+    assert_int_equal(tic_read_file(path, 1 << 20, &data, &size), TIC_OK);
+    char *central = memmem(data, size, "PK\1\2", 4);
+    assert_non_null(central);
+    central[10] = 8;                             /* method: deflated */
+    expect_error(tic_checkpoint_open_memory(data, size, "z.pt", &ck), "entry 'a/data.pkl' is compressed");
+    central[10] = 0;
+    central[8] |= 1;
+    expect_error(tic_checkpoint_open_memory(data, size, "z.pt", &ck), "is encrypted");
+    free(data);
+    free(path);
+}
+
+/* ------------------------------------------------------------ what torch writes */
+
+static void test_torch_file(void **state)
+{
+    TicCheckpoint *ck;
+    if (access(fixture_path, R_OK)) {
+        fprintf(stderr, "# skipped: %s is missing\n", fixture_path);
+        skip();
+    }
+    assert_int_equal(tic_checkpoint_open(fixture_path, &ck), TIC_OK);
+    float out[64];
+    const int64_t two_three[] = { 2, 3 }, three_two[] = { 3, 2 }, four[] = { 4 };
+    int64_t v;
+    double f;
+    assert_true(tic_checkpoint_int(ck, "epoch", &v) && v == 2);
+    assert_string_equal(tic_checkpoint_str(ck, "name"), "made by torch");
+    assert_int_equal(tic_checkpoint_read(ck, "proj", 2, two_three, out), TIC_OK);        /* f32: 0.5 * k */
+    for (int k = 0; k < 6; k++)
+        assert_true(out[k] == 0.5f * (float)k);
+    assert_int_equal(tic_checkpoint_read(ck, "half.weight", 2, two_three, out), TIC_OK); /* f16: 0.5 * k */
+    for (int k = 0; k < 6; k++)
+        assert_true(out[k] == 0.5f * (float)k);
+    assert_int_equal(tic_checkpoint_read(ck, "brain.weight", 2, two_three, out), TIC_OK);
+    for (int k = 0; k < 6; k++)
+        assert_true(out[k] == 0.5f * (float)k);
+    assert_int_equal(tic_checkpoint_read(ck, "double.weight", 2, two_three, out), TIC_OK);
+    for (int k = 0; k < 6; k++)
+        assert_true(out[k] == (float)(0.1 * k));
+    assert_int_equal(tic_checkpoint_read(ck, "turned", 2, three_two, out), TIC_OK);      /* proj transposed */
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 2; j++)
+            assert_true(out[i * 2 + j] == 0.5f * (float)(j * 3 + i));
+    assert_int_equal(tic_checkpoint_read(ck, "slice.bias", 1, four, out), TIC_OK);       /* every other, from 1 */
+    for (int k = 0; k < 4; k++)
+        assert_true(out[k] == (float)(1 + 2 * k));
+    assert_int_equal(tic_checkpoint_read(ck, "spread.bias", 1, four, out), TIC_OK);      /* one value, stride 0 */
+    for (int k = 0; k < 4; k++)
+        assert_true(out[k] == 7);
+    assert_int_equal(tic_checkpoint_read(ck, "logit_scale", 0, NULL, out), TIC_OK);
+    assert_true(out[0] == (float)2.6592600369327783);
+    expect_error(tic_checkpoint_read(ck, "counter", 0, NULL, out), "the file has i64, wanted is f32");
+    assert_true(tic_checkpoint_float(ck, "optimizer.param_groups.0.lr", &f) && f == 0.00047);     /* numpy.float64 */
+    /* Ids by the rule of OpenCLIP 2.24: 0 slice.bias, 1 spread.bias, 2 logit_scale, 3 proj, ... */
+    assert_true(tic_checkpoint_has_optimizer(ck));
+    assert_int_equal(tic_checkpoint_read_state(ck, "logit_scale", "exp_avg", 0, NULL, out), TIC_OK);
+    assert_true(out[0] == 102);
+    assert_int_equal(tic_checkpoint_read_state(ck, "proj", "exp_avg", 2, two_three, out), TIC_OK);
+    assert_true(out[0] == 103 && out[5] == 103);
+    assert_int_equal(tic_checkpoint_read_state(ck, "proj", "exp_avg_sq", 2, two_three, out), TIC_OK);
+    assert_true(out[0] == 203);
+    assert_int_equal(tic_checkpoint_read_state(ck, "proj", "step", 0, NULL, out), TIC_OK);
+    assert_true(out[0] == 12);
+    tic_checkpoint_close(ck);
+}
+
+static void test_safetensors_file(void **state)
+{
+    static const char *const names[] = { "proj", "half.weight", "brain.weight" };        /* all 0.5 * k */
+    const int64_t shape[] = { 2, 3 };
+    TicCheckpoint *ck;
+    float out[6];
+    if (access(safe_path, R_OK)) {
+        fprintf(stderr, "# skipped: %s is missing\n", safe_path);
+        skip();
+    }
+    assert_int_equal(tic_checkpoint_open(safe_path, &ck), TIC_OK);
+    assert_int_equal(tic_checkpoint_count(ck), 5);
+    for (size_t i = 0; i < TIC_LEN(names); i++) {
+        assert_int_equal(tic_checkpoint_read(ck, names[i], 2, shape, out), TIC_OK);
+        for (int k = 0; k < 6; k++)
+            assert_true(out[k] == 0.5f * (float)k);
+    }
+    assert_int_equal(tic_checkpoint_read(ck, "logit_scale", 0, NULL, out), TIC_OK);
+    assert_true(out[0] == (float)2.6592600369327783);
+    expect_error(tic_checkpoint_read(ck, "counter", 0, NULL, out), "the file has i64, wanted is f32");
+    assert_string_equal(tic_checkpoint_str(ck, "note"), "made by safetensors");
+    tic_checkpoint_close(ck);
+}
+
+/* ------------------------------------------------------------ which state belongs to whom */
+
+static void hand_list(TicPickler *p, const char *key, int from, int n)
+{
+    tic_pickle_str(p, key);
+    tic_pickle_list(p);
+    tic_pickle_mark(p);
+    for (int i = 0; i < n; i++)
+        tic_pickle_int(p, from + i);
+    tic_pickle_appends(p);
+}
+
+/* A checkpoint with four parameters of shape [1] or [1, 1]; state `id` has exp_avg = 10 + id, storage 10 + id.
+ * flat_id: the id whose state is [1]; group names of NULL are not written. */
+static void write_groups(const char *path, const char *first, const char *second, int n_first, int flat_id)
+{
+    static const char *const names[] = { "module.positional_embedding", "module.proj", "module.ln.bias",
+                                         "module.x.embed" };
+    static const int64_t ones[] = { 1, 1 };
+    const char *group[] = { first, second };
+    TicPickler p;
+    tic_pickle_begin(&p);
+    tic_pickle_dict(&p);
+    tic_pickle_mark(&p);
+    tic_pickle_str(&p, "state_dict");
+    tic_pickle_ordered_dict(&p);
+    tic_pickle_mark(&p);
+    for (int i = 0; i < 4; i++) {
+        tic_pickle_str(&p, names[i]);
+        tic_pickle_tensor(&p, i, i == 2 ? 1 : 2, ones);
+    }
+    tic_pickle_set_items(&p);
+    tic_pickle_str(&p, "optimizer");
+    tic_pickle_dict(&p);
+    tic_pickle_mark(&p);
+    tic_pickle_str(&p, "state");
+    tic_pickle_dict(&p);
+    tic_pickle_mark(&p);
+    for (int id = 0; id < 4; id++) {
+        tic_pickle_int(&p, id);
+        tic_pickle_dict(&p);
+        tic_pickle_mark(&p);
+        tic_pickle_str(&p, "exp_avg");
+        tic_pickle_tensor(&p, 10 + id, id == flat_id ? 1 : 2, ones);
+        tic_pickle_set_items(&p);
+    }
+    tic_pickle_set_items(&p);
+    tic_pickle_str(&p, "param_groups");
+    tic_pickle_list(&p);
+    tic_pickle_mark(&p);
+    for (int g = 0; g < 2; g++) {
+        tic_pickle_dict(&p);
+        tic_pickle_mark(&p);
+        if (group[g]) {
+            tic_pickle_str(&p, "group_name");
+            tic_pickle_str(&p, group[g]);
+        }
+        hand_list(&p, "params", g ? n_first : 0, g ? 4 - n_first : n_first);
+        tic_pickle_set_items(&p);
+    }
+    tic_pickle_appends(&p);
+    tic_pickle_set_items(&p);
+    tic_pickle_set_items(&p);
+    tic_pickle_end(&p);
+    TicSink sink;
+    TicZipWriter z;
+    assert_int_equal(tic_sink_open(&sink, path), TIC_OK);
+    tic_zip_begin(&z, &sink);
+    assert_int_equal(tic_zip_add(&z, "g/data.pkl", p.data, p.n), TIC_OK);
+    for (int i = 0; i < 14; i++) {
+        char name[32];
+        float v = (float)i;
+        snprintf(name, sizeof name, "g/data/%d", i);
+        assert_int_equal(tic_zip_add(&z, name, &v, 4), TIC_OK);
+    }
+    assert_int_equal(tic_zip_end(&z), TIC_OK);
+    assert_int_equal(tic_sink_commit(&sink), TIC_OK);
+    tic_pickle_free(&p);
+}
+
+/* Reads exp_avg of the four parameters; false with a message when there is no mapping. */
+static bool read_groups(const char *path, int got[4])
+{
+    static const char *const names[] = { "positional_embedding", "proj", "ln.bias", "x.embed" };
+    static const int64_t ones[] = { 1, 1 };
+    TicCheckpoint *ck;
+    assert_int_equal(tic_checkpoint_open(path, &ck), TIC_OK);
+    bool well = true;
+    for (int i = 0; i < 4 && well; i++) {
+        float v = -1;
+        well = !tic_checkpoint_read_state(ck, names[i], "exp_avg", i == 2 ? 1 : 2, ones, &v);
+        got[i] = (int)v;
+    }
+    tic_checkpoint_close(ck);
+    return well;
+}
+
+static void test_groups(void **state)
+{
+    char *path = in_folder("groups.pt");
+    int got[4];
+    write_groups(path, NULL, NULL, 1, 0);    /* 2.24: plain is ln.bias alone */
+    assert_true(read_groups(path, got));
+    assert_true(got[2] == 10 && got[0] == 11 && got[1] == 12 && got[3] == 13);
+    write_groups(path, "no_wd", "wd", 2, 1); /* 3: positional_embedding too */
+    assert_true(read_groups(path, got));
+    assert_true(got[0] == 10 && got[2] == 11 && got[1] == 12 && got[3] == 13);
+    write_groups(path, "no_wd", "wd", 3, 1);
+    assert_false(read_groups(path, got));
+    expect_error(TIC_USER, "group 0 has 3 ids, but 2 parameters belong into it");
+    write_groups(path, "lr_scale=0.5/wd", "wd", 2, 1);
+    assert_false(read_groups(path, got));
+    expect_error(TIC_USER, "group 0 is not one of those OpenCLIP makes");
+    write_groups(path, "no_wd", "wd", 2, 0);
+    assert_false(read_groups(path, got));
+    expect_error(TIC_USER, "exp_avg of positional_embedding is [1], but the parameter is [1, 1]");
+    free(path);
+}
+
+/* The fixture lies beside this source file; the tests may run in any folder. */
+static void find_fixture(void)
+{
+    const char *slash = strrchr(__FILE__, '/');
+    int n = slash ? (int)(slash - __FILE__) : 1;
+    fixture_path = tic_format("%.*s/data/torch_small.pt", n, slash ? __FILE__ : ".");
+    safe_path = tic_format("%.*s/data/torch_small.safetensors", n, slash ? __FILE__ : ".");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_safetensors_rules),
+        cmocka_unit_test(test_harm),
+        cmocka_unit_test(test_tensor_bounds),
+        cmocka_unit_test(test_refused_files),
+        cmocka_unit_test(test_refused_archives),
+        cmocka_unit_test(test_torch_file),
+        cmocka_unit_test(test_safetensors_file),
+        cmocka_unit_test(test_groups),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    find_fixture();
+    int failed = cmocka_run_group_tests(tests, make_folder, remove_folder);
+    free(fixture_path);
+    free(safe_path);
+    return failed;
+}
