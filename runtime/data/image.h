@@ -1,0 +1,33 @@
+/* image.h -- JPEG and PNG files to 8-bit RGB, with the pixels that Pillow's Image.open(f).convert("RGB") has.
+ *
+ *   JPEG: libjpeg-turbo's defaults (accurate integer inverse DCT, smooth chroma upsampling). Grey is repeated;
+ *         CMYK and YCCK are taken as Adobe writes them (inverted) and converted by Pillow's formula (jpeg.c).
+ *   PNG:  grey of 1, 2, 4 bits is stretched to 0..255; 16-bit colour keeps its high byte; 16-bit grey is clipped to
+ *         255 (Pillow treats it as integers); alpha and transparent colours are dropped, not blended.
+ *
+ * No orientation tag and no colour profile is applied. A file that is broken, cut short, of another kind, or larger
+ * than TIC_MAX_PIXELS gives TIC_BAD_SAMPLE with the reason; nothing is allocated for it before its size is checked. */
+#ifndef TIC_DATA_IMAGE_H
+#define TIC_DATA_IMAGE_H
+#include "base.h"
+
+enum { TIC_MAX_PIXELS = 64 << 20, TIC_MAX_SCANS = 500 };
+
+typedef struct {
+    int width, height;
+    uint8_t *pixels;               /* [height, width, 3] */
+    size_t room;                   /* bytes behind `pixels`; decoding again reuses them */
+} TicImage;                        /* { 0 } before first use; tic_image_free at the end */
+
+/* Decodes by what the bytes are, whatever the file was called. */
+TicStatus tic_image_decode(const uint8_t *data, size_t size, TicImage *image);
+TicStatus tic_jpeg_decode(const uint8_t *data, size_t size, TicImage *image);
+TicStatus tic_png_decode(const uint8_t *data, size_t size, TicImage *image);
+void tic_image_free(TicImage *image);
+
+/* Checks the bound and makes room; for the decoders. */
+TicStatus tic_image_reserve(TicImage *image, uint32_t width, uint32_t height);
+
+/* Baseline JPEG of rgb [height, width, 3], quality 1..100, 4:2:0 chroma. *data: free(). For tools and tests. */
+TicStatus tic_jpeg_encode(const uint8_t *rgb, int width, int height, int quality, uint8_t **data, size_t *size);
+#endif

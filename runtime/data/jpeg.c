@@ -1,0 +1,171 @@
+/* jpeg.c -- JPEG in and out by libjpeg-turbo, the one file that includes jpeglib.h; see image.h.
+ *
+ * libjpeg reports errors by calling error_exit and expects it not to return: ours jumps back to the function that
+ * called the library, with the message. Its source manager would pad a cut file with an end mark and go on with
+ * grey; ours counts running out of bytes as an error, as Pillow does. What libjpeg merely warns about (a bad
+ * Huffman code that it can get past) Pillow accepts, and so do we. */
+#define _GNU_SOURCE
+#include "data/image.h"
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <jpeglib.h>
+#include <jerror.h>
+
+typedef struct {
+    struct jpeg_error_mgr manager;
+    jmp_buf back;
+    char text[JMSG_LENGTH_MAX];
+    uint8_t *row;                  /* one row of CMYK, freed on both ways out */
+} Errors;
+
+static _Noreturn void on_error(j_common_ptr info)
+{
+    Errors *e = (Errors *)info->err;
+    e->manager.format_message(info, e->text);
+    longjmp(e->back, 1);
+}
+
+static _Noreturn void give_up(j_common_ptr info, const char *why)
+{
+    Errors *e = (Errors *)info->err;
+    snprintf(e->text, sizeof e->text, "%s", why);
+    longjmp(e->back, 1);
+}
+
+static void no_output(j_common_ptr info) { (void)info; }
+
+static struct jpeg_error_mgr *init_errors(Errors *e)
+{
+    jpeg_std_error(&e->manager);
+    e->manager.error_exit = on_error;
+    e->manager.output_message = no_output;
+    return &e->manager;
+}
+
+static void source_none(j_decompress_ptr d) { (void)d; }
+static boolean source_more(j_decompress_ptr d) { give_up((j_common_ptr)d, "the file is cut short"); }
+
+static void source_skip(j_decompress_ptr d, long n)
+{
+    if (n <= 0)
+        return;
+    if ((size_t)n > d->src->bytes_in_buffer)
+        give_up((j_common_ptr)d, "the file is cut short");
+    d->src->next_input_byte += n;
+    d->src->bytes_in_buffer -= (size_t)n;
+}
+
+/* A few kilobytes can announce thousands of progressive scans of a large picture; real files have about ten. */
+static void limit_scans(j_common_ptr info)
+{
+    if (info->is_decompressor && ((j_decompress_ptr)info)->input_scan_number > TIC_MAX_SCANS)
+        give_up(info, "too many progressive scans");
+}
+
+/* One row of CMYK, inverted in the file, to RGB as Pillow converts it. With c = 255 - C (the file's C) and
+ * k likewise, R = (255 - k) - c * (255 - k) / 255, the quotient rounded. `to` may be no alias of `from`. */
+static void cmyk_row(const uint8_t *from, uint8_t *to, int width)
+{
+    for (int x = 0; x < width; x++, from += 4, to += 3) {
+        int black = from[3];                             /* 255 - k */
+        for (int c = 0; c < 3; c++) {
+            int t = (255 - from[c]) * black + 128;
+            int v = black - (((t >> 8) + t) >> 8);
+            to[c] = (uint8_t)(v < 0 ? 0 : v);
+        }
+    }
+}
+
+/* Everything between creating and destroying the library's object; errors leave by longjmp. */
+static TicStatus decode(struct jpeg_decompress_struct *d, const uint8_t *data, size_t size, TicImage *image)
+{
+    struct jpeg_source_mgr source = {
+        .next_input_byte = data, .bytes_in_buffer = size, .init_source = source_none, .fill_input_buffer = source_more,
+        .skip_input_data = source_skip, .resync_to_restart = jpeg_resync_to_restart, .term_source = source_none,
+    };
+    struct jpeg_progress_mgr progress = { .progress_monitor = limit_scans };
+    jpeg_create_decompress(d);
+    d->src = &source;
+    d->progress = &progress;
+    jpeg_read_header(d, TRUE);
+    if (d->data_precision != 8)
+        return tic_fail(TIC_BAD_SAMPLE, "JPEG: %d bits per sample, 8 wanted", d->data_precision);
+    if (d->num_components != 1 && d->num_components != 3 && d->num_components != 4)
+        return tic_fail(TIC_BAD_SAMPLE, "JPEG: %d colour components; 1, 3 or 4 wanted", d->num_components);
+    TRY(tic_image_reserve(image, d->image_width, d->image_height));
+    bool cmyk = d->num_components == 4;
+    d->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
+    jpeg_start_decompress(d);
+    size_t stride = (size_t)image->width * 3;
+    uint8_t *row = cmyk ? tic_alloc((size_t)image->width * 4) : NULL;
+    ((Errors *)d->err)->row = row;
+    while (d->output_scanline < d->output_height) {
+        uint8_t *to = image->pixels + d->output_scanline * stride;
+        JSAMPROW line = cmyk ? row : to;
+        jpeg_read_scanlines(d, &line, 1);
+        if (cmyk)
+            cmyk_row(row, to, image->width);
+    }
+    jpeg_finish_decompress(d);
+    return TIC_OK;
+}
+
+TicStatus tic_jpeg_decode(const uint8_t *data, size_t size, TicImage *image)
+{
+    struct jpeg_decompress_struct d = { 0 };
+    Errors errors = { .row = NULL };
+    TicStatus status;
+    d.err = init_errors(&errors);
+    if (setjmp(errors.back))
+        status = tic_fail(TIC_BAD_SAMPLE, "JPEG: %s", errors.text);
+    else
+        status = decode(&d, data, size, image);
+    jpeg_destroy_decompress(&d);
+    free(errors.row);
+    return status;
+}
+
+static void encode(struct jpeg_compress_struct *c, const uint8_t *rgb, int width, int height, int quality,
+                   unsigned char **data, unsigned long *size)
+{
+    jpeg_create_compress(c);
+    jpeg_mem_dest(c, data, size);
+    c->image_width = (JDIMENSION)width;
+    c->image_height = (JDIMENSION)height;
+    c->input_components = 3;
+    c->in_color_space = JCS_RGB;
+    jpeg_set_defaults(c);
+    jpeg_set_quality(c, quality, TRUE);
+    jpeg_start_compress(c, TRUE);
+    while (c->next_scanline < c->image_height) {
+        JSAMPROW line = (JSAMPROW)(rgb + (size_t)c->next_scanline * (size_t)width * 3);
+        jpeg_write_scanlines(c, &line, 1);
+    }
+    jpeg_finish_compress(c);
+}
+
+TicStatus tic_jpeg_encode(const uint8_t *rgb, int width, int height, int quality, uint8_t **data, size_t *size)
+{
+    struct jpeg_compress_struct c = { 0 };
+    Errors errors;
+    /* Behind a pointer: the library changes them between setjmp and longjmp. */
+    struct { unsigned char *data; unsigned long size; } *made = tic_alloc(sizeof *made);
+    TicStatus status = TIC_OK;
+    c.err = init_errors(&errors);
+    if (setjmp(errors.back))
+        status = tic_fail(TIC_USER, "JPEG: %s", errors.text);
+    else
+        encode(&c, rgb, width, height, quality, &made->data, &made->size);
+    jpeg_destroy_compress(&c);
+    if (status) {
+        free(made->data);
+        made->data = NULL;
+        made->size = 0;
+    }
+    *data = made->data;
+    *size = made->size;
+    free(made);
+    return status;
+}

@@ -1,0 +1,35 @@
+/* resize.h -- from an image of any size to the square a model sees.
+ *
+ * The resampling is Pillow's antialiased bicubic on 8-bit samples, bit for bit: weights in double, rounded to 22
+ * fractional bits, horizontal pass to 8 bits, then vertical. Only the rows and columns that the result needs are
+ * computed. Formulas: cubic convolution (Keys 1981) with a = -1/2, widened by the reduction factor.
+ *
+ * Training takes torchvision's RandomResizedCrop of the image; validation its Resize(S) and CenterCrop(S). */
+#ifndef TIC_DATA_RESIZE_H
+#define TIC_DATA_RESIZE_H
+#include "data/image.h"
+#include "data/random.h"
+
+typedef struct { int x, y, width, height; } TicBox;
+
+/* Shares of the area kept and aspect ratios allowed by the random crop; OpenCLIP: 0.9..1, 3/4..4/3. */
+typedef struct { double scale_lo, scale_hi, ratio_lo, ratio_hi; } TicCrop;
+
+/* The random crop of an image: ten tries of area and ratio, then the central crop with the ratio clamped. */
+TicBox tic_crop_box(int width, int height, TicCrop crop, TicRandom *r);
+
+/* Buffers and weight tables, reused from image to image; one per thread. */
+typedef struct TicResizer TicResizer;
+TicResizer *tic_resizer_new(void);
+void tic_resizer_free(TicResizer *z);
+
+/* Resizes the box of the image to size x size: planes [3, size, size]. The box must lie inside the image. */
+void tic_resize_box(TicResizer *z, const TicImage *image, TicBox box, int size, uint8_t *planes);
+/* Shortest side to `size`, then the central square: planes [3, size, size]. */
+void tic_resize_centre(TicResizer *z, const TicImage *image, int size, uint8_t *planes);
+
+/* x = (v / 255 - mean) / std, each step rounded to float as torchvision does: a table [3][256], and its use on
+ * planes [3, n] -> out [3, n]. */
+void tic_normalise_table(const float mean[3], const float std[3], float table[3][256]);
+void tic_normalise(const float table[3][256], const uint8_t *planes, size_t n, float *out);
+#endif

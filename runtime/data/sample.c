@@ -1,0 +1,89 @@
+/* sample.c -- see sample.h. */
+#define _GNU_SOURCE
+#include "data/sample.h"
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+void tic_decoder_init(TicDecoder *d, int image_size)
+{
+    *d = (TicDecoder){ .resizer = tic_resizer_new() };
+    d->planes = tic_alloc(3 * (size_t)image_size * (size_t)image_size);
+}
+
+void tic_decoder_free(TicDecoder *d)
+{
+    tic_sample_bytes_free(&d->bytes);
+    tic_image_free(&d->image);
+    tic_resizer_free(d->resizer);
+    tic_json_free(d->json);
+    free(d->planes);
+}
+
+/* Puts the shard and the key in front of a message about a sample. */
+static TicStatus name_it(TicIndex *x, int shard, const TicSampleRef *ref, const char *why)
+{
+    char *text = tic_strdup(why);
+    tic_error_clear();
+    tic_fail(TIC_BAD_SAMPLE, "%s: %s: %s", tic_index_path(x, shard), tic_index_key(x, shard, ref), text);
+    free(text);
+    return TIC_BAD_SAMPLE;
+}
+
+TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample, TicSampleRef *ref, TicSkip *reason)
+{
+    tic_json_free(d->json);
+    d->json = NULL;
+    *reason = TIC_SKIP_MISSING;
+    TRY(tic_index_sample(x, shard, sample, ref));
+    if (ref->has & TIC_TOO_LARGE) {
+        *reason = TIC_SKIP_TOO_LARGE;
+        return name_it(x, shard, ref, "a member is too large");
+    }
+    if (!(ref->has & TIC_HAS_IMAGE)) {
+        *reason = TIC_SKIP_NO_IMAGE;
+        return name_it(x, shard, ref, "no jpg, jpeg or png member");
+    }
+    TRY(tic_index_read(x, shard, ref, &d->bytes));
+    *reason = TIC_SKIP_BAD_IMAGE;
+    TicStatus status = tic_image_decode(d->bytes.image, d->bytes.image_size, &d->image);
+    return status == TIC_BAD_SAMPLE ? name_it(x, shard, ref, tic_error()) : status;
+}
+
+const TicJson *tic_decoder_json(TicDecoder *d)
+{
+    if (!d->json && d->bytes.json) {
+        char *earlier = tic_strdup(tic_error());
+        tic_error_clear();
+        if (tic_json_parse(d->bytes.json, d->bytes.json_size, &d->json))
+            tic_error_clear();
+        if (*earlier)
+            tic_fail(TIC_USER, "%s", earlier);
+        free(earlier);
+    }
+    return d->json;
+}
+
+bool tic_decoder_caption(TicDecoder *d, const char **text, size_t *size, TicSkip *reason)
+{
+    if (d->bytes.text) {
+        *text = d->bytes.text;
+        *size = d->bytes.text_size;
+        return true;
+    }
+    const TicJson *json = tic_decoder_json(d), *caption = tic_json_get(json, "caption");
+    *reason = d->bytes.json && !json ? TIC_SKIP_BAD_JSON : TIC_SKIP_NO_CAPTION;
+    if (!caption || (caption->kind != TIC_JSON_STRING && caption->kind != TIC_JSON_NULL))
+        return false;
+    *text = caption->kind == TIC_JSON_STRING ? caption->text : "";   /* null: img2dataset's missing caption */
+    *size = caption->kind == TIC_JSON_STRING ? caption->size : 0;
+    return true;
+}
+
+int tic_processors(int asked)
+{
+    cpu_set_t set;
+    if (asked > 0)
+        return asked;
+    return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+}
