@@ -1,6 +1,7 @@
 /* main.c -- the command line of ticc. */
 #include "driver/compile.h"
 #include "front/format.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,12 +36,45 @@ static const char *after(const char *arg, const char *flag)      /* --flag=VALUE
     return !strncmp(arg, flag, n) && arg[n] == '=' ? arg + n + 1 : NULL;
 }
 
+/* Writes beside the file and renames: a full disk leaves the old text. */
+static bool replace_file(const char *path, const char *text, size_t n)
+{
+    char temp[4096];
+    if (snprintf(temp, sizeof temp, "%s.new", path) >= (int)sizeof temp)
+        return false;
+    FILE *f = fopen(temp, "wb");
+    bool ok = f && fwrite(text, 1, n, f) == n;
+    if (f)
+        ok &= fclose(f) == 0;
+    ok = ok && rename(temp, path) == 0;
+    if (!ok)
+        remove(temp);
+    return ok;
+}
+
+static int format_file(const char *path)
+{
+    Arena arena = { 0 };
+    Sources sources = { .arena = &arena };
+    Diag diag = { .sources = &sources };
+    Text out = { .arena = &arena };
+    int code = 0, file = diag_load(&diag, path, (Span){ 0, 0 });
+    if (file < 0 || !fmt_source(&arena, &diag, file, &out)) {
+        diag_print(&diag, stderr);
+        code = 1;
+    } else if (strcmp(text_data(&out), sources.file.at[file].text) && !replace_file(path, text_data(&out), out.n)) {
+        fprintf(stderr, "ticc: %s: cannot be written: %s\n", path, strerror(errno));
+        code = 1;
+    }
+    arena_free(&arena);
+    return code;
+}
+
 static int format_files(int argc, char **argv)
 {
     int code = argc ? 0 : bad("fmt", "no file given");
     for (int i = 0; i < argc; i++)
-        if (fmt_file(argv[i], stderr))
-            code = 1;
+        code |= format_file(argv[i]);
     return code;
 }
 

@@ -201,7 +201,8 @@ static bool newline_ends(const Parse *p)
     bool over = can_end(prev) || prev == TOK_JUNK
              || (only_starts(kind) && prev && prev != TOK_END && prev != '{' && prev != TOK_DEFINE);
     if (p->skip >= 0 && can_start(kind) && p->item_tokens)
-        over |= only_starts(kind) || indent_of_line(p, p->look.span.lo) <= indent_of_line(p, p->item[0].span.lo);
+        over |= only_starts(kind) || prev == ':'
+             || indent_of_line(p, p->look.span.lo) <= indent_of_line(p, p->item[0].span.lo);
     return over && !continues(kind) && (p->skip < 0 || p->depth <= p->skip);
 }
 
@@ -275,6 +276,8 @@ static int pop_bracket(Parse *p, Token *out)
     bool junk = p->skip >= 0 && p->depth > p->skip;
     const Bracket *b = &p->bracket[--p->depth];
     p->forgiven += b->open == '{' && b->doubtful;
+    p->popped = *b;
+    p->popped_by = t.span.lo;
     if (p->skip > p->depth)
         p->skip = p->depth;
     if (!junk)

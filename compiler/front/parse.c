@@ -62,7 +62,7 @@ void parse_run(Parse *p, Arena *arena, Diag *d, int source_id, bool define)
     Span all = { p->source.start, p->source.start + p->source.size };
     if (failed && d->errors == errors)
         diag_error(d, all, "this cannot be read as a program");
-    if (failed || !p->root) {
+    if (failed || !p->root || (define && d->errors > errors)) {
         p->root = tree_node(arena, AST_BAD, all, NULL, NULL, NULL, NULL);
         if (!define)
             p->root = tree_node(arena, AST_FILE, all, NULL, p->root, NULL, NULL);

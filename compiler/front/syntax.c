@@ -92,7 +92,7 @@ static bool wrong_word(Slip *s)
     } foreign[] = {
         { "def", "fn" }, { "func", "fn" }, { "function", "fn" }, { "fun", "fn" },
         { "import", "use" }, { "from", "use" }, { "include", "use" },
-        { "var", "let" }, { "const", "let" }, { "class", "model" }, { "while", "for" },
+        { "var", "let" }, { "const", "let" }, { "class", "model" },
     };
     const Token *item = s->item;
     if (!s->word)
@@ -102,6 +102,11 @@ static bool wrong_word(Slip *s)
             parse_error(s->p, item[0].span, "`%s` is written `%s`", item[0].text, foreign[i].ours);
             return true;
         }
+    }
+    if (!strcmp(item[0].text, "while") && item[1].kind != '=' && item[1].kind != '{') {
+        parse_error(s->p, item[0].span, "there is no `while`: how often a loop runs is known when it is compiled");
+        parse_help(s->p, "write `for i in 0..<n { ... }`");
+        return true;
     }
     const char *near = diag_closest(item[0].text, words);
     bool returns = near && !strcmp(near, "return");
@@ -255,6 +260,29 @@ static void operands(Slip *s)
     }
 }
 
+/* `f(x).view(...)` */
+static void method(Slip *s)
+{
+    parse_error(s->p, s->got.span, "only a name has parts behind `.`; this is a value");
+    if (s->next == TOK_NAME)
+        parse_help(s->p, "a function takes what it works on as an argument: `%s(...)`", s->p->look.text);
+}
+
+/* A comma outside of ( ) and [ ]. */
+static void comma(Slip *s)
+{
+    Parse *p = s->p;
+    if (s->word && s->item[1].kind == ',' && !s->ends) {
+        parse_error(p, s->got.span, "a statement defines one name, not several");
+    } else if (s->ends && !(s->last.kind == ')' && layout_deeper(p))) {
+        parse_error(p, s->got.span, "a statement ends with its line, not with a comma");
+    } else {
+        parse_error(p, s->got.span, "this `,` stands outside of all brackets");
+        if (s->last.kind == ')')
+            parse_help(p, "is there one `)` too many before it?");
+    }
+}
+
 static bool wrong_operator(Slip *s)
 {
     Parse *p = s->p;
@@ -263,11 +291,13 @@ static bool wrong_operator(Slip *s)
         parse_error(p, s->got.span, s->last.kind == ',' ? "nothing stands between these commas"
                                                          : "a value is missing before this comma");
     else if (got == ',' && s->in.open == '{')
-        parse_error(p, s->got.span, "a statement ends with its line, not with a comma");
+        comma(s);
     else if (s->want->value && is_infix(got))
         parse_error(p, s->got.span, "a value is missing before this operator");
     else if (s->want->value && (got == TOK_END || got == ')' || got == ']'))
         parse_error(p, s->gap, "a value is missing here");
+    else if (got == '.' && (s->last.kind == ')' || s->last.kind == ']'))
+        method(s);
     else if (is_operand(got) && s->want->infix)
         operands(s);
     else
@@ -385,6 +415,8 @@ void syntax_error(Parse *p, const Expected *want)
     bool pushed = got.kind == '(' || got.kind == '[' || got.kind == '{';     /* layout has it on its stack already */
     if (p->depth > pushed)
         s.in = p->bracket[p->depth - 1 - pushed];
+    if (p->popped_by == got.span.lo && got.span.hi > got.span.lo)            /* and this one off it already */
+        s.in = p->popped;
     if (got.kind && got.kind != TOK_END) {
         s.next = layout_peek(p);
         s.ends = p->newline;
@@ -416,7 +448,7 @@ void syntax_scope(Parse *p, Span brackets, const Node *scope)
         return;
     const char *text = syntax_quote(p, scope->span.lo, brackets.lo);
     const char *axes = syntax_quote(p, brackets.lo, brackets.hi);
-    parse_repair(p, brackets, "what stands in brackets behind `as` numbers the parameter scope: one value");
+    parse_repair(p, brackets, "brackets behind `as` hold the number of a parameter scope, not indices");
     if (text && axes)
         parse_help(p, "name the result, `let y = ... as %s`, then index it, `y%s`", text, axes);
     else

@@ -62,6 +62,8 @@ typedef struct Parse {
     int ifs, if_at;                 /* how many `if` this item has, and where the last one stands */
     Bracket bracket[BRACKETS];
     int depth;
+    Bracket popped;                 /* the last one that was closed, and by what */
+    int popped_by;
     int skip;                       /* recovering: tokens inside more brackets than this are noise; -1: not */
     Token queue[BRACKETS];          /* inserted tokens, delivered first */
     int queue_first, queue_end;

@@ -1,0 +1,499 @@
+/* sema_exec.c -- statements of a body, one after the other; parameters and the tree of scopes they live in.
+ *
+ * A parameter belongs to the scope its call was given by `as`, and is named as a state_dict names it: the path of its
+ * scope, a dot, its own name. `for` is unrolled and `if` chooses when the program is compiled, so neither leaves a
+ * trace in the graph. A `for` body is a scope of its own; an `if` body is not: what it defines stays in sight. */
+#include "front/sema.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- scopes of parameters */
+
+Module *module_enter(Sema *s, Module *up, const char *name)
+{
+    for (int i = 0; i < up->sub.n; i++) {
+        if (!strcmp(up->sub.at[i]->name, name))
+            return up->sub.at[i];
+    }
+    Module *m = NEW(s->arena, Module);
+    m->name = name;
+    m->path = up->path[0] ? arena_printf(s->arena, "%s.%s", up->path, name) : name;
+    m->up = up;
+    PUSH(s->arena, up->sub, m);
+    return m;
+}
+
+/* The scope of a dotted name; *leaf is its last part. */
+static Module *module_of(Sema *s, const char *text, const char **leaf)
+{
+    Module *m = s->frame->module;
+    const char *dot;
+    while ((dot = strchr(text, '.'))) {
+        m = module_enter(s, m, arena_strndup(s->arena, text, (size_t)(dot - text)));
+        text = dot + 1;
+    }
+    *leaf = text;
+    return m;
+}
+
+/* ---- param and state */
+
+/* The shape that the index list of a parameter or state says. -1 after an error. */
+static int declared_shape(Sema *s, const Node *target, const char *name, Ext *shape)
+{
+    const Affine *store[MAX_RANK];
+    Span at[MAX_RANK];
+    Eq q;
+    if (target->kind != AST_INDEX)
+        return 0;
+    eq_begin(s, &q, EQ_EXPLICIT, name);
+    int rank = eq_left(s, &q, target->b, store, at);
+    for (int k = 0; k < rank; k++) {
+        int axis = aff_plain(store[k]);
+        if (axis < 0) {
+            sema_error(s, at[k], "an axis of a parameter is a name, and this is `%s`",
+                       source_text(s->diag->sources, at[k]));
+            sema_help(s, "write `%s[d: 512]`", name);
+            return -1;
+        }
+        for (int j = 0; j < k; j++) {
+            if (aff_plain(store[j]) == axis) {
+                sema_error(s, at[k], "`%s` names two axes of `%s`", q.axis[axis]->name, name);
+                return -1;
+            }
+        }
+        if (!eq_known(s, &q, q.axis[axis], at[k]))
+            return -1;
+        shape[k] = q.axis[axis]->ext;
+        if (shape[k] == EXT_BATCH) {
+            sema_error(s, at[k], "axis %d of `%s` would be the batch", k + 1, name);
+            sema_help(s, "a parameter has extents known when the program is compiled");
+            return -1;
+        }
+    }
+    return rank;
+}
+
+static bool too_large(Sema *s, const char *name, int rank, const Ext *shape, Span at)
+{
+    double count = 1;
+    for (int k = 0; k < rank; k++)
+        count *= shape[k] < 0 ? 1 : (double)shape[k];
+    if (count <= (double)MOST_ELEMENTS)
+        return false;
+    sema_error(s, at, "`%s` would have %.3g elements; at most %lld", name, count, (long long)MOST_ELEMENTS);
+    return true;
+}
+
+static const char *target_name(const Node *target)
+{
+    return target->kind == AST_INDEX ? target->a->text : target->text;
+}
+
+static Init first_value(Sema *s, const Node *n, bool *ok)
+{
+    Value v = eval_plain(s, n->b, target_name(n->a));
+    *ok = s->dry && v.kind == V_ERROR;
+    return *ok ? (Init){ INIT_CONST, 0, 0 } : value_init(s, &v, n->text[0] == '~', n->b, ok);
+}
+
+static Param *param_find(Sema *s, const char *path)
+{
+    for (int i = 0; i < s->param.n; i++) {
+        if (!strcmp(s->g->tensor[s->param.at[i].def->tensor].name, path))
+            return &s->param.at[i];
+    }
+    return NULL;
+}
+
+/* Another call of a model's function (a second view of the batch, say) shares the parameters of the first. */
+static Def *shared_param(Sema *s, const Param *known, const Node *n, const char *path, int rank, const Ext *shape)
+{
+    const Def *def = known->def;
+    if (known->node != n || known->round == s->round) {
+        sema_error(s, n->a->span, "there is a parameter `%s` already", path);
+        sema_note(s, known->node->a->span, "here first");
+        if (known->node == n)
+            sema_help(s, "both calls stand in the same scope: give each its own, `f(...) as NAME`");
+        return NULL;
+    }
+    if (def->rank != rank || memcmp(def->shape, shape, sizeof *shape * (size_t)rank)) {
+        sema_error(s, n->a->span, "parameter `%s` has shape %s here, but %s in an earlier call", path,
+                   shape_text(s, rank, shape), shape_text(s, def->rank, def->shape));
+        return NULL;
+    }
+    return known->def;
+}
+
+static Def *new_param(Sema *s, Module *m, const Node *n, const char *path, int rank, const Ext *shape, Init init)
+{
+    const char *name = target_name(n->a);
+    Def *def = def_new(s, name, n->a->span, rank, shape);
+    Ext known[MAX_RANK];
+    for (int k = 0; k < rank; k++)
+        known[k] = shape[k] < 0 ? 1 : shape[k];                /* only when dry */
+    def->tensor = graph_tensor(s->g, path, rank, known, T_PARAM, DT_F32);
+    s->g->tensor[def->tensor].init = init;
+    s->g->tensor[def->tensor].span = n->a->span;
+    if (!s->dry) {
+        PUSH(s->arena, m->own, s->param.n);
+        PUSH(s->arena, s->param, (Param){ def, n, s->round });
+    }
+    return def;
+}
+
+static Def *make_param(Sema *s, const Node *n)
+{
+    const char *name = target_name(n->a), *leaf;
+    Ext shape[MAX_RANK];
+    bool ok;
+    int rank = declared_shape(s, n->a, name, shape);
+    Init init = first_value(s, n, &ok);
+    if (rank < 0 || !ok || too_large(s, name, rank, shape, n->a->span))
+        return NULL;
+    Module *m = module_of(s, name, &leaf);
+    const char *path = m->path[0] ? arena_printf(s->arena, "%s.%s", m->path, leaf) : leaf;
+    const Param *known = s->dry ? NULL : param_find(s, path);
+    return known ? shared_param(s, known, n, path, rank, shape) : new_param(s, m, n, path, rank, shape, init);
+}
+
+void exec_param(Sema *s, const Node *n, Name *known)
+{
+    const char *name = target_name(n->a);
+    Span at = n->a->kind == AST_INDEX ? n->a->a->span : n->a->span;
+    if (s->frame->optimizer) {
+        sema_error(s, n->span, "an optimizer has states, not parameters");
+        sema_help(s, "write `state %s = 0`", sema_text(s, n->a));
+        return;
+    }
+    if (s->frame->pointwise) {
+        sema_error(s, n->span, "a parameter cannot stand in a function that is called element by element");
+        return;
+    }
+    if (!known && !name_is_free(s, name, at))
+        return;
+    Def *def = make_param(s, n);
+    Value v = def ? value_def(def, n->a->span) : value_error();
+    if (known)
+        known->value = v;
+    else
+        scope_add(s, s->scope, name, NAME_PARAM, v, at);
+}
+
+static void exec_state(Sema *s, const Node *n)
+{
+    const char *name = target_name(n->a);
+    Ext shape[MAX_RANK];
+    bool ok;
+    if (!s->frame->optimizer) {
+        sema_error(s, n->span, "states belong to optimizers");
+        sema_help(s, "what is learnt is a `param`");
+        return;
+    }
+    if (strchr(name, '.')) {
+        sema_error(s, n->a->span, "only parameters have dotted names");
+        return;
+    }
+    int rank = declared_shape(s, n->a, name, shape);
+    Init init = first_value(s, n, &ok);
+    if (ok && rank >= 0 && init.kind != INIT_CONST) {
+        sema_error(s, n->b->span, "a state starts at a number, and this is a distribution");
+        ok = false;
+    }
+    Value v = value_error();
+    if (rank >= 0 && ok && !too_large(s, name, rank, shape, n->a->span)) {
+        Def *def = def_new(s, name, n->a->span, rank, shape);
+        Ext known[MAX_RANK];
+        for (int k = 0; k < rank; k++)
+            known[k] = shape[k] < 0 ? 1 : shape[k];
+        def->tensor = graph_tensor(s->g, arena_printf(s->arena, "%s:%s", name, s->updating), rank, known, T_STATE, DT_F32);
+        s->g->tensor[def->tensor].init = init;
+        s->g->tensor[def->tensor].span = n->a->span;
+        v = value_def(def, n->a->span);
+    }
+    Name *declared = scope_declare(s, s->scope, name, NAME_STATE, v, n->a->span);
+    if (declared && v.kind == V_TENSOR)
+        PUSH(s->arena, s->state, (StateRow){ declared, v.def });
+}
+
+/* ---- let, rebinding, return */
+
+static Value body_value(Sema *s, const Node *n, const char *name)
+{
+    return s->frame->pointwise ? value_of(s, s->frame->shared, n) : eval_plain(s, n, name);
+}
+
+static void exec_let(Sema *s, const Node *n)
+{
+    Value v = body_value(s, n->a, n->text);
+    scope_declare(s, s->scope, n->text, NAME_LET, v, n->word);
+}
+
+/* In an optimizer or `after`: the next value of a parameter or state of one element, w = ... */
+static void assign_scalar(Sema *s, Name *name, const Node *set)
+{
+    if (name->value.kind == V_ERROR)
+        return;
+    Value v = eval_plain(s, set->b, name->name);
+    const Def *old = name->value.kind == V_TENSOR ? name->value.def : NULL;
+    if (v.kind == V_ERROR) {
+        name->value = v;
+        return;
+    }
+    if (v.kind == V_TENSOR && old && v.def->rank == old->rank &&
+        !memcmp(v.def->shape, old->shape, sizeof *old->shape * (size_t)old->rank)) {
+        name->value = v;
+        return;
+    }
+    if (!old || old->rank || v.kind == V_TENSOR) {
+        sema_error(s, set->span, "`%s` is %s and cannot become %s", name->name, value_text(s, &name->value),
+                   value_text(s, &v));
+        if (old && old->rank)
+            sema_help(s, "with indices: `%s[..] = ...`", name->name);
+        return;
+    }
+    const Expr *e = value_scalar(s, &v, set->b->span);
+    name->value = e ? value_def(def_scalar(s, e, name->name, set->span), set->span) : value_error();
+}
+
+static void unknown_target(Sema *s, const Node *target)
+{
+    Words w = { { 0 } };
+    scope_words(s, NULL, &w);
+    const char *near = diag_closest(target->text, words_list(s, &w));
+    if (scope_outer(s, target->text)) {
+        sema_error(s, target->span, "`%s` belongs to the file or the model and gets no new value here", target->text);
+        return;
+    }
+    sema_error(s, target->span, "there is no `%s` here that could get a new value", target->text);
+    if (near && !s->frame->optimizer)
+        sema_help(s, "did you mean `%s`? A new name is introduced by `let`", near);
+    else if (near)
+        sema_help(s, "did you mean `%s`?", near);
+    else
+        sema_help(s, "a new name is introduced by `let %s = ...`", target->text);
+}
+
+static void exec_rebind(Sema *s, const Node *n)
+{
+    Name *name = scope_local(s, n->a->text);
+    if (!name) {
+        unknown_target(s, n->a);
+        return;
+    }
+    if (s->frame->optimizer && (name->kind == NAME_FORMAL || name->kind == NAME_STATE)) {
+        assign_scalar(s, name, n);
+        return;
+    }
+    if (name->kind == NAME_LET) {
+        Value v = body_value(s, n->b, name->name);
+        name->value = v;
+        return;
+    }
+    static const char *const what[] = { "", "an argument", "the counter of a loop", "defined by an equation",
+                                        "a parameter", "a state" };
+    sema_error(s, n->a->span, "`%s` is %s and gets no new value", name->name, what[name->kind]);
+    sema_note(s, name->at, "here");
+    sema_help(s, "give the new value a name of its own: `let NAME = ...`");
+}
+
+static void exec_return(Sema *s, const Node *n)
+{
+    Frame *f = s->frame;
+    if (!f->fn || f->optimizer) {
+        sema_error(s, n->span, f->optimizer ? "an optimizer returns nothing: it gives its arguments new values"
+                                            : "`return` stands in functions");
+        return;
+    }
+    f->returned = true;
+    f->return_at = n->span;
+    if (f->pointwise) {
+        f->result = value_of(s, f->shared, n->a);
+        return;
+    }
+    Eq own;
+    eq_begin(s, &own, EQ_RESULT, f->name);
+    Value v = value_of(s, &own, n->a);
+    f->result = eq_result(s, &own, v, f->name, n->span);
+}
+
+/* ---- for and if */
+
+bool loop_values(Sema *s, const Node *range, Value **values, int *n)
+{
+    Value v = eval_plain(s, range, "for");
+    if (v.kind == V_LIST) {
+        *values = (Value *)v.elem;
+        *n = v.n;
+        return true;
+    }
+    if (v.kind == V_ERROR)
+        return false;
+    if (v.kind != V_RANGE) {
+        sema_error(s, range->span, "`for` goes over a range or a list, and this is %s", value_text(s, &v));
+        if (v.kind == V_NUM)
+            sema_help(s, "write `0..<%s`", sema_text(s, range));
+        return false;
+    }
+    double last = v.half ? v.hi - 1 : v.hi, count = last - v.lo + 1;
+    if (v.lo != floor(v.lo) || v.hi != floor(v.hi)) {
+        sema_error(s, range->span, "`for` counts by ones, and this range goes from %s to %s", number_text(s, v.lo),
+                   number_text(s, v.hi));
+        return false;
+    }
+    if (count < 0 || (!v.half && count < 1)) {
+        sema_error(s, range->span, "this range is empty: it goes from %s to %s", number_text(s, v.lo),
+                   number_text(s, v.hi));
+        return false;
+    }
+    if (count > MOST_STATEMENTS) {
+        sema_error(s, range->span, "%s rounds are too many; at most %d", number_text(s, count), MOST_STATEMENTS);
+        return false;
+    }
+    *n = (int)count;
+    *values = NEWN(s->arena, Value, *n + 1);
+    for (int i = 0; i < *n; i++)
+        (*values)[i] = value_num(v.lo + i, range->span);
+    return true;
+}
+
+static void exec_for(Sema *s, const Node *n)
+{
+    Value *value = NULL, unknown = value_error();
+    int count = 0;
+    bool known = loop_values(s, n->a, &value, &count);
+    if (!name_is_free(s, n->text, n->word))
+        return;
+    if (!known && s->dry) {                                    /* how often is not known: look at it once */
+        value = &unknown;
+        count = 1;
+    }
+    for (int i = 0; i < count && !s->frame->returned && !s->stopped; i++) {
+        scope_push(s);
+        scope_add(s, s->scope, n->text, NAME_LOOP, value[i], n->word);
+        exec_items(s, n->b);
+        scope_pop(s);
+    }
+}
+
+static void exec_when(Sema *s, const Node *n)
+{
+    Value v = eval_plain(s, n->a, "if");
+    if (v.kind == V_BOOL) {
+        exec_items(s, v.num != 0 ? n->b : n->c);
+        return;
+    }
+    if (v.kind == V_ERROR && s->dry) {                         /* either may be meant */
+        exec_items(s, n->b);
+        s->frame->returned = false;
+        scope_push(s);
+        exec_items(s, n->c);
+        scope_pop(s);
+        return;
+    }
+    if (v.kind == V_ERROR)
+        return;
+    sema_error(s, n->a->span, "an `if` statement chooses when the program is compiled, and this is %s", value_text(s, &v));
+    if (v.kind == V_EXPR || v.kind == V_TENSOR)
+        sema_help(s, "to choose for each element write a value: `y[i] = if ... then ... else ...`");
+}
+
+/* ---- scope NAME { ... } */
+
+static void exec_scope(Sema *s, const Node *n)
+{
+    if (!n->a || n->a->kind != AST_NAME || n->b) {
+        sema_error(s, n->span, "a scope has a name: `scope transformer { ... }`");
+        return;
+    }
+    Module *back = s->frame->module;
+    s->frame->module = module_enter(s, back, n->a->text);
+    exec_items(s, n->c);
+    s->frame->module = back;
+}
+
+static void misplaced(Sema *s, const Node *n)
+{
+    switch (n->kind) {
+    case AST_FN:
+        sema_error(s, n->word, "`%s` is defined inside a body; functions stand in the file or in the model", n->text);
+        break;
+    case AST_USE:
+        sema_error(s, n->span, "`use` stands at the top of a file");
+        break;
+    case AST_BLOCK:
+        sema_error(s, n->word, "a `%s` block cannot stand inside a body", n->text);
+        sema_suggest(s, n->text, (const char *const[]){ "scope", NULL });
+        break;
+    default:
+        sema_error(s, n->span, "this cannot stand inside a body");
+        break;
+    }
+}
+
+static void exec_set(Sema *s, const Node *n)
+{
+    if (n->a->kind == AST_NAME) {
+        exec_rebind(s, n);
+    } else if (n->a->kind == AST_INDEX && n->a->a->kind == AST_NAME) {
+        exec_equation(s, n);
+    } else {
+        sema_error(s, n->a->span, "a name or `name[...]` is wanted on the left of `=`");
+        if (n->a->kind == AST_CALL)
+            sema_help(s, "a function is defined by `fn`, in the file or in the model");
+    }
+}
+
+static void exec_item(Sema *s, const Node *n)
+{
+    switch (n->kind) {
+    case AST_LET:
+        exec_let(s, n);
+        break;
+    case AST_SET:
+        exec_set(s, n);
+        break;
+    case AST_PARAM:
+        exec_param(s, n, NULL);
+        break;
+    case AST_STATE:
+        exec_state(s, n);
+        break;
+    case AST_RETURN:
+        exec_return(s, n);
+        break;
+    case AST_FOR:
+        exec_for(s, n);
+        break;
+    case AST_WHEN:
+        exec_when(s, n);
+        break;
+    case AST_BLOCK:
+        if (!strcmp(n->text, "scope")) {
+            exec_scope(s, n);
+            break;
+        }
+        /* fall through */
+    default:
+        misplaced(s, n);
+    }
+}
+
+void exec_items(Sema *s, const Node *items)
+{
+    for (const Node *n = items; n && !s->stopped; n = n->next) {
+        if (s->frame->returned) {
+            if (s->frame->return_at.hi <= n->span.lo) {
+                sema_error(s, n->span, "this is never reached");
+                sema_note(s, s->frame->return_at, "the function ends here");
+            }
+            return;
+        }
+        if (++s->statements > MOST_STATEMENTS) {
+            s->stopped = true;
+            sema_error(s, n->span, "the program has more than %d statements when its loops are written out", MOST_STATEMENTS);
+            return;
+        }
+        exec_item(s, n);
+    }
+}

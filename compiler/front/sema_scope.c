@@ -1,0 +1,212 @@
+/* sema_scope.c -- names in sight, and messages that say by which calls one got there.
+ *
+ * Two kinds of border matter. A Scope ends where its braces do; a Frame ends where its function does: beyond it only
+ * the names of the model and of the file are in sight, never the caller's. Index names share the namespace of the
+ * function's other names, so `d` means one thing in one function. */
+#include "front/sema.h"
+#include <string.h>
+
+/* ---- messages */
+
+/* `in layer_norm, called here`, innermost first. The middle of a long chain is left out. */
+void sema_calls(Sema *s)
+{
+    const Frame *f = s->owed;
+    s->owed = NULL;
+    int n = 0, k = 0;
+    for (const Frame *c = f; c && c->call.lo; c = c->up)
+        n++;
+    for (; f && f->call.lo; f = f->up, k++) {
+        if (n <= 4 || k < 2 || k >= n - 2)
+            diag_note(s->diag, f->call, "in `%s`, called here", f->name);
+    }
+}
+
+void sema_error(Sema *s, Span at, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    sema_calls(s);
+    diag_verror(s->diag, at, fmt, args);
+    va_end(args);
+    if (s->diag->open)
+        s->owed = s->frame;
+}
+
+static const char *format(Sema *s, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
+static const char *format(Sema *s, const char *fmt, va_list args)
+{
+    Text t = { .arena = s->arena };
+    text_vprintf(&t, fmt, args);
+    return text_data(&t);
+}
+
+void sema_note(Sema *s, Span at, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    diag_note(s->diag, at, "%s", format(s, fmt, args));
+    va_end(args);
+}
+
+void sema_help(Sema *s, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    sema_calls(s);                  /* a help is the last word */
+    diag_help(s->diag, "%s", format(s, fmt, args));
+    va_end(args);
+}
+
+void sema_suggest(Sema *s, const char *word, const char *const *list)
+{
+    const char *near = diag_closest(word, list);
+    if (near)
+        sema_help(s, "did you mean `%s`?", near);
+}
+
+const char *sema_text(Sema *s, const Node *n)
+{
+    enum { LONG = 50 };
+    const char *text = source_text(s->diag->sources, n->span);
+    size_t length = strlen(text);
+    if (length <= LONG)
+        return text;
+    size_t cut = LONG - 4;
+    while (cut && ((unsigned char)text[cut] & 0xc0) == 0x80)   /* not inside a character */
+        cut--;
+    return arena_printf(s->arena, "%.*s ...", (int)cut, text);
+}
+
+void words_add(Sema *s, Words *w, const char *word)
+{
+    PUSH(s->arena, w->list, word);
+}
+
+const char *const *words_list(Sema *s, Words *w)
+{
+    PUSH(s->arena, w->list, NULL);
+    return w->list.at;
+}
+
+/* ---- scopes */
+
+Scope *scope_push(Sema *s)
+{
+    Scope *scope = NEW(s->arena, Scope);
+    scope->up = s->scope;
+    scope->frame = s->frame;
+    return s->scope = scope;
+}
+
+void scope_pop(Sema *s)
+{
+    for (int i = 0; i < s->scope->name.n; i++) {
+        Value *v = &s->scope->name.at[i]->value;
+        if (v->kind == V_TENSOR && v->def->open)
+            def_close(s, v->def);
+    }
+    s->scope = s->scope->up;
+}
+
+static Name *find_here(const Scope *scope, const char *name)
+{
+    for (int i = scope->name.n - 1; i >= 0; i--) {
+        if (!strcmp(scope->name.at[i]->name, name))
+            return scope->name.at[i];
+    }
+    return NULL;
+}
+
+Name *scope_add(Sema *s, Scope *scope, const char *name, NameKind kind, Value v, Span at)
+{
+    Name *n = NEW(s->arena, Name);
+    *n = (Name){ .name = name, .kind = kind, .value = v, .at = at, .scope = scope };
+    PUSH(s->arena, scope->name, n);
+    return n;
+}
+
+Name *scope_local(Sema *s, const char *name)
+{
+    for (const Scope *scope = s->scope; scope && scope->frame == s->frame; scope = scope->up) {
+        Name *found = find_here(scope, name);
+        if (found)
+            return found;
+    }
+    return NULL;
+}
+
+Name *scope_outer(Sema *s, const char *name)
+{
+    for (const Scope *scope = s->scope; scope; scope = scope->up) {
+        Name *found = scope->frame != s->frame ? find_here(scope, name) : NULL;
+        if (found)
+            return found;
+    }
+    return NULL;
+}
+
+Index *frame_index(Frame *f, const char *name)
+{
+    for (int i = f->index.n - 1; i >= 0; i--) {
+        if (!strcmp(f->index.at[i].name, name))
+            return &f->index.at[i];
+    }
+    return NULL;
+}
+
+bool name_is_free(Sema *s, const char *name, Span at)
+{
+    const Name *other = scope_local(s, name);
+    const Index *index = frame_index(s->frame, name);
+    if (other) {
+        sema_error(s, at, "`%s` is defined already", name);
+        sema_note(s, other->at, "here");
+        return false;
+    }
+    if (index) {
+        sema_error(s, at, "`%s` is an index in this function already", name);
+        sema_note(s, index->at, "here");
+        sema_help(s, "index names and other names of a function share one namespace");
+        return false;
+    }
+    return true;
+}
+
+Name *scope_declare(Sema *s, Scope *scope, const char *name, NameKind kind, Value v, Span at)
+{
+    return name_is_free(s, name, at) ? scope_add(s, scope, name, kind, v, at) : NULL;
+}
+
+/* ---- functions */
+
+Closure *fn_find(Sema *s, const char *name)
+{
+    for (int i = 0; i < s->fn.n; i++) {
+        if (!s->fn.at[i]->optimizer && !strcmp(s->fn.at[i]->name, name))
+            return s->fn.at[i];
+    }
+    return NULL;
+}
+
+void fn_words(Sema *s, Words *w)
+{
+    for (int i = 0; i < s->fn.n; i++) {
+        if (!s->fn.at[i]->optimizer)
+            words_add(s, w, s->fn.at[i]->name);
+    }
+    for (const char *const *b = builtin_words; *b; b++)
+        words_add(s, w, *b);
+}
+
+void scope_words(Sema *s, const Eq *q, Words *w)
+{
+    for (const Scope *scope = s->scope; scope; scope = scope->up) {
+        for (int i = 0; i < scope->name.n; i++)
+            words_add(s, w, scope->name.at[i]->name);
+    }
+    for (int i = q ? q->n - 1 : -1; i >= (q ? q->base : 0); i--)
+        words_add(s, w, q->axis[i]->name);
+    for (const char *const *c = (const char *const[]){ "true", "false", "pi", "inf", NULL }; *c; c++)
+        words_add(s, w, *c);
+}
