@@ -168,7 +168,8 @@ struct Module {
     const char *name, *path;
     Module *up;
     ARRAY(int) own;                 /* positions in Sema.param, in order of definition */
-    ARRAY(Module *) sub;            /* in order of first use */
+    ARRAY(Module *) sub;
+    int order;                      /* of first use, from 1: when its call begins, after that of its arguments */
 };
 
 typedef struct Param {
@@ -264,6 +265,7 @@ struct Sema {
     bool host;                      /* optimiser: scalars are computed by the host in f64 */
     int round;
     Module *root;
+    int modules;                    /* used so far */
     ARRAY(Param) param;
     ARRAY(Def *) scalar;            /* by Expr id: the rank-0 tensor that holds this value */
     ARRAY(Def *) traced;            /* tensors by equations, newest last: `student.logits` is found here */
@@ -374,6 +376,7 @@ void call_dry(Sema *s, Closure *fn);
 void exec_items(Sema *s, const Node *items);
 void exec_param(Sema *s, const Node *param, Name *known);      /* known: the model's name for it, not filled in yet */
 Module *module_enter(Sema *s, Module *up, const char *name);
+void module_use(Sema *s, Module *m);                           /* gives it and those around it their place in the order */
 bool loop_values(Sema *s, const Node *range, Value **values, int *n);
 
 /* ---- sema_model.c */

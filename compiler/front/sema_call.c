@@ -85,6 +85,7 @@ Frame *frame_open(Sema *s, const Closure *fn, Span call, Module *module)
                   .module = module ? module : s->frame->module };
     f->tag = f->module->path[0] ? f->module->path : fn->model || fn->optimizer ? fn->name : s->frame->tag;
     f->optimizer = fn->optimizer;
+    module_use(s, f->module);
     f->scope = NEW(s->arena, Scope);
     f->scope->up = fn->home;
     f->scope->frame = f;

@@ -23,6 +23,14 @@ Module *module_enter(Sema *s, Module *up, const char *name)
     return m;
 }
 
+void module_use(Sema *s, Module *m)
+{
+    if (!m || m->order)
+        return;
+    module_use(s, m->up);
+    m->order = ++s->modules;
+}
+
 /* The scope of a dotted name; *leaf is its last part. */
 static Module *module_of(Sema *s, const char *text, const char **leaf)
 {
@@ -32,6 +40,7 @@ static Module *module_of(Sema *s, const char *text, const char **leaf)
         m = module_enter(s, m, arena_strndup(s->arena, text, (size_t)(dot - text)));
         text = dot + 1;
     }
+    module_use(s, m);
     *leaf = text;
     return m;
 }
@@ -408,6 +417,7 @@ static void exec_scope(Sema *s, const Node *n)
     }
     Module *back = s->frame->module;
     s->frame->module = module_enter(s, back, n->a->text);
+    module_use(s, s->frame->module);
     exec_items(s, n->c);
     s->frame->module = back;
 }

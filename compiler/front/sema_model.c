@@ -11,6 +11,7 @@
  * gives the tensors it gave then, so the towers are in the graph once. Constants and parameters of the block are made
  * when something first asks for them. */
 #include "front/sema.h"
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- what the block holds */
@@ -201,12 +202,20 @@ static void scale_output(Sema *s)
     }
 }
 
+static int by_order(const void *a, const void *b)
+{
+    const Module *x = *(Module *const *)a, *y = *(Module *const *)b;
+    return (x->order > y->order) - (x->order < y->order);
+}
+
 /* state_dict order, as PyTorch's: own parameters first, then the scopes inside. */
 static void list_params(Sema *s, const Module *m)
 {
     Program *p = s->program;
     for (int i = 0; i < m->own.n; i++)
         p->param[p->n_param++] = s->param.at[m->own.at[i]].def->tensor;
+    if (m->sub.n)
+        qsort(m->sub.at, (size_t)m->sub.n, sizeof *m->sub.at, by_order);
     for (int i = 0; i < m->sub.n; i++)
         list_params(s, m->sub.at[i]);
 }

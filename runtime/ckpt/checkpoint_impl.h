@@ -20,7 +20,7 @@ typedef struct {
 typedef struct { const FileTensor *param; int64_t id; const TicValue *state; } StateOf;
 
 struct TicCheckpoint {
-    TicSource source;
+    TicBytes source;
     TicZip zip;
     TicUnpickled pickle;         /* top is NULL for safetensors */
     TicSafetensors safe;

@@ -168,7 +168,7 @@ static TicStatus open_source(TicCheckpoint *ck)
 {
     unsigned char head[16] = "";
     size_t n = ck->source.size < sizeof head ? ck->source.size : sizeof head;
-    TRY(tic_source_read(&ck->source, 0, head, n));
+    TRY(tic_bytes_read(&ck->source, 0, head, n));
     if (!n)
         return tic_fail(TIC_USER, "%s: is empty", ck->source.label);
     if (n >= 4 && !memcmp(head, "PK\3\4", 4))
@@ -193,9 +193,9 @@ static TicStatus finish_open(TicCheckpoint *made, TicCheckpoint **ck)
 
 TicStatus tic_checkpoint_open(const char *path, TicCheckpoint **ck)
 {
-    TicSource source;
+    TicBytes source;
     *ck = NULL;
-    TRY(tic_source_open(&source, path));
+    TRY(tic_bytes_open(&source, path));
     TicCheckpoint *made = tic_alloc(sizeof *made);
     made->source = source;
     return finish_open(made, ck);
@@ -205,7 +205,7 @@ TicStatus tic_checkpoint_open_memory(const void *data, size_t size, const char *
 {
     *ck = NULL;
     TicCheckpoint *made = tic_alloc(sizeof *made);
-    tic_source_memory(&made->source, data, size, label);
+    tic_bytes_memory(&made->source, data, size, label);
     return finish_open(made, ck);
 }
 
@@ -216,7 +216,7 @@ void tic_checkpoint_close(TicCheckpoint *ck)
     tic_zip_close(&ck->zip);
     tic_unpickle_free(&ck->pickle);
     tic_safetensors_close(&ck->safe);
-    tic_source_close(&ck->source);
+    tic_bytes_close(&ck->source);
     free(ck->root);
     free(ck->tensor);
     free(ck->by_name);
@@ -248,7 +248,7 @@ static TicStatus load_storage(TicCheckpoint *ck, const FileTensor *t)
     ck->cache_at = t->storage.offset;
     ck->cache_size = t->storage.size;
     TicStatus status = ck->pickle.top ? tic_zip_read(&ck->zip, &t->storage, ck->cache)
-                                      : tic_source_read(&ck->source, t->storage.offset, ck->cache, t->storage.size);
+                                      : tic_bytes_read(&ck->source, t->storage.offset, ck->cache, t->storage.size);
     if (status) {
         free(ck->cache);
         ck->cache = NULL;

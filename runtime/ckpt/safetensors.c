@@ -11,7 +11,7 @@ enum { SMALLEST = 2 };           /* "{}" */
 
 /* ------------------------------------------------------------ reading */
 
-static TicStatus bad_tensor(const TicSource *s, const char *name, const char *what)
+static TicStatus bad_tensor(const TicBytes *s, const char *name, const char *what)
 {
     char shown[80];
     return tic_fail(TIC_USER, "%s: tensor %s %s", s->label, tic_name_text(name, strlen(name), shown), what);
@@ -40,7 +40,7 @@ static TicStored type_called(const TicJson *name)
 }
 
 /* {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}; `data` is where offset 0 lies in the file. */
-static TicStatus read_tensor(const TicSource *s, const TicJson *row, uint64_t data, TicSafeTensor *t)
+static TicStatus read_tensor(const TicBytes *s, const TicJson *row, uint64_t data, TicSafeTensor *t)
 {
     int64_t span[2], count, size;
     *t = (TicSafeTensor){ .name = row->key, .dtype = type_called(tic_json_get(row, "dtype")) };
@@ -59,7 +59,7 @@ static TicStatus read_tensor(const TicSource *s, const TicJson *row, uint64_t da
     return TIC_OK;
 }
 
-static TicStatus read_table(TicSafetensors *f, const TicSource *s, uint64_t data)
+static TicStatus read_table(TicSafetensors *f, const TicBytes *s, uint64_t data)
 {
     if (f->table->kind != TIC_JSON_OBJECT)
         return tic_fail(TIC_USER, "%s: its table of tensors is no JSON object", s->label);
@@ -79,7 +79,7 @@ static int by_place(const void *a, const void *b)
 }
 
 /* In order of their places the tensors must follow each other from the first byte to the last. */
-static TicStatus check_places(const TicSafetensors *f, const TicSource *s, uint64_t data)
+static TicStatus check_places(const TicSafetensors *f, const TicBytes *s, uint64_t data)
 {
     const TicSafeTensor **sorted = tic_alloc(f->count * sizeof *sorted);
     TicStatus status = TIC_OK;
@@ -98,10 +98,10 @@ static TicStatus check_places(const TicSafetensors *f, const TicSource *s, uint6
     return status;
 }
 
-static TicStatus parse_table(const TicSource *s, uint64_t n, TicJson **table)
+static TicStatus parse_table(const TicBytes *s, uint64_t n, TicJson **table)
 {
     char *text = tic_alloc(n);
-    TicStatus status = tic_source_read(s, 8, text, n);
+    TicStatus status = tic_bytes_read(s, 8, text, n);
     if (!status && tic_json_parse(text, n, table)) {
         char *why = tic_strdup(tic_error());
         tic_error_clear();
@@ -112,18 +112,18 @@ static TicStatus parse_table(const TicSource *s, uint64_t n, TicJson **table)
     return status;
 }
 
-bool tic_safetensors_detect(const TicSource *s)
+bool tic_safetensors_detect(const TicBytes *s)
 {
     unsigned char head[9] = "";
-    return s->size >= 8 + SMALLEST && !tic_source_read(s, 0, head, 9) && head[8] == '{' && !head[7] && !head[6] &&
+    return s->size >= 8 + SMALLEST && !tic_bytes_read(s, 0, head, 9) && head[8] == '{' && !head[7] && !head[6] &&
            !head[5];
 }
 
-TicStatus tic_safetensors_open(TicSafetensors *f, const TicSource *s)
+TicStatus tic_safetensors_open(TicSafetensors *f, const TicBytes *s)
 {
     uint64_t n = 0;
     *f = (TicSafetensors){ 0 };
-    TRY(tic_source_read(s, 0, &n, 8));
+    TRY(tic_bytes_read(s, 0, &n, 8));
     if (n < SMALLEST || n > TIC_SAFETENSORS_HEADER || n > s->size - 8)
         return tic_fail(TIC_USER, "%s: its table of tensors would take %" PRIu64 " bytes: cut short or damaged",
                         s->label, n);

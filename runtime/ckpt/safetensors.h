@@ -26,9 +26,9 @@ typedef struct {
 } TicSafetensors;
 
 /* Do the first bytes look like this format? */
-bool tic_safetensors_detect(const TicSource *s);
+bool tic_safetensors_detect(const TicBytes *s);
 /* TIC_USER, naming file and tensor, for anything that is not of the form above. */
-TicStatus tic_safetensors_open(TicSafetensors *f, const TicSource *s);
+TicStatus tic_safetensors_open(TicSafetensors *f, const TicBytes *s);
 void tic_safetensors_close(TicSafetensors *f);
 const char *tic_safetensors_meta(const TicSafetensors *f, const char *key);      /* NULL when absent */
 

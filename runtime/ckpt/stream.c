@@ -12,9 +12,9 @@
 
 enum { SINK_BUFFER = 1 << 18 };
 
-TicStatus tic_source_open(TicSource *s, const char *path)
+TicStatus tic_bytes_open(TicBytes *s, const char *path)
 {
-    *s = (TicSource){ .fd = -1 };
+    *s = (TicBytes){ .fd = -1 };
     /* O_NONBLOCK: opening a named pipe must fail below, not wait for a writer. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
@@ -24,25 +24,25 @@ TicStatus tic_source_open(TicSource *s, const char *path)
         close(fd);
         return tic_fail(TIC_USER, "%s: not a regular file", path);
     }
-    *s = (TicSource){ .size = (uint64_t)info.st_size, .fd = fd, .label = tic_strdup(path) };
+    *s = (TicBytes){ .size = (uint64_t)info.st_size, .fd = fd, .label = tic_strdup(path) };
     return TIC_OK;
 }
 
-void tic_source_memory(TicSource *s, const void *data, size_t size, const char *label)
+void tic_bytes_memory(TicBytes *s, const void *data, size_t size, const char *label)
 {
     /* A non-NULL pointer marks the memory kind even when there is nothing to read. */
-    *s = (TicSource){ .size = size, .data = size ? data : (const void *)"", .fd = -1, .label = tic_strdup(label) };
+    *s = (TicBytes){ .size = size, .data = size ? data : (const void *)"", .fd = -1, .label = tic_strdup(label) };
 }
 
-void tic_source_close(TicSource *s)
+void tic_bytes_close(TicBytes *s)
 {
     if (s->fd >= 0)
         close(s->fd);
     free(s->label);
-    *s = (TicSource){ .fd = -1 };
+    *s = (TicBytes){ .fd = -1 };
 }
 
-TicStatus tic_source_read(const TicSource *s, uint64_t at, void *out, size_t n)
+TicStatus tic_bytes_read(const TicBytes *s, uint64_t at, void *out, size_t n)
 {
     if (at > s->size || n > s->size - at)
         return tic_fail(TIC_USER, "%s: has %llu bytes, but bytes %llu to %llu are wanted: cut short", s->label,

@@ -1,6 +1,6 @@
 /* stream.h -- the two ends of a checkpoint file: bytes read by position, bytes written so that nothing is lost.
  *
- * A TicSource is a regular file (read with pread, so a shrinking file is an error and not a signal) or a piece of
+ * A TicBytes is a regular file (read with pread, so a shrinking file is an error and not a signal) or a piece of
  * memory; every read is checked against its size. A TicSink collects what is written in PATH.tmp beside PATH and
  * puts it in place at the end, so PATH is at every moment the old file, whole, or the new file, whole. */
 #ifndef TIC_CKPT_STREAM_H
@@ -12,15 +12,15 @@ typedef struct {
     const unsigned char *data;   /* memory source: borrowed; else NULL */
     int fd;
     char *label;                 /* what messages call it: the path */
-} TicSource;
+} TicBytes;
 
-/* TIC_USER when the path cannot be opened or is no regular file. Close with tic_source_close. */
-TicStatus tic_source_open(TicSource *s, const char *path);
+/* TIC_USER when the path cannot be opened or is no regular file. Close with tic_bytes_close. */
+TicStatus tic_bytes_open(TicBytes *s, const char *path);
 /* `data` must outlive the source. */
-void tic_source_memory(TicSource *s, const void *data, size_t size, const char *label);
-void tic_source_close(TicSource *s);
+void tic_bytes_memory(TicBytes *s, const void *data, size_t size, const char *label);
+void tic_bytes_close(TicBytes *s);
 /* Copies bytes [at, at + n) to `out`: TIC_USER when they reach past the end, TIC_IO when the system fails. */
-TicStatus tic_source_read(const TicSource *s, uint64_t at, void *out, size_t n);
+TicStatus tic_bytes_read(const TicBytes *s, uint64_t at, void *out, size_t n);
 
 typedef struct {
     uint64_t at;                 /* bytes written so far */

@@ -35,17 +35,17 @@ static uint32_t checksum(uint32_t crc, const void *data, uint64_t n)
 /* Where the central directory is. */
 typedef struct { uint64_t offset, size, count; } Directory;
 
-static TicStatus broken(const TicSource *s, const char *what)
+static TicStatus broken(const TicBytes *s, const char *what)
 {
     return tic_fail(TIC_USER, "%s: damaged archive: %s", s->label, what);
 }
 
 /* The end record is the last thing in the file but for a comment of up to 65535 bytes, whose length it states. */
-static TicStatus find_end(const TicSource *s, uint64_t *at, unsigned char end[END_BYTES])
+static TicStatus find_end(const TicBytes *s, uint64_t *at, unsigned char end[END_BYTES])
 {
     uint64_t tail = s->size < END_BYTES + 65535u ? s->size : END_BYTES + 65535u;
     unsigned char *buffer = tic_alloc(tail);
-    TicStatus status = tic_source_read(s, s->size - tail, buffer, tail);
+    TicStatus status = tic_bytes_read(s, s->size - tail, buffer, tail);
     bool found = false;
     for (uint64_t i = tail < END_BYTES ? 0 : tail - END_BYTES + 1; !status && !found && i-- > 0;) {
         if (get32(buffer + i) != END || i + END_BYTES + get16(buffer + i + 20) != tail)
@@ -60,7 +60,7 @@ static TicStatus find_end(const TicSource *s, uint64_t *at, unsigned char end[EN
     return status;
 }
 
-static TicStatus find_directory(const TicSource *s, Directory *d)
+static TicStatus find_directory(const TicBytes *s, Directory *d)
 {
     unsigned char end[END_BYTES] = { 0 }, locator[LOCATOR_BYTES], end64[END64_BYTES];
     uint64_t at = 0, limit;
@@ -68,12 +68,12 @@ static TicStatus find_directory(const TicSource *s, Directory *d)
     *d = (Directory){ .offset = get32(end + 16), .size = get32(end + 12), .count = get16(end + 10) };
     limit = at;
     if (at >= LOCATOR_BYTES) {
-        TRY(tic_source_read(s, at - LOCATOR_BYTES, locator, LOCATOR_BYTES));
+        TRY(tic_bytes_read(s, at - LOCATOR_BYTES, locator, LOCATOR_BYTES));
         if (get32(locator) == LOCATOR) {
             uint64_t at64 = get64(locator + 8);
             if (at64 > at - LOCATOR_BYTES || at - LOCATOR_BYTES - at64 < END64_BYTES)
                 return broken(s, "the ZIP64 end record is out of place");
-            TRY(tic_source_read(s, at64, end64, END64_BYTES));
+            TRY(tic_bytes_read(s, at64, end64, END64_BYTES));
             if (get32(end64) != END64)
                 return broken(s, "the ZIP64 end record is missing");
             *d = (Directory){ .offset = get64(end64 + 48), .size = get64(end64 + 40), .count = get64(end64 + 32) };
@@ -115,24 +115,24 @@ static bool read_zip64(const unsigned char *extra, size_t n, uint64_t *size, uin
     return !any;
 }
 
-static TicStatus bad_entry(const TicSource *s, const char *name, const char *what)
+static TicStatus bad_entry(const TicBytes *s, const char *name, const char *what)
 {
     char shown[80];
     return tic_fail(TIC_USER, "%s: entry '%s' %s", s->label, tic_name_text(name, strlen(name), shown), what);
 }
 
 /* The payload follows the local header, whose own name and extra field may be longer than the directory's. */
-static TicStatus locate(const TicSource *s, const Directory *d, uint64_t header, TicZipEntry *e)
+static TicStatus locate(const TicBytes *s, const Directory *d, uint64_t header, TicZipEntry *e)
 {
     unsigned char local[LOCAL_BYTES];
     char name[NAME_BYTES];
     size_t length = strlen(e->name);
     if (header > d->offset || d->offset - header < LOCAL_BYTES + length)
         return bad_entry(s, e->name, "is out of bounds");
-    TRY(tic_source_read(s, header, local, LOCAL_BYTES));
+    TRY(tic_bytes_read(s, header, local, LOCAL_BYTES));
     if (get32(local) != LOCAL || get16(local + 26) != length)
         return bad_entry(s, e->name, "has no header of its own");
-    TRY(tic_source_read(s, header + LOCAL_BYTES, name, length));
+    TRY(tic_bytes_read(s, header + LOCAL_BYTES, name, length));
     if (memcmp(name, e->name, length))
         return bad_entry(s, e->name, "has a header with another name");
     e->offset = header + LOCAL_BYTES + length + get16(local + 28);
@@ -185,7 +185,7 @@ static TicStatus read_directory(TicZip *z)
     z->entry = tic_alloc(d.count * sizeof *z->entry);
     z->by_name = tic_alloc(d.count * sizeof *z->by_name);
     z->count = d.count;
-    TRY(tic_source_read(z->source, d.offset, z->directory, d.size));
+    TRY(tic_bytes_read(z->source, d.offset, z->directory, d.size));
     uint64_t at = 0;
     for (size_t i = 0; i < z->count; i++) {
         TRY(read_entry(z, &d, &at, &z->entry[i]));
@@ -200,7 +200,7 @@ static TicStatus read_directory(TicZip *z)
     return TIC_OK;
 }
 
-TicStatus tic_zip_open(TicZip *z, const TicSource *source)
+TicStatus tic_zip_open(TicZip *z, const TicBytes *source)
 {
     *z = (TicZip){ .source = source };
     TicStatus status = read_directory(z);
@@ -235,7 +235,7 @@ const TicZipEntry *tic_zip_find(const TicZip *z, const char *name)
 
 TicStatus tic_zip_read(const TicZip *z, const TicZipEntry *e, void *out)
 {
-    TRY(tic_source_read(z->source, e->offset, out, e->size));
+    TRY(tic_bytes_read(z->source, e->offset, out, e->size));
     if (e->crc && checksum(0, out, e->size) != e->crc)
         return bad_entry(z->source, e->name, "is damaged: its checksum does not match");
     return TIC_OK;

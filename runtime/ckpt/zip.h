@@ -17,7 +17,7 @@ typedef struct {
 } TicZipEntry;
 
 typedef struct {
-    const TicSource *source;     /* borrowed */
+    const TicBytes *source;     /* borrowed */
     TicZipEntry *entry;          /* in the order of the central directory */
     size_t count;
     const TicZipEntry **by_name; /* sorted */
@@ -26,7 +26,7 @@ typedef struct {
 
 /* Reads the central directory. TIC_USER, naming file and entry, for anything that is not a whole archive of stored
  * entries: a missing end, an entry out of bounds, compressed, encrypted or named twice. `source` must outlive it. */
-TicStatus tic_zip_open(TicZip *z, const TicSource *source);
+TicStatus tic_zip_open(TicZip *z, const TicBytes *source);
 void tic_zip_close(TicZip *z);
 const TicZipEntry *tic_zip_find(const TicZip *z, const char *name);       /* NULL when absent */
 /* The whole payload, e->size bytes, into `out`; TIC_USER when its checksum differs from the directory's. */

@@ -207,16 +207,16 @@ static void test_same_bytes(void **state)
 static void test_alignment(void **state)
 {
     char *path = in_folder("aligned.pt");
-    TicSource s;
+    TicBytes s;
     TicZip z;
     write_small(path, true);
-    assert_int_equal(tic_source_open(&s, path), TIC_OK);
+    assert_int_equal(tic_bytes_open(&s, path), TIC_OK);
     assert_int_equal(tic_zip_open(&z, &s), TIC_OK);
     assert_int_equal(z.count, 3 + 4 * N);
     for (size_t i = 0; i < z.count; i++)
         assert_int_equal(z.entry[i].offset % 64, 0);
     tic_zip_close(&z);
-    tic_source_close(&s);
+    tic_bytes_close(&s);
     free(path);
 }
 
@@ -288,9 +288,9 @@ static void test_bit_flips(void **state)
     char *data;
     size_t size;
     load_small(&data, &size);
-    TicSource s;
+    TicBytes s;
     TicZip z;
-    tic_source_memory(&s, data, size, "small");
+    tic_bytes_memory(&s, data, size, "small");
     assert_int_equal(tic_zip_open(&z, &s), TIC_OK);
     bool *payload = tic_alloc(size);
     for (size_t i = 0; i < z.count; i++)
@@ -306,7 +306,7 @@ static void test_bit_flips(void **state)
     assert_true(read_everything(data, size));
     free(payload);
     tic_zip_close(&z);
-    tic_source_close(&s);
+    tic_bytes_close(&s);
     free(data);
 }
 
@@ -316,9 +316,9 @@ static void test_pickle_flips(void **state)
     char *data;
     size_t size;
     load_small(&data, &size);
-    TicSource s;
+    TicBytes s;
     TicZip z;
-    tic_source_memory(&s, data, size, "small");
+    tic_bytes_memory(&s, data, size, "small");
     assert_int_equal(tic_zip_open(&z, &s), TIC_OK);
     const TicZipEntry *e = tic_zip_find(&z, "archive/data.pkl");
     assert_non_null(e);
@@ -340,7 +340,7 @@ static void test_pickle_flips(void **state)
         free(copy);
     }
     tic_zip_close(&z);
-    tic_source_close(&s);
+    tic_bytes_close(&s);
     free(data);
 }
 
@@ -489,17 +489,17 @@ static void test_zip64(void **state)
     assert_int_equal(tic_zip_add(&w, "a/far", "far away", 8), TIC_OK);
     assert_int_equal(tic_zip_end(&w), TIC_OK);
     assert_int_equal(tic_sink_commit(&sink), TIC_OK);
-    TicSource s;
+    TicBytes s;
     TicZip z;
     char out[9] = "";
-    assert_int_equal(tic_source_open(&s, path), TIC_OK);
+    assert_int_equal(tic_bytes_open(&s, path), TIC_OK);
     assert_int_equal(tic_zip_open(&z, &s), TIC_OK);
     const TicZipEntry *e = tic_zip_find(&z, "a/far");
     assert_true(e && e->offset > big && e->offset % 64 == 0 && e->size == 8);
     assert_int_equal(tic_zip_read(&z, e, out), TIC_OK);
     assert_string_equal(out, "far away");
     tic_zip_close(&z);
-    tic_source_close(&s);
+    tic_bytes_close(&s);
     free(path);
 }
 

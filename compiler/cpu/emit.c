@@ -1,0 +1,180 @@
+/* emit.c -- the module: kernels by signature, their functions, and the object file. See cpu.h. */
+#include "cpu/lower.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+CpuModule *cpu_module_new(Arena *a, const CpuTarget *t, Text *why)
+{
+    Target *target = target_new(a, t, why);
+    if (!target)
+        return NULL;
+    CpuModule *m = NEW(a, CpuModule);
+    m->arena = a;
+    m->t = target;
+    m->gen = (Gen){.t = target, .arena = a, .b = LLVMCreateBuilderInContext(target->ctx)};
+    return m;
+}
+
+const char *cpu_module_target(const CpuModule *m)
+{
+    return m->t->name;
+}
+
+int cpu_module_kernels(const CpuModule *m)
+{
+    return m->kernels.n;
+}
+
+void cpu_module_free(CpuModule *m)
+{
+    if (m->gen.b)
+        LLVMDisposeBuilder(m->gen.b);
+    m->gen.b = NULL;
+    target_free(m->t);
+}
+
+void low_fail(Low *l, const char *fmt, ...)
+{
+    va_list args;
+    if (l->failed)
+        return;
+    l->failed = true;
+    text_printf(l->why, "kernel `%s` (%s): ", l->k->label ? l->k->label : "", kernel_class_name[l->k->cls]);
+    va_start(args, fmt);
+    text_vprintf(l->why, fmt, args);
+    va_end(args);
+}
+
+/* ---- functions of a kernel */
+
+/* "k12_map_nn_14": number, part, and the source line it came from. */
+static const char *kernel_name(const Low *l, const char *part)
+{
+    Arena *a = l->m->arena;
+    int k = l->m->kernels.n;
+    const Sources *sources = l->graph->sources;
+    Place p = sources && l->k->span.lo > 0 ? source_place(sources, l->k->span.lo) : (Place){0};
+    if (!p.source)
+        return arena_printf(a, "k%d_%s", k, part);
+    const char *path = strrchr(p.source->path, '/');
+    char *name = arena_printf(a, "%s", path ? path + 1 : p.source->path);
+    name[strcspn(name, ".")] = 0;
+    for (char *s = name; *s; s++)
+        if (!isalnum((unsigned char)*s))
+            *s = '_';
+    return arena_printf(a, "k%d_%s_%s_%d", k, part, name, p.line);
+}
+
+void launch_begin(Low *l, const char *part)
+{
+    l->name = kernel_name(l, part);
+    gen_kernel(l->g, l->name);
+    if (l->out->n == MAX_LAUNCH) {
+        low_fail(l, "more than %d launches", MAX_LAUNCH);
+        return;
+    }
+    l->out->kernel[l->out->n++] = l->m->kernels.n;
+    PUSH(l->m->arena, l->m->kernels, (struct KernelFn){l->g->fn, NULL});
+}
+
+void launch_tasks(Low *l)
+{
+    gen_end(l->g, NULL);
+    gen_tasks(l->g, arena_printf(l->arena, "%s_tasks", l->name));
+    l->m->kernels.at[l->m->kernels.n - 1].tasks = l->g->fn;
+}
+
+void launch_end(Low *l, V tasks)
+{
+    gen_end(l->g, tasks);
+}
+
+static bool lower_class(Low *l)
+{
+    switch (l->k->cls) {
+    case K_MAP: return lower_map(l);
+    case K_ROW: return lower_row(l);
+    case K_REDUCE: return lower_reduce(l);
+    case K_CONTRACT: return lower_contract(l);
+    case K_SCATTER: return lower_scatter(l);
+    case K_HOST: return lower_host(l);
+    case N_KERNEL_CLASSES: break;
+    }
+    low_fail(l, "unknown class");
+    return false;
+}
+
+/* A tensor of n f32 elements that lives between two launches of one kernel. */
+static int workspace(Fused *f, int64_t n)
+{
+    Graph *g = f->graph;
+    Ext shape[] = {n};
+    int t = graph_tensor(g, "workspace", 1, shape, T_TEMP, DT_F32);
+    int *storage = NEWN(g->arena, int, g->n_tensor);
+    memcpy(storage, f->storage, (size_t)t * sizeof *storage);
+    storage[t] = t;
+    f->storage = storage;
+    return t;
+}
+
+int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int cap, Text *why)
+{
+    Lowered *known = NULL;
+    for (int i = 0; i < m->done.n && !known; i++)
+        if (m->done.at[i].signature == k->signature)
+            known = &m->done.at[i];
+    if (!known) {
+        Lowered made = {.signature = k->signature};
+        Low l = {.m = m, .g = &m->gen, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .out = &made, .why = why};
+        l.member = NEWN(m->arena, Member, k->n_comp);
+        l.n_member = k->n_comp;
+        for (int i = 0; i < k->n_comp; i++)
+            l.member[i].c = &k->comp[i];
+        l.comp = &k->comp[0];
+        if (!lower_class(&l) || l.failed)
+            return -1;
+        PUSH(m->arena, m->done, made);
+        known = &m->done.at[m->done.n - 1];
+    }
+    if (known->n > cap) {
+        text_printf(why, "kernel `%s` needs %d launches", k->label ? k->label : "", known->n);
+        return -1;
+    }
+    int n_arg = k->n_args + (known->workspace ? 1 : 0);
+    int *arg = NEWN(m->arena, int, n_arg);
+    memcpy(arg, k->args, (size_t)k->n_args * sizeof *arg);
+    if (known->workspace)
+        arg[k->n_args] = workspace(f, known->workspace);
+    for (int i = 0; i < known->n; i++)
+        launch[i] = (CpuLaunch){known->kernel[i], arg, n_arg};
+    return known->n;
+}
+
+/* ---- the object */
+
+static void constant(CpuModule *m, const char *name, V value, unsigned align)
+{
+    V global = LLVMAddGlobal(m->t->module, LLVMTypeOf(value), name);
+    LLVMSetInitializer(global, value);
+    LLVMSetGlobalConstant(global, 1);
+    LLVMSetAlignment(global, align);
+}
+
+bool cpu_module_emit(CpuModule *m, const void *blob, size_t blob_size, const char *path, char kind, Text *why)
+{
+    Target *t = m->t;
+    Ty pair[] = {t->ptr, t->ptr};
+    Ty entry = LLVMStructTypeInContext(t->ctx, pair, 2, 0);
+    int n = m->kernels.n;
+    V *all = NEWN(m->arena, V, n + 1);
+    for (int i = 0; i < n; i++) {
+        V two[] = {m->kernels.at[i].run, m->kernels.at[i].tasks};
+        all[i] = LLVMConstStructInContext(t->ctx, two, 2, 0);
+    }
+    all[n] = LLVMConstNull(entry);     /* ends the table; and an array has at least one element */
+    constant(m, "tic_kernels", LLVMConstArray2(entry, all, (uint64_t)n + 1), 16);
+    if (blob)
+        constant(m, "tic_program", LLVMConstStringInContext2(t->ctx, blob, blob_size, 1), 64);
+    return target_emit(t, path, kind, why);
+}

@@ -1,0 +1,184 @@
+/* lower.h -- inside the CPU back end: what the lowerings of the kernel classes share.
+ *
+ * Three layers lie between a kernel and the vector builder:
+ *
+ *   access.c  where things are: the address of T[index maps] as a linear form over axes with coefficients that are
+ *             polynomials of the batch; axes whose strides are dense become one ("groups").
+ *   expr.c    what they are worth: scalar expressions evaluated in a scope, which says what each axis is: a number,
+ *             or the lanes of a vector. Scopes nest as the loops do; a sub-expression is computed in the outermost
+ *             scope that knows all it needs, in front of the loop.
+ *   map.c row.c reduce.c scatter.c contract.c host.c    the loops of each class and how they are cut into tasks. */
+#ifndef CPU_LOWER_H
+#define CPU_LOWER_H
+#include "cpu/vec.h"
+
+enum { MAX_LAUNCH = 2, MAX_WORKSPACE = 1 };
+
+/* What a kernel became; kept by signature. Launch i runs kernel[i] on the arguments of the kernel, with the workspace
+ * (if it has one) after them. */
+typedef struct Lowered {
+    uint64_t signature;
+    int n, kernel[MAX_LAUNCH];
+    int64_t workspace;                 /* f32 elements; 0: none */
+} Lowered;
+
+struct CpuModule {
+    Arena *arena;
+    Target *t;
+    Gen gen;
+    ARRAY(struct KernelFn { V run, tasks; }) kernels;
+    ARRAY(Lowered) done;
+    ARRAY(struct Helper { const char *name; V fn; }) helpers;    /* micro-kernels, shared by contractions */
+};
+
+/* Where a tensor is: elements of `dtype` at base + sum over dimensions of stride * index. A Mem may leave some axes
+ * out (the buffer of one row does not count the row's axes), and begins at the index `from`. */
+typedef struct Mem {
+    V base;
+    DType dtype;
+    int rank;
+    Poly stride[MAX_RANK];
+    int64_t from[MAX_RANK];
+    uint32_t without;
+} Mem;
+
+/* One member of a kernel, and how other members get its value when it is not in a register. */
+typedef struct Member {
+    const Comp *c;
+    bool again;                        /* computed again where it is needed */
+    bool placed;                       /* in memory: at `mem` */
+    Mem mem;
+} Member;
+
+/* The lowering of one kernel. */
+typedef struct Low {
+    CpuModule *m;
+    Gen *g;
+    Arena *arena;
+    const Fused *f;
+    const Graph *graph;
+    const Kernel *k;
+    Member *member;
+    int n_member;
+    const Comp *comp;                  /* the member being evaluated */
+    int row_depth;                     /* members' values in memory are read no further out than this scope */
+    int n_kernels;
+    Lowered *out;
+    const char *name;
+    Text *why;
+    bool failed;
+} Low;
+
+void low_fail(Low *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+bool lower_map(Low *l);
+bool lower_row(Low *l);
+bool lower_reduce(Low *l);
+bool lower_scatter(Low *l);
+bool lower_host(Low *l);
+bool lower_contract(Low *l);
+
+/* Begins the function of the next launch (its name from the kernel and `part`), and after its body the function that
+ * counts its tasks. launch_tasks ends the first and begins the second; launch_end returns the count. */
+void launch_begin(Low *l, const char *part);
+void launch_tasks(Low *l);
+void launch_end(Low *l, V tasks);
+
+/* ---- polynomials of the batch */
+Poly poly_const(int64_t c);
+Poly poly_ext(Ext e);
+Poly poly_add(Poly a, Poly b);
+Poly poly_scale(Poly a, int64_t k);
+Poly poly_mul(Low *l, Poly a, Poly b); /* a power above the square is a failure of the lowering */
+bool poly_same(Poly a, Poly b);
+bool poly_is(Poly a, int64_t c);
+bool poly_fixed(Poly a, int64_t *c);   /* independent of the batch */
+int  poly_order(Poly a, Poly b);       /* by size at a large batch: < 0, 0, > 0 */
+int64_t poly_guess(Poly p);            /* its value at batch 64, for decisions */
+
+/* ---- access.c */
+typedef struct Lin {
+    Poly c, axis[MAX_AXES];
+    int n_atoms;
+    struct { const Term *term; Poly coef; } atom[MAX_RANK * 2];
+} Lin;
+
+/* An access of the kernel, for decisions about axes: one load or store. */
+typedef struct Access { Lin lin; uint32_t atom_axes; bool store; double weight; } Access;
+typedef struct Accesses {
+    ARRAY(Access) a;
+    uint32_t opaque;                   /* axes used as numbers or inside div, mod: not to be merged */
+} Accesses;
+
+/* A run of axes that is one: its value is that of `axis`, the others are 0. */
+typedef struct Group { int axis; Poly n; } Group;
+
+int   tensor_arg(const Low *l, int tensor);                      /* its position in buf[], -1: not an argument */
+Mem tensor_mem(Low *l, int tensor);
+Lin   linear(Low *l, const Mem *p, const Affine *const *idx);
+void  access_comp(Low *l, const Comp *c, Accesses *out);         /* loads from memory, and the store */
+void  access_loads(Low *l, const Expr *e, Accesses *out);
+void  access_store(Low *l, const Comp *c, Accesses *out);
+void  sort_axes(const Access *a, int *axis, int n);              /* largest coefficient in `a` first */
+/* Groups of axes in the order given (outermost first); axes that vanish are added to *zero. */
+int   merge_axes(Low *l, const Accesses *acc, const Ext *ext, const int *axis, int n, Group *out, uint32_t *zero);
+/* the group best taken as lanes: -1 for none at all */
+int   best_lanes(const Low *l, const Accesses *acc, const Group *grp, int n);
+Poly  group_points(Low *l, const Group *grp, int n, int without);    /* product of extents, one left out (or -1) */
+
+/* ---- expr.c */
+typedef enum { VAL_F, VAL_INT, VAL_INTS, VAL_BOOL } ValKind;     /* f32 lanes, i64, i32 lanes, i1 lanes */
+typedef struct Val { ValKind kind; V v; } Val;
+
+typedef struct Scope Scope;
+struct Scope {
+    Low *l;
+    Scope *outer;
+    int depth;                         /* 0 outermost */
+    V hoist;                           /* the outer scope's values are computed before this; NULL: right here */
+    V at[MAX_AXES];                    /* axes this scope binds */
+    uint32_t bound;                    /* axes bound here or further out */
+    int lanes;                         /* the axis that runs along the lanes, or -1 */
+    V mask;                            /* lanes in use, NULL: all */
+    ARRAY(struct KnownExpr { const Expr *e; int depth; Val v; }) known;
+    ARRAY(struct KnownPtr { const void *key; V p; }) ptrs;
+    ARRAY(struct KnownMember { const Comp *c; Val v; }) members;
+};
+
+void scope_root(Scope *s, Low *l);
+/* A scope inside `outer`; hoist as above. */
+void scope_in(Scope *s, Scope *outer, V hoist);
+void scope_bind(Scope *s, int axis, V value);
+void scope_zero(Scope *s, uint32_t axes);                        /* axes that are 0 here */
+/* binds the axes of groups to the digits of a flat index, the last group fastest; `without` (or -1) is left out */
+void scope_digits(Scope *s, const Group *grp, int n, int without, V flat);
+V    scope_axis(const Scope *s, int axis);
+
+Val  eval(Scope *s, const Expr *e);
+Val  eval_member(Scope *s, const Comp *c);                       /* c's body */
+V    to_f(Scope *s, Val v);
+void member_is(Scope *s, const Comp *c, Val v);                  /* loads of c's point in this scope yield v */
+V    eval_index(Scope *s, const Affine *a);                      /* i64; of axes that are numbers in this scope */
+/* address of element 0 (lane 0) of an access; key: identifies it within the kernel */
+V    address(Scope *s, const Mem *p, const Affine *const *idx, const void *key);
+/* stores v at c's point: into its tensor's buffer, or any place */
+void store_member(Scope *s, const Comp *c, Val v);
+void store_at(Scope *s, const Mem *p, const Affine *const *idx, const void *key, Val v);
+bool is_written(const Low *l, int tensor);
+
+/* Runs body for `axis` from lo to hi, `lanes` at a time; the last round may have a mask. `unroll` bodies side by side
+ * (body's `part` 0 .. unroll - 1), each with its own share of the carried values: n values a part. After the loop the
+ * parts lie one after the other in carry. */
+typedef void (*LaneBody)(void *ctx, Scope *s, int part, V *carry);
+void lane_loop(Scope *s, int axis, V lo, V hi, int unroll, LaneBody body, void *ctx, V *carry, int n);
+
+/* Reducers over lanes: one or two vectors of state. */
+typedef struct Acc { V v[2]; } Acc;
+int  acc_width(Reducer r);
+Acc  acc_empty(Gen *g, Reducer r);
+/* takes x (lanes of mask, NULL: all); index: i32 lanes, the position, for ARGMAX */
+Acc  acc_take(Gen *g, Reducer r, Acc a, V x, V index, V mask);
+Acc  acc_join(Gen *g, Reducer r, Acc a, Acc b);
+Acc  acc_across(Gen *g, Reducer r, Acc a);                       /* all lanes hold the result */
+Val  acc_value(Gen *g, Reducer r, Acc a);
+#endif

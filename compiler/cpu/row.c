@@ -1,0 +1,310 @@
+/* row.c -- ROW kernels: what happens to one row at a time. LayerNorm, softmax and their gradients.
+ *
+ * A task is a run of rows. A row is gone through in phases, each one loop along the row: a member goes into the first
+ * phase in which all it needs is there. A sum is needed whole, so its readers come a phase later; a map is needed only
+ * at the same point, so its readers share its phase. LayerNorm is three phases: mean, variance, result.
+ *
+ * A map that a later phase reads again lies in its tensor when it is written anyway; otherwise it is computed again. */
+#include "cpu/lower.h"
+#include <string.h>
+
+enum { ROW_POINTS = 16384 };
+
+typedef struct Phase {
+    Low *l;
+    int number;
+    const int *phase;                  /* of each member */
+    int n_dom;
+    int lanes;                         /* axis along the lanes, -1 */
+} Phase;
+
+static bool in_phase(const Phase *p, int i)
+{
+    return p->phase[i] == p->number;
+}
+
+static const Member *read_member(const Low *l, const Expr *load, int *index)
+{
+    for (int i = 0; i < l->n_member; i++)
+        if (l->member[i].c->out == load->tensor) {
+            *index = i;
+            return &l->member[i];
+        }
+    return NULL;
+}
+
+/* Inner extents equal, so that the two can share a loop. */
+static bool same_inner(const Comp *a, const Comp *b, int n_dom)
+{
+    if (a->n_axes != b->n_axes)
+        return false;
+    for (int i = n_dom; i < a->n_axes; i++)
+        if (a->ext[i] != b->ext[i])
+            return false;
+    return true;
+}
+
+static bool same_point(const Expr *load, const Comp *c)
+{
+    for (int d = 0; d < load->n; d++)
+        if (load->idx[d] != c->store[d])
+            return false;
+    return true;
+}
+
+/* The phase of member i, and of nothing before a reader of another shape: a phase has one shape of loop. */
+static void assign_phases(Low *l, int *phase)
+{
+    int n_dom = l->k->n_dom;
+    for (int i = 0; i < l->n_member; i++) {
+        const Comp *c = l->member[i].c;
+        const Expr *load[64];
+        int n = expr_loads(c->body, load, 64), at = 0;
+        for (int k = 0; k < n && k < 64; k++) {
+            int j = -1;
+            if (!read_member(l, load[k], &j) || j >= i)
+                continue;
+            const Comp *d = l->member[j].c;
+            bool here = !d->red && d->n_axes > n_dom && same_inner(c, d, n_dom) && same_point(load[k], d);
+            int after = here ? phase[j] : phase[j] + 1;
+            at = after > at ? after : at;
+        }
+        /* another shape already has this phase: the next free one */
+        for (bool moved = true; moved;) {
+            moved = false;
+            for (int j = 0; j < i; j++)
+                if (phase[j] == at && !same_inner(c, l->member[j].c, n_dom)) {
+                    at++;
+                    moved = true;
+                    break;
+                }
+        }
+        phase[i] = at;
+    }
+}
+
+/* Is member i read in a later phase than its own? */
+static bool read_later(Low *l, const int *phase, int i)
+{
+    for (int j = i + 1; j < l->n_member; j++) {
+        const Expr *load[64];
+        int n = expr_loads(l->member[j].c->body, load, 64), at;
+        for (int k = 0; k < n && k < 64; k++)
+            if (read_member(l, load[k], &at) && at == i && (phase[j] > phase[i] || !same_point(load[k], l->member[i].c)))
+                return true;
+    }
+    return false;
+}
+
+/* Accesses of a body, with those of members that are computed again inside it. */
+static void loads_of(Low *l, const Comp *c, Accesses *acc, int depth)
+{
+    access_loads(l, c->body, acc);
+    const Expr *load[64];
+    int n = expr_loads(c->body, load, 64), j;
+    for (int k = 0; k < n && k < 64 && depth < 16; k++) {
+        const Member *m = read_member(l, load[k], &j);
+        if (m && m->again)
+            loads_of(l, m->c, acc, depth + 1);
+    }
+}
+
+static int carried(const Phase *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->l->n_member; i++)
+        if (in_phase(p, i) && p->l->member[i].c->red)
+            n += acc_width(p->l->member[i].c->reducer);
+    return n;
+}
+
+static void phase_body(void *ctx, Scope *s, int part, V *carry)
+{
+    Phase *p = ctx;
+    Low *l = p->l;
+    Gen *g = l->g;
+    int at = 0;
+    for (int i = 0; i < l->n_member; i++) {
+        const Comp *c = l->member[i].c;
+        if (!in_phase(p, i))
+            continue;
+        Val v = eval_member(s, c);
+        if (!c->red) {
+            member_is(s, c, v);
+            l->comp = c;
+            if (is_written(l, c->out))
+                store_member(s, c, v);
+            continue;
+        }
+        int w = acc_width(c->reducer);
+        Acc a = {{carry[at], w > 1 ? carry[at + 1] : NULL}};
+        V index = NULL;
+        if (c->reducer == RED_ARGMAX) {
+            int axis = __builtin_ctz(c->red);
+            V first = scope_axis(s, axis);
+            index = splat(g, LLVMBuildTrunc(g->b, first, g->t->i32, ""));
+            if (axis == s->lanes)
+                index = LLVMBuildAdd(g->b, index, lanes_iota(g, g->t->vi), "");
+        }
+        V mask = s->mask;
+        if (s->lanes < 0)              /* one point: one lane counts */
+            mask = mask_first(g, ic(g, 1));
+        a = acc_take(g, c->reducer, a, to_f(s, v), index, mask);
+        carry[at] = a.v[0];
+        if (w > 1)
+            carry[at + 1] = a.v[1];
+        at += w;
+    }
+}
+
+static void run_phase(Phase *p, Scope *row)
+{
+    Low *l = p->l;
+    Gen *g = l->g;
+    const Comp *shape = NULL;
+    Accesses acc = {0};
+    bool maps = false;
+    for (int i = 0; i < l->n_member; i++) {
+        const Comp *c = l->member[i].c;
+        if (!in_phase(p, i))
+            continue;
+        shape = c;
+        loads_of(l, c, &acc, 0);
+        maps = maps || !c->red;
+        if (!c->red && is_written(l, c->out))
+            access_store(l, c, &acc);
+    }
+    int axis[MAX_AXES], n = 0;
+    for (int a = p->n_dom; a < shape->n_axes; a++)
+        axis[n++] = a;
+    /* reductions along several axes do not care for their order; a store's order suits everybody */
+    for (int i = acc.a.n - 1; i >= 0 && n > 1; i--)
+        if (acc.a.at[i].store || i == 0) {
+            sort_axes(&acc.a.at[i], axis, n);
+            break;
+        }
+    Group grp[MAX_AXES];
+    uint32_t zero = 0;
+    int n_grp = merge_axes(l, &acc, shape->ext, axis, n, grp, &zero);
+    int lanes = best_lanes(l, &acc, grp, n_grp), count = carried(p);
+    p->lanes = lanes < 0 ? -1 : grp[lanes].axis;
+
+    V carry[MAX_CARRY];
+    int unroll = maps || !count || count * 4 > 32 ? 1 : 4, at = 0;
+    if (count * unroll > MAX_CARRY / 2) {
+        low_fail(l, "too many reductions along one row");
+        return;
+    }
+    if (n_grp > 1)
+        unroll = 1;
+    for (int part = 0; part < unroll; part++)
+        for (int i = 0; i < l->n_member; i++)
+            if (in_phase(p, i) && l->member[i].c->red) {
+                Acc e = acc_empty(g, l->member[i].c->reducer);
+                for (int k = 0; k < acc_width(l->member[i].c->reducer); k++)
+                    carry[at++] = e.v[k];
+            }
+    Scope in;
+    scope_in(&in, row, NULL);
+    scope_zero(&in, zero);
+    if (lanes < 0) {
+        phase_body(p, &in, 0, carry);
+    } else if (n_grp == 1) {
+        lane_loop(&in, grp[0].axis, ic(g, 0), gen_poly(g, grp[0].n), unroll, phase_body, p, carry, count);
+    } else {
+        Loop outer;
+        Scope s;
+        loop_begin(g, &outer, ic(g, 0), gen_poly(g, group_points(l, grp, n_grp, lanes)), 1, carry, count);
+        scope_in(&s, &in, outer.branch);
+        scope_digits(&s, grp, n_grp, lanes, outer.i);
+        lane_loop(&s, grp[lanes].axis, ic(g, 0), gen_poly(g, grp[lanes].n), 1, phase_body, p, carry, count);
+        loop_end(g, &outer, carry);
+    }
+    at = 0;
+    for (int i = 0; i < l->n_member; i++) {
+        const Comp *c = l->member[i].c;
+        if (!in_phase(p, i) || !c->red)
+            continue;
+        int w = acc_width(c->reducer);
+        Acc a = {{carry[at], w > 1 ? carry[at + 1] : NULL}};
+        for (int part = 1; part < unroll; part++) {
+            Acc b = {{carry[part * count + at], w > 1 ? carry[part * count + at + 1] : NULL}};
+            a = acc_join(g, c->reducer, a, b);
+        }
+        Val v = acc_value(g, c->reducer, acc_across(g, c->reducer, a));
+        member_is(row, c, v);
+        l->comp = c;
+        if (is_written(l, c->out))
+            store_member(row, c, v);
+        at += w;
+    }
+}
+
+/* A map that later phases read, and that is written: they find it in its tensor. */
+static void keep(Low *l, const int *phase, int i)
+{
+    Member *m = &l->member[i];
+    if (m->c->red || m->again || !read_later(l, phase, i))
+        return;
+    m->mem = tensor_mem(l, m->c->out);
+    m->placed = true;
+}
+
+bool lower_row(Low *l)
+{
+    Gen *g = l->g;
+    int n_dom = l->k->n_dom, last = 0;
+    int *phase = NEWN(l->arena, int, l->n_member);
+    assign_phases(l, phase);
+    Accesses acc = {0};
+    for (int i = 0; i < l->n_member; i++) {
+        access_loads(l, l->member[i].c->body, &acc);
+        if (is_written(l, l->member[i].c->out))
+            access_store(l, l->member[i].c, &acc);
+        last = phase[i] > last ? phase[i] : last;
+        bool later = !l->member[i].c->red && read_later(l, phase, i) && !is_written(l, l->member[i].c->out);
+        l->member[i].again = later;
+    }
+    int axis[MAX_AXES];
+    for (int a = 0; a < n_dom; a++)
+        axis[a] = a;
+    Group grp[MAX_AXES];
+    uint32_t zero = 0;
+    int n_grp = merge_axes(l, &acc, l->k->dom, axis, n_dom, grp, &zero);
+    Poly rows = group_points(l, grp, n_grp, -1), inner = poly_const(1);
+    for (int i = 0; i < l->n_member; i++) {
+        Poly p = poly_const(1);
+        for (int a = n_dom; a < l->member[i].c->n_axes; a++)
+            p = poly_mul(l, p, poly_ext(l->member[i].c->ext[a]));
+        if (poly_order(inner, p) < 0)
+            inner = p;
+    }
+
+    launch_begin(l, "row");
+    Scope root, row;
+    scope_root(&root, l);
+    scope_zero(&root, zero);
+    V per = i_max(g, i_div(g, ic(g, ROW_POINTS), i_max(g, gen_poly(g, inner), ic(g, 1))), ic(g, 1));
+    V from = i_mul(g, g->task, per), to = i_min(g, i_add(g, from, per), gen_poly(g, rows));
+    Loop loop;
+    loop_begin(g, &loop, from, to, 1, NULL, 0);
+    scope_in(&row, &root, loop.branch);
+    scope_digits(&row, grp, n_grp, -1, loop.i);
+    l->row_depth = row.depth;
+    for (int p = 0; p <= last && !l->failed; p++) {
+        Phase ph = {.l = l, .number = p, .phase = phase, .n_dom = n_dom};
+        bool any = false;
+        for (int i = 0; i < l->n_member; i++)
+            any = any || phase[i] == p;
+        if (any)
+            run_phase(&ph, &row);
+        for (int i = 0; i < l->n_member; i++)
+            if (phase[i] == p)
+                keep(l, phase, i);
+    }
+    loop_end(g, &loop, NULL);
+    launch_tasks(l);
+    per = i_max(g, i_div(g, ic(g, ROW_POINTS), i_max(g, gen_poly(g, inner), ic(g, 1))), ic(g, 1));
+    launch_end(l, i_ceil_div(g, gen_poly(g, rows), per));
+    return !l->failed;
+}
