@@ -713,12 +713,16 @@ static const char *left_side(Fmt *f, const Node *n)
     return text_data(&t);
 }
 
+static bool has_body(const Node *n)
+{
+    return n->kind == AST_BLOCK || n->kind == AST_FOR || n->kind == AST_WHEN || (n->kind == AST_FN && !n->b);
+}
+
 /* An item, without its trailing comments. `left`: the width to which its left side is filled up, or 0. */
 static void item(Fmt *f, const Node *n, int depth, bool entries, int left)
 {
     int indent = depth * STEP, inner = indent + STEP;
-    bool has_body = n->kind == AST_BLOCK || n->kind == AST_FOR || n->kind == AST_WHEN || (n->kind == AST_FN && !n->b);
-    if (has_body && !newlines(f, n->span.lo, n->span.hi) && !pending(f, n->span.hi)) {
+    if (has_body(n) && !newlines(f, n->span.lo, n->span.hi) && !pending(f, n->span.hi)) {
         Text t = { .arena = f->arena };
         flat_item(&t, n);
         if (indent + width_of(text_data(&t)) <= SHORT_BLOCK) {
@@ -815,9 +819,28 @@ static bool can_align(const Node *n, bool entries)
     return n->kind == AST_PARAM || (entries && n->kind == AST_SET && n->a->kind == AST_NAME);
 }
 
+/* Whether an item gets one row; `comment`: the first one that may stand inside. How it stands in the source does not
+ * tell: rows are broken and joined. */
+static bool one_row(const Fmt *f, const Node *n, int depth, int comment)
+{
+    Fmt trial = { .arena = f->arena, .p = f->p, .line = { .arena = f->arena }, .indent = depth * STEP, .next = comment };
+    while (pending(&trial, n->span.lo))
+        trial.next++;
+    if (has_body(n)) {
+        Text t = { .arena = f->arena };
+        bool empty = !n->c && (n->kind == AST_BLOCK || n->kind == AST_FN || !n->b);
+        flat_item(&t, n);
+        return depth * STEP + width_of(text_data(&t)) <= SHORT_BLOCK &&
+            (empty ? !pending(&trial, n->span.hi) : !newlines(f, n->span.lo, n->span.hi));
+    }
+    item(&trial, n, depth, true, 0);
+    new_row(&trial, 0);
+    return trial.row.n == 1;
+}
+
 /* The width of the left sides of the run of entries or parameters that starts here; *end: the first item behind it.
- * A blank line and a comment line end a run, and so does an item of another kind unless it has one line. */
-static int run_width(Fmt *f, const Node *n, bool entries, const Node **end)
+ * A blank line and a comment line end a run, and so does an item of another kind unless it gets one row. */
+static int run_width(Fmt *f, const Node *n, int depth, bool entries, const Node **end)
 {
     int width = 0, comment = f->next;
     Kind kind = n->kind;
@@ -826,7 +849,7 @@ static int run_width(Fmt *f, const Node *n, bool entries, const Node **end)
             int w = width_of(left_side(f, m));
             if (w <= LONGEST_TARGET && w > width)
                 width = w;
-        } else if (kind == AST_PARAM || newlines(f, m->span.lo, m->span.hi)) {
+        } else if (kind == AST_PARAM || !one_row(f, m, depth, comment)) {
             *end = m;
             return width;
         }
@@ -853,7 +876,7 @@ static void items(Fmt *f, const Node *first, int depth, int end, bool entries)
             left = 0;
             run_end = n->next;
             if (can_align(n, entries))
-                left = run_width(f, n, entries, &run_end);
+                left = run_width(f, n, depth, entries, &run_end);
         }
         int at = f->row.n;
         bool blank = f->blank;
