@@ -57,9 +57,9 @@ $(B)/ticdata: $(patsubst %.c,$(B)/%.o,$(wildcard runtime/tools/*.c)) $(B)/libtic
 $(B)/tests/rt_%: tests/unit/rt_%.c $(B)/libticrt.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticrt.a $(RT_LIBS) -lcmocka -o $@
-$(B)/tests/cc_%: tests/unit/cc_%.c $(B)/libticc.a $(B)/libticrt.a
+$(B)/tests/cc_%: tests/unit/cc_%.c $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticrt.a
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -lcmocka -o $@
+	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -lcmocka -o $@
 
 deps:                                                   ## install what is missing (Debian, Ubuntu)
 	@.ci/deps
@@ -80,9 +80,9 @@ asan: deps                                              ## the tests under the a
 # fuzz targets: tests/fuzz/fuzz_NAME.c, seeds from tests and models; MODE=asan always
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/%.c,build/asan/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
-$(B)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c $(B)/libticc.a $(B)/libticrt.a
+$(B)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticrt.a
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -o $@
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(filter %.c,$^) $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -o $@
 fuzz-targets: $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz: deps                                              ## a minute of mutated inputs for every fuzz target
 	@$(MAKE) --no-print-directory MODE=asan fuzz-targets
