@@ -11,7 +11,8 @@
 #define TIC_DATA_IMAGE_H
 #include "base.h"
 
-enum { TIC_MAX_PIXELS = 64 << 20, TIC_MAX_SCANS = 500 };
+/* TIC_MAX_LARGE_SCANS: of a JPEG of TIC_MAX_PIXELS; smaller ones may have more, as long as the work is no larger. */
+enum { TIC_MAX_PIXELS = 64 << 20, TIC_MAX_SCANS = 500, TIC_MAX_LARGE_SCANS = 32 };
 
 typedef struct {
     int width, height;

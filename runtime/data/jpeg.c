@@ -57,10 +57,13 @@ static void source_skip(j_decompress_ptr d, long n)
     d->src->bytes_in_buffer -= (size_t)n;
 }
 
-/* A few kilobytes can announce thousands of progressive scans of a large picture; real files have about ten. */
+/* A hundred bytes are one more progressive scan of the whole picture, so a small file could keep a thread busy for
+ * minutes; real files have about ten scans. */
 static void limit_scans(j_common_ptr info)
 {
-    if (info->is_decompressor && ((j_decompress_ptr)info)->input_scan_number > TIC_MAX_SCANS)
+    j_decompress_ptr d = (j_decompress_ptr)info;
+    uint64_t pixels = (uint64_t)d->image_width * d->image_height, scans = (uint64_t)d->input_scan_number;
+    if (scans > TIC_MAX_SCANS || scans * pixels > (uint64_t)TIC_MAX_LARGE_SCANS * TIC_MAX_PIXELS)
         give_up(info, "too many progressive scans");
 }
 
