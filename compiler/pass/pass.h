@@ -9,6 +9,7 @@
 
 int pass_views(Graph *g);        /* loads of copies, constants and pieces read the source */
 int pass_dce(Graph *g);          /* what no output or update needs goes */
+int pass_narrow(Graph *g);       /* rows that nobody reads are not computed */
 int pass_sink(Graph *g);         /* a copy of a whole tensor moves into its producer's store map */
 int pass_cse(Graph *g);          /* Comps that are equal up to axis numbers become one */
 int pass_known(Graph *g);        /* a sub-expression that some map computes becomes a load of it */

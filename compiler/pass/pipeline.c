@@ -15,6 +15,7 @@ typedef struct {
 static const Pass forward[] = {
     { "views",  pass_views,  false, "copies that are only read through would each get a gradient" },
     { "dce",    pass_dce,    false, "what views left without readers needs no gradient" },
+    { "narrow", pass_narrow, true,  "before the gradient: what is not computed has none" },
 };
 
 static const Pass simplify[] = {
