@@ -77,7 +77,7 @@ asan: deps                                              ## the tests under the a
 	@$(MAKE) --no-print-directory MODE=asan all unit
 	@MODE=asan ASAN_OPTIONS=detect_leaks=0 TICC_LDFLAGS=-fsanitize=address,undefined tests/run
 
-# fuzz targets: tests/fuzz/fuzz_NAME.c, seeds from tests and models; MODE=asan always
+# fuzz targets: tests/fuzz/fuzz_NAME.c, seeds from tests/fuzz/seeds, other tests and models; MODE=asan always
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/%.c,build/asan/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(B)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticrt.a
@@ -86,7 +86,7 @@ $(B)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c $(B)/gen/stdlib.o $(B
 fuzz-targets: $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz: deps                                              ## a minute of mutated inputs for every fuzz target
 	@$(MAKE) --no-print-directory MODE=asan fuzz-targets
-	@for t in $(FUZZ); do ASAN_OPTIONS=detect_leaks=0 $$t $(FUZZ_SECONDS) 1 $$(find tests/unit/data tests/golden models stdlib ../shared/data -type f 2>/dev/null) || exit 1; done
+	@for t in $(FUZZ); do ASAN_OPTIONS=detect_leaks=0 $$t $(FUZZ_SECONDS) 1 $$(find tests/unit/data tests/fuzz/seeds tests/golden models stdlib ../shared/data -type f 2>/dev/null) || exit 1; done
 
 clean:                                                  ## remove what was built
 	rm -rf build

@@ -104,6 +104,10 @@ int main(int argc, char **argv)
     if (f)
         fclose(f);
     unlink(crash);
+    for (int i = 0; i < n_in; i++)
+        free(in[i].data);
+    free(in);
+    free(crash);
     printf("%s: %ld inputs, no crash\n", slash ? slash + 1 : argv[0], runs);
     return 0;
 }
