@@ -60,13 +60,20 @@ static TicStatus unknown_flag(const char *word, const Flag *flags, int n_flags)
     return tic_fail(TIC_USER, "unknown flag '%s'; --help lists the flags", word);
 }
 
-TicStatus args_parse(const Flag *flags, int n_flags, int argc, char **argv, const char **values)
+TicStatus args_parse(const Flag *flags, int n_flags, int argc, char **argv, const char **values,
+                     const char **free_word)
 {
+    if (free_word)
+        *free_word = NULL;
     for (int i = 0; i < n_flags; i++)
         values[i] = NULL;
     for (int k = 0; k < argc; k++) {
         const char *word = argv[k];
         int i = 0;
+        if (word[0] != '-' && free_word && !*free_word) {
+            *free_word = word;
+            continue;
+        }
         if (word[0] != '-')
             return tic_fail(TIC_USER, "'%s': a word without a flag; --help lists the flags", word);
         size_t length = strcspn(word, "=");

@@ -11,8 +11,9 @@ typedef struct {
 } Flag;
 
 /* values[i]: text of flag i, "" for a switch that is on, NULL when absent; points into argv. A flag given
- * twice takes the last. An unknown flag or a stray word is TIC_USER, with the nearest known name. */
-TicStatus args_parse(const Flag *flags, int n_flags, int argc, char **argv, const char **values);
+ * twice takes the last. An unknown flag or a stray word is TIC_USER, with the nearest known name.
+ * *word: the one word without a flag, NULL when absent; `word` NULL: the command takes none. */
+TicStatus args_parse(const Flag *flags, int n_flags, int argc, char **argv, const char **values, const char **word);
 void args_help(FILE *to, const Flag *flags, int n_flags);
 /* Whole text as a decimal number within [low, high]; `what` names it in the message. */
 TicStatus args_number(const char *what, const char *text, int64_t low, int64_t high, int64_t *out);

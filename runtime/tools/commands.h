@@ -5,4 +5,6 @@
 #define TICDATA_VERSION "0.1.0"
 
 int synth_main(int argc, char **argv);
+int index_main(int argc, char **argv);
+int reshard_main(int argc, char **argv);
 #endif

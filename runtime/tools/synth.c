@@ -454,7 +454,7 @@ static TicStatus run(const char *const *values)
 int synth_main(int argc, char **argv)
 {
     const char *values[N_FLAGS];
-    TicStatus status = args_parse(flags, N_FLAGS, argc, argv, values);
+    TicStatus status = args_parse(flags, N_FLAGS, argc, argv, values, NULL);
     if (!status && values[HELP]) {
         printf("ticdata synth --out DIR [FLAGS]: draws an image-text stream for the years 2014 to 2022 whose\n"
                "things, styles and words shift from year to year, with evaluation sets for each year.\n\n");

@@ -65,42 +65,64 @@ static void octal(char *field, size_t width, uint64_t value)
         field[i] = (char)('0' + (value & 7));
 }
 
-static TicStatus set_name(Header *h, const char *name)
+/* False: the name does not fit; its beginning is written then. */
+static bool set_name(Header *h, const char *name)
 {
     size_t n = strlen(name);
     const char *rest = name;
     if (n > sizeof h->name) {
         rest = n <= sizeof h->prefix + 1 + sizeof h->name ? strchr(name + n - sizeof h->name - 1, '/') : NULL;
-        if (!rest || rest == name || (size_t)(rest - name) > sizeof h->prefix || !rest[1])
-            return tic_fail(TIC_USER, "%s: member name of %zu bytes does not fit a ustar header", name, n);
+        if (!rest || rest == name || (size_t)(rest - name) > sizeof h->prefix || !rest[1]) {
+            memcpy(h->name, name, sizeof h->name);
+            return false;
+        }
         memcpy(h->prefix, name, (size_t)(rest - name));
         rest++;
     }
     memcpy(h->name, rest, strlen(rest));
-    return TIC_OK;
+    return true;
+}
+
+static TicStatus put_entry(TarWriter *w, Header *h, const void *data, size_t size)
+{
+    octal(h->mode, sizeof h->mode, 0444);
+    octal(h->uid, sizeof h->uid, 0);
+    octal(h->gid, sizeof h->gid, 0);
+    octal(h->size, sizeof h->size, size);
+    octal(h->mtime, sizeof h->mtime, MTIME);
+    octal(h->major, sizeof h->major, 0);
+    octal(h->minor, sizeof h->minor, 0);
+    memset(h->checksum, ' ', sizeof h->checksum);
+    unsigned sum = 0;
+    for (size_t i = 0; i < sizeof *h; i++)
+        sum += ((const unsigned char *)h)[i];
+    octal(h->checksum, sizeof h->checksum - 1, sum);
+    TRY(put(w, h, sizeof *h));
+    TRY(put(w, data, size));
+    return pad_to(w, BLOCK);
+}
+
+/* "LENGTH path=NAME\n", where LENGTH counts its own digits. */
+static TicStatus put_long_name(TarWriter *w, const char *name)
+{
+    Header h = { .name = "pax", .type = 'x', .magic = "ustar", .version = { '0', '0' } };
+    size_t body = strlen(" path=\n") + strlen(name), length = body + 1;
+    for (size_t digits = 1, limit = 10; length >= limit; digits++, limit *= 10)
+        length = body + digits + 1;
+    char *record = tic_format("%zu path=%s\n", length, name);
+    TicStatus status = put_entry(w, &h, record, length);
+    free(record);
+    return status;
 }
 
 TicStatus tarwrite_member(TarWriter *w, const char *name, const void *data, size_t size)
 {
     Header h = { .type = '0', .magic = "ustar", .version = { '0', '0' }, .owner = "bigdata", .group = "bigdata" };
-    TRY(set_name(&h, name));
     if ((uint64_t)size >> 33)
         return tic_fail(TIC_USER, "%s: %zu bytes, a ustar member has less than 8 GiB", name, size);
-    octal(h.mode, sizeof h.mode, 0444);
-    octal(h.uid, sizeof h.uid, 0);
-    octal(h.gid, sizeof h.gid, 0);
-    octal(h.size, sizeof h.size, size);
-    octal(h.mtime, sizeof h.mtime, MTIME);
-    octal(h.major, sizeof h.major, 0);
-    octal(h.minor, sizeof h.minor, 0);
-    memset(h.checksum, ' ', sizeof h.checksum);
-    unsigned sum = 0;
-    for (size_t i = 0; i < sizeof h; i++)
-        sum += ((const unsigned char *)&h)[i];
-    octal(h.checksum, sizeof h.checksum - 1, sum);
-    TRY(put(w, &h, sizeof h));
-    TRY(put(w, data, size));
-    return pad_to(w, BLOCK);
+    if (!set_name(&h, name))
+        TRY(put_long_name(w, name));
+    return put_entry(w, &h, data, size);
 }
 
 static TicStatus finish(TarWriter *w)

@@ -10,7 +10,8 @@
 typedef struct TarWriter TarWriter;
 
 TicStatus tarwrite_open(const char *path, TarWriter **out);
-/* Member names up to 100 bytes, or up to 255 with a '/' where ustar can part them. */
+/* Names that ustar cannot hold (more than 100 bytes, or more than 255 with a '/' in a good place) stand in a pax header
+ * before the member. */
 TicStatus tarwrite_member(TarWriter *w, const char *name, const void *data, size_t size);
 /* Ends the archive and frees `w`, also on failure (then nothing is left on disk). *bytes may be NULL. */
 TicStatus tarwrite_close(TarWriter *w, int64_t *bytes);

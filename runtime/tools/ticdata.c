@@ -10,6 +10,8 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     { "synth", "draw a small image-text stream for the years 2014 to 2022", synth_main },
+    { "index", "count the samples of shards and write sizes.json beside them", index_main },
+    { "reshard", "sort the samples of shards into a folder for each year", reshard_main },
 };
 
 static void help(FILE *to)

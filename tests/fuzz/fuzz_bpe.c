@@ -2,8 +2,8 @@
  *
  * A caption goes in as it is, and written from pieces that the cleaner acts on: references, odd spaces, capitals that
  * become two letters, combining marks, half-width forms. The byte fallback and a full vocabulary that is made here
- * encode it. Vocabularies are the bytes themselves, the bytes in the place of some lines of the one made here, and either
- * of them packed and damaged.
+ * encode it. Vocabularies are the bytes themselves, the bytes in the place of some lines of the one made here, and
+ * either of them packed and damaged.
  *
  * Checked besides the absence of crashes: tokens are in range and in order (start, words, end, zeros), a short context
  * cuts what a longer one gives, cleaned text has single spaces and no capitals of ASCII, to normalise twice is to
