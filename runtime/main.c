@@ -5,6 +5,7 @@
 #include "device/exec.h"
 #include "eval/evaluate.h"
 #include "train/bench.h"
+#include "train/continual.h"
 #include "train/flags.h"
 #include "train/info.h"
 #include "train/loop.h"
@@ -80,6 +81,37 @@ static int command_train(int argc, char **argv)
     return code;
 }
 
+static int command_continual(int argc, char **argv)
+{
+    TicContinualOptions o = { .train = { .seed = -1 } };
+    TicTrainOptions *t = &o.train;
+    const TicFlag flag[] = {
+        { "--data", TIC_FLAG_TEXT, &t->data, 0, 0, "DIR", "the pool: DIR/train/YEAR/*.tar, DIR/eval/..." },
+        { "--out", TIC_FLAG_TEXT, &t->out, 0, 0, "DIR", "where results go (default: results)" },
+        { "--name", TIC_FLAG_TEXT, &t->name, 0, 0, "NAME", "folder of this run below --out (default: model and strategy)" },
+        { "--start", TIC_FLAG_INT, &t->start, 1, 9999, "YEAR", "begin with the time step that holds this year" },
+        { "--steps", TIC_FLAG_INT, &t->steps, 1, INT64_C(1) << 40, "N", "optimiser steps of one budget (default: samples / batch)" },
+        { "--batch", TIC_FLAG_INT, &t->batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
+        { "--threads", TIC_FLAG_INT, &t->threads, 1, 1024, "N", "compute threads (default: all cores)" },
+        { "--loaders", TIC_FLAG_INT, &t->loaders, 1, 1024, "N", "threads that decode images" },
+        { "--seed", TIC_FLAG_INT, &t->seed, 0, INT64_MAX, "N", "first weights, data order and crops (default: the program's)" },
+        { "--vocab", TIC_FLAG_TEXT, &t->vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
+        { "--log-every", TIC_FLAG_INT, &t->log_every, 1, 1 << 30, "N", "steps between progress lines" },
+        { "--save-every", TIC_FLAG_INT, &t->save_every, 1, 1 << 30, "N", "steps between checkpoints" },
+        { "--no-eval", TIC_FLAG_BOOL, &o.no_eval, 0, 0, NULL, "train only" },
+        { "--fork", TIC_FLAG_BOOL, &o.fork, 0, 0, NULL, "go on with a run that another program began" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0, stopped = 0;
+    if (flags("continual", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code)) {
+        code = finish(tic_continual(program(), tic_kernels, &o, &stopped));
+        if (!code && stopped)
+            code = 128 + stopped;
+    }
+    free(rest);
+    return code;
+}
+
 static int command_info(int argc, char **argv)
 {
     int64_t batch = 0;
@@ -135,6 +167,7 @@ static int command_bench(int argc, char **argv)
 
 static const Command commands[] = {
     { "train", "train the starting time step (the default command)", command_train },
+    { "continual", "every time step in turn, each evaluated on every year", command_continual },
     { "eval", "held-out retrieval of a checkpoint, year by year", command_eval },
     { "info", "parameters, FLOPs, memory, kernels", command_info },
     { "bench", "time the training step on random data", command_bench },
@@ -144,7 +177,7 @@ static void help(void)
 {
     printf("usage: PROGRAM [COMMAND] [flags]      PROGRAM COMMAND --help lists the command's flags\n\n");
     for (size_t i = 0; i < TIC_LEN(commands); i++)
-        printf("  %-8s %s\n", commands[i].name, commands[i].says);
+        printf("  %-9s %s\n", commands[i].name, commands[i].says);
     printf("\nmodel %s, compiled by ticc %s for %s\n", tic_text(program(), program()->model),
            tic_text(program(), program()->version), tic_text(program(), program()->target));
 }

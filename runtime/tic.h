@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
-enum { TIC_ABI = 1, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+enum { TIC_ABI = 2, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
 enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
 
 typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
@@ -48,7 +48,8 @@ typedef struct {
 typedef struct { uint32_t name; int32_t tensor; } TicOutput;
 
 /* One program of the executable: "step" (pixels, tokens, step, total -> loss, lr, ...), "image" (pixels ->
- * image_features), "text" (tokens -> text_features). Tensors, launches and outputs are ranges of the shared tables;
+ * image_features), "text" (tokens -> text_features); with a continual block "schedule" (f64 scalars y, t, samples_y,
+ * samples_t, base, unknown -> mix, budget) and perhaps "after" (previous:NAME -> parameters). Tensors, launches and outputs are ranges of the shared tables;
  * tensor numbers (args, storage, outputs) count from the entry's own first tensor. */
 typedef struct {
     uint32_t name;
@@ -92,6 +93,7 @@ typedef struct {
     int32_t bf16;
     /* continual and eval blocks */
     int32_t start;
+    int32_t init_random;             /* each time step begins with fresh weights */
     uint32_t strategy, n_steps, steps, n_tasks, tasks;
 } TicProgram;
 

@@ -202,6 +202,7 @@ static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
         if (sema_weight_decay(p, i) > h->weight_decay)
             h->weight_decay = sema_weight_decay(p, i);
     h->start = p->continual.start;
+    h->init_random = p->continual.n_step && sema_init_random(p);
     h->strategy = put_string(s, p->continual.strategy);
 }
 

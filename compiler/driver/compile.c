@@ -201,6 +201,29 @@ static int build_tower(Job *j, const char *entry, const char *output, Fused **ou
     return finish(j, p->graph, out, entry);
 }
 
+/* The strategy's own programs: the schedule, and what happens to weights after a step. */
+static int build_strategy(Job *j, Program *p, Entry *entry, int *n)
+{
+    if (!p->continual.n_step)
+        return 0;
+    for (int k = 0; k < 2; k++) {
+        const char *name = k ? "after" : "schedule";
+        Graph *g = graph_new(&j->arena, &j->sources);
+        Text why = { .arena = &j->arena };
+        if (k && !sema_has_after(p))
+            continue;
+        if (!(k ? sema_after : sema_schedule)(p, g, &j->diag))
+            return j->diag.errors ? USER_FAULT : OUR_FAULT;
+        if (!graph_verify(g, name, &why))
+            return fault(name, &why);
+        int code = finish(j, g, &entry[*n].fused, name);
+        if (code)
+            return code;
+        entry[(*n)++].name = name;
+    }
+    return 0;
+}
+
 static int link_program(Job *j, const char *object, const char *output)
 {
     const char *library = j->o->library;
@@ -363,7 +386,7 @@ static int run(Job *j)
         print_graph(p->graph, &j->arena);
         return 0;
     }
-    Entry entry[3] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
+    Entry entry[5] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
     int code = finish(j, p->graph, &entry[0].fused, "step");
     if (code)
         return code;
@@ -384,7 +407,9 @@ static int run(Job *j)
         if (entry[n].fused)
             entry[n++].name = entry[i].name;
     }
-    return back_end(j, p, entry, n, p->graph);
+    Graph *step = p->graph;
+    code = build_strategy(j, p, entry, &n);
+    return code ? code : back_end(j, p, entry, n, step);
 }
 
 int compile(const Options *o)

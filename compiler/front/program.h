@@ -63,6 +63,13 @@ bool sema_program(Program *p, Arena *a, Diag *d, int file, const Define *define,
  * adamw's m and v; "STATE:NAME" in general), updates, then the `after` block on the new values. grads[i] belongs to
  * p->param[i]. */
 bool sema_update(Program *p, Graph *g, Diag *d, const int *grads);
+/* The strategy, where there is a continual block (else false): see sema_schedule.c. `g` is a new, empty graph.
+ *   sema_schedule   f64 scalar inputs "y", "t", "samples_y", "samples_t", "base", "unknown" (give NaN); outputs "mix", "budget"
+ *   sema_after      parameters and inputs "previous:NAME"; updates. Only when sema_has_after. */
+bool sema_schedule(Program *p, Graph *g, Diag *d);
+bool sema_has_after(const Program *p);
+bool sema_after(Program *p, Graph *g, Diag *d);
+bool sema_init_random(const Program *p);
 /* the weight decay of parameter i under the program's optimiser (0: the no-decay group) and its constants, for checkpoints */
 double sema_weight_decay(const Program *p, int i);
 bool sema_optimizer_constant(const Program *p, const char *name, double *value);   /* "beta1", "beta2", "eps", "peak" ... */

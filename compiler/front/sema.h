@@ -360,6 +360,7 @@ Comp *comp_map(Sema *s, Def *out, const Expr *body, Span at);  /* axes are those
 Value eval_call(Sema *s, Eq *q, const Node *call, Module *module);
 Value eval_as(Sema *s, Eq *q, const Node *as);
 Value call_values(Sema *s, const Closure *fn, const Value *arg, Span at);    /* one value for each formal */
+Value call_within(Sema *s, Eq *q, const Closure *fn, const Value *arg, Span at);   /* values may depend on q's axes */
 Closure *closure_new(Sema *s, const char *name, const Node *node, const Node *formals, const Node *value,
                      const Node *body, Scope *home, Span at);
 bool check_signature(Sema *s, const Node *formals);

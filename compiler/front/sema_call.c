@@ -525,7 +525,7 @@ static Value call_closure(Sema *s, Eq *q, const Closure *fn, const Node *n, Modu
     return call(s, q, fn, arg, given, node, n->span, module);
 }
 
-Value call_values(Sema *s, const Closure *fn, const Value *arg, Span at)
+Value call_within(Sema *s, Eq *q, const Closure *fn, const Value *arg, Span at)
 {
     const Node *node[MOST_FORMALS] = { NULL };
     Value copy[MOST_FORMALS];
@@ -535,7 +535,12 @@ Value call_values(Sema *s, const Closure *fn, const Value *arg, Span at)
         copy[k] = arg[k];
         given[k] = true;
     }
-    return call(s, NULL, fn, copy, given, node, at, NULL);
+    return call(s, q, fn, copy, given, node, at, NULL);
+}
+
+Value call_values(Sema *s, const Closure *fn, const Value *arg, Span at)
+{
+    return call_within(s, NULL, fn, arg, at);
 }
 
 /* A function of the file that nobody calls, with tensors of unknown extents: names, counts of indices and arguments

@@ -41,6 +41,7 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
         { .key = "total", .kind = TIC_META_INT, .i = s->total },
         { .key = "batch", .kind = TIC_META_INT, .i = s->batch },
         { .key = "year", .kind = TIC_META_INT, .i = s->year },
+        { .key = "skipped", .kind = TIC_META_INT, .i = s->skipped },
         { .key = "seed", .kind = TIC_META_INT, .i = (int64_t)s->seed },
     };
     TicNamedTensor *tensor = named_tensors(m);
@@ -125,6 +126,13 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
             status = tic_fail(TIC_USER, "%s: found %lld steps done, wanted 0 or more", path, (long long)s->step);
         if (tic_checkpoint_float(ck, "optimizer.param_groups.0.lr", &t) && isfinite(t))
             s->lr = t;
+        if (!tic_checkpoint_int(ck, "ticc.skipped", &s->skipped))
+            s->skipped = 0;
+        const char *parent = tic_checkpoint_str(ck, "ticc.parent");
+        if (!s->parent && parent && *parent) {
+            snprintf(s->parent_text, sizeof s->parent_text, "%s", parent);
+            s->parent = s->parent_text;
+        }
         warn_int(ck, "ticc.total", s->total, path);
         warn_int(ck, "ticc.batch", s->batch, path);
         warn_int(ck, "ticc.year", s->year, path);

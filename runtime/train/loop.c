@@ -34,7 +34,7 @@ typedef struct {
     TicReport *report;
     TicRunState state;
     char *dir, *checkpoints, *latest;
-    int64_t batch, total;
+    int64_t batch, total, skipped;       /* skipped: before this process began */
 } Run;
 
 static void close_run(Run *r)
@@ -53,6 +53,7 @@ static TicStatus save(Run *r, const char *name)
 {
     char *path = tic_format("%s/%s", r->checkpoints, name);
     r->state.finished = r->state.step >= r->total;
+    r->state.skipped = r->skipped + tic_source_skipped(r->source);
     TicStatus status = tic_save(r->model, &r->state, path);
     free(path);
     return status;
@@ -67,6 +68,7 @@ static TicStatus first_state(Run *r)
         return tic_fail(TIC_USER, "%s already holds a run: --resume goes on with it, another --name or --out begins anew", r->dir);
     if (o->resume && there) {
         TRY(tic_resume(r->model, &r->state, r->latest));
+        r->skipped = r->state.skipped;
         if (r->state.step >= r->total)
             return TIC_OK;
         tic_report_say(NULL, "resuming after step %lld of %lld", (long long)r->state.step, (long long)r->total);
@@ -75,7 +77,6 @@ static TicStatus first_state(Run *r)
     tic_model_init(r->model, r->pool, r->state.seed);
     if (o->from) {
         TRY(tic_load_weights(r->model, o->from));
-        r->state.parent = o->from;
     }
     return TIC_OK;
 }
@@ -87,22 +88,23 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     if (!o->data)
         return tic_fail(TIC_USER, "--data: no pool given; `ticdata synth --out DIR` draws a small one to try");
     r->batch = o->batch ? o->batch : p->batch;
-    r->total = o->steps ? o->steps : p->samples / r->batch;
-    if (r->total < 1)
-        return tic_fail(TIC_USER, "a batch of %lld is more than the %lld samples of a time step; a smaller --batch or --steps N is wanted",
-                        (long long)r->batch, (long long)p->samples);
     int64_t year = o->start ? o->start : p->start;
     r->dir = o->name ? tic_format("%s/%s", o->out ? o->out : "results", o->name)
                      : tic_format("%s/%s_%lld", o->out ? o->out : "results", tic_text(p, p->model), (long long)year);
     r->checkpoints = tic_format("%s/checkpoints", r->dir);
     r->latest = tic_format("%s/epoch_latest.pt", r->checkpoints);
     r->state = (TicRunState){ .name = o->name ? o->name : strrchr(r->dir, '/') + 1, .seed = o->seed >= 0 ? (uint64_t)o->seed : p->seed,
-                              .batch = r->batch, .total = r->total, .year = year };
+                              .parent = o->parent ? o->parent : o->from, .batch = r->batch, .year = year };
     r->pool = tic_pool_new((int)o->threads);
     TRY(tic_model_new(p, kernels, &r->model));
     TicSourceOptions so = { .data = o->data, .vocab = o->vocab, .year = (int)year, .batch = (int)r->batch, .seed = r->state.seed,
                             .loaders = (int)o->loaders };
-    TRY(tic_source_open(p, &so, &r->source));
+    TRY(tic_source_open(r->model, r->pool, &so, &r->source));
+    int64_t pairs = tic_source_pairs(r->source);
+    r->total = r->state.total = o->steps ? o->steps : pairs / r->batch;
+    if (r->total < 1)
+        return tic_fail(TIC_USER, "a batch of %lld is more than the %lld pairs of a time step; a smaller --batch or --steps N is wanted",
+                        (long long)r->batch, (long long)pairs);
     r->state.data_digest = tic_source_digest(r->source);
     TRY(first_state(r));
     TRY(tic_exec_open(r->model, r->pool, "step", r->batch, &r->exec));
@@ -187,6 +189,8 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
         if (!status)
             status = save(r, "epoch_latest.pt");
         tic_source_summary(r->source, r->report);
+        if (o->skipped)
+            *o->skipped = r->skipped + tic_source_skipped(r->source);
         if (!status && caught) {
             *stopped = (int)caught;
             tic_report_say(r->report, "stopped by a signal after step %lld and saved; --resume goes on", (long long)r->state.step);

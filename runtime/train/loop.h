@@ -15,6 +15,8 @@ typedef struct {
     const char *data, *out, *name, *from, *vocab;
     int64_t batch, steps, start, threads, loaders, seed, log_every, save_every;    /* -1 (batch, steps..: 0) = the program's own */
     bool resume;
+    const char *parent;          /* what the checkpoint calls its parent; NULL: `from` */
+    int64_t *skipped;            /* gets the number of samples that were skipped; may be NULL */
 } TicTrainOptions;
 
 /* *signal: 0, or the number of the signal that ended the run (after saving). */

@@ -1,22 +1,22 @@
 /* source.c -- see source.h. */
 #include "train/source.h"
 #include "data/loader.h"
-#include "device/exec.h"
+#include "train/schedule.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TABLE(p, T, offset) ((const T *)(const void *)((const char *)(p) + (offset)))
-
 struct TicSource {
     TicLoader *loader;
     TicBpe *bpe;
-    TicShardList shards;
+    TicShare *share;
+    TicShardList *shards;        /* of each share; none where the share is 0 */
+    int n;
+    int64_t pairs;
     uint64_t digest;
     int64_t batch, image_size, context;
-    char *years;
     float *spare_pixels;         /* for a program that reads no pixels, or no tokens */
     int32_t *spare_tokens;
 };
@@ -26,45 +26,68 @@ static void warn(void *context, const char *text)
     fprintf(stderr, "warning: %s\n", text);
 }
 
-/* The years of the time step that holds `year`, and those before it where the strategy replays them. */
-static TicStatus choose_years(const TicProgram *p, int year, int **years, int *n, char **text)
+/* The shards of a range of years and how many samples they hold. */
+static TicStatus count_years(const TicSourceOptions *o, int lo, int hi, TicShardList *list, int64_t *available)
 {
-    const TicYearStep *step = TABLE(p, TicYearStep, p->steps);
-    const char *strategy = tic_text(p, p->strategy);
-    int at = -1;
-    for (uint32_t i = 0; i < p->n_steps; i++)
-        if (step[i].lo <= year && year <= step[i].hi)
-            at = (int)i;
-    if (!p->n_steps) {           /* no continual block: the year itself */
-        *years = tic_alloc(sizeof **years);
-        **years = year;
-        *n = 1;
-        *text = tic_format("%d", year);
-        return TIC_OK;
-    }
-    if (at < 0)
-        return tic_fail(TIC_USER, "--start: no time step of the schedule holds %d; it runs from %d to %d", year, step[0].lo,
-                        step[p->n_steps - 1].hi);
-    bool replays = !strcmp(strategy, "cumulative_all") || !strcmp(strategy, "restart") || !strcmp(strategy, "oracle");
-    if (at > 0 && !replays && strcmp(strategy, "sequential"))
-        return tic_fail(TIC_USER, "--start: `train` runs the first time step of strategy `%s`; found step %d of %u", strategy, at + 1,
-                        p->n_steps);
-    int from = replays ? 0 : at, count = 0, k = 0;
-    for (int i = from; i <= at; i++)
-        count += step[i].hi - step[i].lo + 1;
-    *years = tic_alloc((size_t)count * sizeof **years);
-    for (int i = from; i <= at; i++)
-        for (int y = step[i].lo; y <= step[i].hi; y++)
-            (*years)[k++] = y;
-    *n = count;
-    *text = count == 1 ? tic_format("%d", year) : tic_format("%d to %d", step[from].lo, step[at].hi);
+    int n = hi - lo + 1, *years = tic_alloc((size_t)n * sizeof *years);
+    for (int k = 0; k < n; k++)
+        years[k] = lo + k;
+    TicStatus status = tic_shards_for_years(list, o->data, years, n);
+    free(years);
+    if (status)
+        return status;
+    TicIndex *index;
+    TRY(tic_index_open(list, o->loaders > 0 ? o->loaders : 2, (TicWarn){ 0 }, &index));
+    *available = tic_index_total(index);
+    tic_index_close(index);
     return TIC_OK;
 }
 
-/* Names without their folders and sizes: the same pool moved elsewhere is the same data. */
-static uint64_t digest_of(const TicShardList *list)
+/* Data of earlier steps may be gone as long as the strategy does not draw from it. */
+static TicStatus choose(TicSource *s, TicModel *m, TicPool *pool, const TicSourceOptions *o)
 {
-    uint64_t h = 0;
+    const TicProgram *p = m->program;
+    int t = tic_step_of_year(p, o->year);
+    if (p->n_steps && t < 0)
+        return tic_fail(TIC_USER, "--start: no time step of the schedule holds %d; it runs from %d to %d", o->year,
+                        tic_year_step(p, 0)->lo, tic_year_step(p, (int)p->n_steps - 1)->hi);
+    s->n = t < 0 ? 1 : t + 1;
+    s->share = tic_alloc((size_t)s->n * sizeof *s->share);
+    s->shards = tic_alloc((size_t)s->n * sizeof *s->shards);
+    memset(s->share, 0, (size_t)s->n * sizeof *s->share);
+    memset(s->shards, 0, (size_t)s->n * sizeof *s->shards);
+    if (t < 0) {                 /* no continual block: the year itself */
+        s->share[0] = (TicShare){ "the data", 0, 1 };
+        s->pairs = p->samples;
+        return count_years(o, o->year, o->year, &s->shards[0], &s->share[0].available);
+    }
+    int64_t *available = tic_alloc((size_t)s->n * sizeof *available);
+    double *share = tic_alloc((size_t)s->n * sizeof *share);
+    TicStatus status = TIC_OK;
+    for (int y = 0; y < s->n && !status; y++) {
+        const TicYearStep *step = tic_year_step(p, y);
+        available[y] = 0;
+        s->share[y].name = tic_text(p, step->name);
+        status = count_years(o, step->lo, step->hi, &s->shards[y], &available[y]);
+        if (status == TIC_USER && y < t) {
+            status = TIC_OK;
+            tic_error_clear();
+        }
+    }
+    if (!status)
+        status = tic_schedule(m, pool, t, available, share, &s->pairs);
+    for (int y = 0; y < s->n && !status; y++) {
+        s->share[y].available = available[y];
+        s->share[y].share = share[y];
+    }
+    free(available);
+    free(share);
+    return status;
+}
+
+/* Names without their folders and sizes: the same pool moved elsewhere is the same data. */
+static uint64_t digest_of(const TicShardList *list, uint64_t h)
+{
     for (int i = 0; i < list->count; i++) {
         struct stat st;
         const char *slash = strrchr(list->shard[i].path, '/'), *name = slash ? slash + 1 : list->shard[i].path;
@@ -75,48 +98,114 @@ static uint64_t digest_of(const TicShardList *list)
     return h;
 }
 
-TicStatus tic_source_open(const TicProgram *p, const TicSourceOptions *o, TicSource **out)
+/* Weights that are proportional to the sizes are one set: then every sample may come once in each pass. */
+static bool proportional(const TicSource *s)
 {
+    double total = 0;
+    for (int i = 0; i < s->n; i++)
+        total += s->share[i].share > 0 ? (double)s->share[i].available : 0;
+    for (int i = 0; i < s->n; i++) {
+        double even = s->share[i].share > 0 ? (double)s->share[i].available / total : 0;
+        if (s->share[i].share > even * 1.000001 || s->share[i].share < even * 0.999999)
+            return false;
+    }
+    return true;
+}
+
+static TicStatus open_loader(TicSource *s, const TicProgram *p, const TicSourceOptions *o, int t)
+{
+    TicLoaderSource *source = tic_alloc((size_t)s->n * sizeof *source);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    TicLoaderConfig c;
+    int n = 0;
+    for (int i = 0; i < s->n; i++) {
+        if (s->share[i].share > 0)
+            source[n++] = (TicLoaderSource){ .shards = s->shards[i], .weight = p->with_replacement ? s->share[i].share : 1,
+                                             .name = s->share[i].name };
+    }
+    tic_loader_defaults(&c);
+    c.sources = source;
+    c.n_sources = n;
+    c.bpe = s->bpe;
+    c.batch = (int)s->batch;
+    c.image_size = p->image_size;
+    c.context = p->context;
+    for (int k = 0; k < 3; k++) {
+        c.mean[k] = (float)p->mean[k];
+        c.std[k] = (float)p->std[k];
+    }
+    c.augment = p->augment;
+    c.crop = (TicCrop){ p->scale_lo, p->scale_hi, p->ratio_lo, p->ratio_hi };
+    c.with_replacement = p->with_replacement;
+    c.seed = t > 0 ? o->seed ^ tic_hash(&t, sizeof t, 0) : o->seed;
+    c.threads = o->loaders ? o->loaders : cores > 3 ? (int)(cores / 2) : 1;
+    c.warn.line = warn;
+    TicStatus status = TIC_OK;
+    if (!p->with_replacement && !proportional(s))
+        status = tic_fail(TIC_USER, "strategy `%s` weighs its years unevenly, which needs `sampling = with_replacement`",
+                          tic_text(p, p->strategy));
+    if (!status)
+        status = tic_loader_open(&c, &s->loader);
+    free(source);
+    return status;
+}
+
+TicStatus tic_source_open(TicModel *m, TicPool *pool, const TicSourceOptions *o, TicSource **out)
+{
+    const TicProgram *p = m->program;
     TicSource *s = tic_alloc(sizeof *s);
-    int *years = NULL, n = 0;
     *out = NULL;
     *s = (TicSource){ .batch = o->batch, .image_size = p->image_size, .context = p->context };
-    TicStatus status = choose_years(p, o->year, &years, &n, &s->years);
-    if (!status)
-        status = tic_shards_for_years(&s->shards, o->data, years, n);
+    TicStatus status = choose(s, m, pool, o);
     if (!status)
         status = tic_bpe_open(o->vocab, &s->bpe);
-    free(years);
-    if (!status) {
-        long cores = sysconf(_SC_NPROCESSORS_ONLN);
-        TicLoaderSource source = { .shards = s->shards, .weight = 1, .name = s->years };
-        TicLoaderConfig c;
-        tic_loader_defaults(&c);
-        c.sources = &source;
-        c.n_sources = 1;
-        c.bpe = s->bpe;
-        c.batch = o->batch;
-        c.image_size = p->image_size;
-        c.context = p->context;
-        for (int k = 0; k < 3; k++) {
-            c.mean[k] = (float)p->mean[k];
-            c.std[k] = (float)p->std[k];
-        }
-        c.augment = p->augment;
-        c.crop = (TicCrop){ p->scale_lo, p->scale_hi, p->ratio_lo, p->ratio_hi };
-        c.with_replacement = p->with_replacement;
-        c.seed = o->seed;
-        c.threads = o->loaders ? o->loaders : cores > 3 ? (int)(cores / 2) : 1;
-        c.warn.line = warn;
-        s->digest = digest_of(&s->shards);
-        status = tic_loader_open(&c, &s->loader);
+    for (int i = 0; i < s->n && !status; i++) {
+        if (s->share[i].share > 0)
+            s->digest = digest_of(&s->shards[i], s->digest);
     }
+    if (!status)
+        status = open_loader(s, p, o, tic_step_of_year(p, o->year));
     if (status)
         tic_source_close(s);
     else
         *out = s;
     return status;
 }
+
+TicStatus tic_source_plan(TicModel *m, TicPool *pool, const TicSourceOptions *o, TicShare **share, int *n, int64_t *pairs)
+{
+    TicSource *s = tic_alloc(sizeof *s);
+    TicStatus status = choose(s, m, pool, o);
+    *n = s->n;
+    *pairs = s->pairs;
+    *share = s->share;
+    s->share = NULL;
+    if (status) {
+        free(*share);
+        *share = NULL;
+        *n = 0;
+    }
+    tic_source_close(s);
+    return status;
+}
+
+int64_t tic_source_skipped(TicSource *s)
+{
+    TicLoaderStats stats;
+    int64_t n = 0;
+    tic_loader_stats(s->loader, &stats);
+    for (int i = 0; i < TIC_SKIP_REASONS; i++)
+        n += stats.skipped[i];
+    return n;
+}
+
+const TicShare *tic_source_shares(const TicSource *s, int *n)
+{
+    *n = s->n;
+    return s->share;
+}
+
+int64_t tic_source_pairs(const TicSource *s) { return s->pairs; }
 
 TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *tokens)
 {
@@ -135,9 +224,25 @@ TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *t
 
 uint64_t tic_source_digest(const TicSource *s) { return s->digest; }
 
+static void share_text(char *out, size_t size, bool more, const TicShare *s)
+{
+    if (s->share < 1)
+        snprintf(out, size, "%s%.3g %% from %s", more ? ", " : "", 100 * s->share, s->name);
+    else
+        snprintf(out, size, "%s", s->name);
+}
+
 void tic_source_describe(const TicSource *s, TicReport *r)
 {
-    tic_report_say(r, "data: %s, %lld samples in %d shards", s->years, (long long)tic_loader_samples(s->loader, -1), s->shards.count);
+    char text[1024] = "";
+    int64_t shards = 0;
+    for (int i = 0; i < s->n; i++) {
+        size_t n = strlen(text);
+        shards += s->share[i].share > 0 ? s->shards[i].count : 0;
+        if (s->share[i].share > 0)
+            share_text(text + n, sizeof text - n, n > 0, &s->share[i]);
+    }
+    tic_report_say(r, "data: %s; %lld samples in %lld shards", text, (long long)tic_loader_samples(s->loader, -1), (long long)shards);
     if (tic_bpe_is_fallback(s->bpe))
         tic_report_say(r, "no vocabulary given (--vocab): captions are spelled byte by byte, which no published checkpoint expects");
 }
@@ -167,8 +272,10 @@ void tic_source_close(TicSource *s)
         return;
     tic_loader_close(s->loader);
     tic_bpe_close(s->bpe);
-    tic_shards_clear(&s->shards);
-    free(s->years);
+    for (int i = 0; i < s->n && s->shards; i++)
+        tic_shards_clear(&s->shards[i]);
+    free(s->shards);
+    free(s->share);
     free(s->spare_pixels);
     free(s->spare_tokens);
     free(s);

@@ -2,7 +2,7 @@
 #ifndef TIC_TRAIN_SOURCE_H
 #define TIC_TRAIN_SOURCE_H
 #include "base.h"
-#include "tic.h"
+#include "device/exec.h"
 #include "train/report.h"
 
 typedef struct {
@@ -12,7 +12,21 @@ typedef struct {
 } TicSourceOptions;
 typedef struct TicSource TicSource;
 
-TicStatus tic_source_open(const TicProgram *p, const TicSourceOptions *o, TicSource **out);
+/* One source of the mixture of a time step. */
+typedef struct {
+    const char *name;            /* "2014..2016" */
+    int64_t available;           /* samples */
+    double share;                /* of the draws; all together 1 */
+} TicShare;
+
+/* The time step that holds o->year: its own years and what the strategy replays, in its shares. Steps after the first
+ * draw with a seed of their own. The model is there for the program's schedule; it is not read or changed. */
+TicStatus tic_source_open(TicModel *m, TicPool *pool, const TicSourceOptions *o, TicSource **out);
+/* The same without opening the data: the shares (caller frees the array) and what the step may see. */
+TicStatus tic_source_plan(TicModel *m, TicPool *pool, const TicSourceOptions *o, TicShare **share, int *n, int64_t *pairs);
+int64_t tic_source_skipped(TicSource *s);                /* draws that had to be replaced so far */
+const TicShare *tic_source_shares(const TicSource *s, int *n);
+int64_t tic_source_pairs(const TicSource *s);            /* what the strategy lets the step see */
 /* Batch `step`: pixels [B,3,S,S], tokens [B,context]; NULL where the program reads none. */
 TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *tokens);
 uint64_t tic_source_digest(const TicSource *s);          /* of the shards' names and sizes */

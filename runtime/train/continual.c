@@ -1,0 +1,405 @@
+/* continual.c -- see continual.h. */
+#define _GNU_SOURCE
+#include "train/continual.h"
+#include "data/json.h"
+#include "eval/evaluate.h"
+#include "train/files.h"
+#include "train/report.h"
+#include "train/schedule.h"
+#include "train/source.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef enum { PLANNED, TRAINING, TRAINED, EVALUATED } State;
+static const char *const state_name[] = { "planned", "training", "trained", "evaluated" };
+
+typedef struct {
+    const TicYearStep *years;
+    const char *name;
+    char *folder;                /* "step_00_2014-2016" */
+    char *result;                /* the checkpoint it hands on, from the run's folder */
+    char *parent;                /* of the step before; "" for fresh weights */
+    TicShare *share;
+    int n_share;
+    int64_t pairs, steps, skipped;
+    State state;
+} Step;
+
+typedef struct {
+    const TicProgram *program;
+    const TicKernel *kernels;
+    const TicContinualOptions *o;
+    char *dir;
+    Step *step;
+    int n, first;
+    int64_t batch;
+    uint64_t seed;
+    bool after;
+} Continual;
+
+static void close_continual(Continual *c)
+{
+    for (int t = 0; t < c->n && c->step; t++) {
+        free(c->step[t].folder);
+        free(c->step[t].result);
+        free(c->step[t].parent);
+        free(c->step[t].share);
+    }
+    free(c->step);
+    free(c->dir);
+}
+
+static bool exists(const Continual *c, const char *path)
+{
+    char *full = tic_format("%s/%s", c->dir, path);
+    bool there = access(full, F_OK) == 0;
+    free(full);
+    return there;
+}
+
+/* ---- lineage.json */
+
+static void put_text(FILE *f, const char *key, const char *text)
+{
+    char *quoted = tic_json_quote(text, strlen(text));
+    fprintf(f, "\"%s\": %s", key, quoted);
+    free(quoted);
+}
+
+static void put_step(FILE *f, const Continual *c, int t)
+{
+    const Step *s = &c->step[t];
+    fprintf(f, "    {\"index\": %d, ", t);
+    put_text(f, "name", s->name);
+    fprintf(f, ", \"lo\": %d, \"hi\": %d, ", s->years->lo, s->years->hi);
+    put_text(f, "parent", s->parent);
+    fprintf(f, ", \"pairs\": %" PRId64 ", \"optimizer_steps\": %" PRId64 ", \"batch\": %" PRId64 ",\n     \"shares\": [",
+            s->steps * c->batch, s->steps, c->batch);
+    for (int y = 0; y < s->n_share; y++) {
+        fprintf(f, "%s{", y ? ", " : "");
+        put_text(f, "name", s->share[y].name);
+        fprintf(f, ", \"share\": %.9g, \"available\": %" PRId64 "}", s->share[y].share, s->share[y].available);
+    }
+    fprintf(f, "],\n     ");
+    put_text(f, "folder", s->folder);
+    fprintf(f, ", ");
+    put_text(f, "checkpoint", s->result);
+    fprintf(f, ", \"skipped\": %" PRId64 ", \"state\": \"%s\"}%s\n", s->skipped, state_name[s->state], t + 1 < c->n ? "," : "");
+}
+
+static TicStatus write_lineage(const Continual *c)
+{
+    const TicProgram *p = c->program;
+    char *text = NULL, *path = tic_format("%s/lineage.json", c->dir);
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    const TicEntry *step = tic_program_entry(p, "step");
+    int64_t oracle = 0, base = c->o->train.steps ? c->o->train.steps * c->batch : p->samples;
+    for (int t = c->first; t < c->n; t++)
+        oracle += (t + 1) * base;
+    fprintf(f, "{\n  ");
+    put_text(f, "model", tic_text(p, p->model));
+    fprintf(f, ",\n  ");
+    put_text(f, "strategy", tic_text(p, p->strategy));
+    fprintf(f, ",\n  \"program\": \"%016" PRIx64 "\",\n  \"source\": \"%016" PRIx64 "\",\n  \"seed\": %" PRIu64 ",\n", p->hash,
+            tic_hash(tic_text(p, p->source), strlen(tic_text(p, p->source)), 0), c->seed);
+    fprintf(f, "  \"forward_flops_per_pair\": %.17g,\n  \"oracle_pairs\": %" PRId64 ",\n  \"steps\": [\n",
+            step ? step->forward_flops_per_pair : 0, oracle);
+    for (int t = c->first; t < c->n; t++)
+        put_step(f, c, t);
+    fprintf(f, "  ]\n}\n");
+    fclose(f);
+    TicStatus status = tic_write_file(path, text, size);
+    free(text);
+    free(path);
+    return status;
+}
+
+/* What the folder's lineage says differs from this program? */
+static TicStatus same_run(const Continual *c, const TicJson *root, const char *path)
+{
+    const TicProgram *p = c->program;
+    const TicJson *program = tic_json_get(root, "program"), *source = tic_json_get(root, "source");
+    const TicJson *strategy = tic_json_get(root, "strategy"), *seed = tic_json_get(root, "seed");
+    char hash[20], text[20];
+    int64_t n;
+    snprintf(hash, sizeof hash, "%016" PRIx64, p->hash);
+    snprintf(text, sizeof text, "%016" PRIx64, tic_hash(tic_text(p, p->source), strlen(tic_text(p, p->source)), 0));
+    if (seed && tic_json_integer(seed, &n) && (uint64_t)n != c->seed)
+        return tic_fail(TIC_USER, "%s: the run was begun with seed %" PRId64 ", and this is %" PRIu64 "; --fork goes on with it", path, n,
+                        c->seed);
+    if (!program || program->kind != TIC_JSON_STRING || !strcmp(program->text, hash))
+        return TIC_OK;
+    if (strategy && strategy->kind == TIC_JSON_STRING && strcmp(strategy->text, tic_text(p, p->strategy)))
+        return tic_fail(TIC_USER, "%s: the run was begun with strategy `%s`, and this program has `%s`; another --name begins anew, "
+                        "--fork goes on with this one", path, strategy->text, tic_text(p, p->strategy));
+    bool changed = source && source->kind == TIC_JSON_STRING && strcmp(source->text, text);
+    return tic_fail(TIC_USER, "%s: the run was begun by another program: %s; another --name begins anew, --fork goes on with this one",
+                    path, changed ? "the text of the .tic file has changed" : "its library, flags, target or ticc differ");
+}
+
+/* What only the run itself could count. */
+static void recall_counts(Continual *c, const TicJson *root)
+{
+    const TicJson *steps = tic_json_get(root, "steps");
+    for (const TicJson *s = steps ? steps->child : NULL; s; s = s->next) {
+        const TicJson *index = tic_json_get(s, "index"), *skipped = tic_json_get(s, "skipped");
+        int64_t t, n;
+        if (index && skipped && tic_json_integer(index, &t) && tic_json_integer(skipped, &n) && t >= c->first && t < c->n)
+            c->step[t].skipped = n;
+    }
+}
+
+static TicStatus check_lineage(Continual *c)
+{
+    char *path = tic_format("%s/lineage.json", c->dir), *text = NULL;
+    size_t size;
+    TicJson *root = NULL;
+    TicStatus status = TIC_OK;
+    if (access(path, F_OK) == 0) {
+        status = tic_read_file(path, 16 << 20, &text, &size);
+        if (!status)
+            status = tic_json_parse(text, size, &root);
+        if (!status && !c->o->fork)
+            status = same_run(c, root, path);
+        if (!status)
+            recall_counts(c, root);
+    }
+    tic_json_free(root);
+    free(text);
+    free(path);
+    return status;
+}
+
+/* ---- the plan */
+
+static TicStatus plan_step(Continual *c, TicModel *m, TicPool *pool, int t)
+{
+    const TicProgram *p = c->program;
+    const TicTrainOptions *o = &c->o->train;
+    Step *s = &c->step[t];
+    TicSourceOptions so = { .data = o->data, .vocab = o->vocab, .batch = (int)c->batch, .seed = c->seed, .loaders = (int)o->loaders };
+    s->years = tic_year_step(p, t);
+    s->name = tic_text(p, s->years->name);
+    so.year = s->years->hi;
+    s->folder = s->years->lo == s->years->hi ? tic_format("step_%02d_%d", t, s->years->hi)
+                                             : tic_format("step_%02d_%d-%d", t, s->years->lo, s->years->hi);
+    bool after = c->after && t > c->first && !p->init_random;
+    s->result = tic_format("%s/checkpoints/epoch_1%s.pt", s->folder, after ? "_after" : "");
+    s->parent = tic_strdup(t > c->first && !p->init_random ? c->step[t - 1].result : "");
+    TRY(tic_source_plan(m, pool, &so, &s->share, &s->n_share, &s->pairs));
+    double times = (double)s->pairs / (double)p->samples;      /* --steps counts one budget */
+    s->steps = o->steps ? (int64_t)((double)o->steps * times + 0.5) : s->pairs / c->batch;
+    if (s->steps < 1)
+        return tic_fail(TIC_USER, "step %s sees %" PRId64 " pairs, less than one batch of %" PRId64, s->name, s->pairs, c->batch);
+    return TIC_OK;
+}
+
+static TicStatus plan(Continual *c)
+{
+    const TicProgram *p = c->program;
+    const TicTrainOptions *o = &c->o->train;
+    if (!p->n_steps)
+        return tic_fail(TIC_USER, "the program has no `continual` block");
+    if (!o->data)
+        return tic_fail(TIC_USER, "--data: no pool given; `ticdata synth --out DIR` draws a small one to try");
+    c->n = (int)p->n_steps;
+    c->first = tic_step_of_year(p, o->start ? (int)o->start : p->start);
+    if (c->first < 0)
+        return tic_fail(TIC_USER, "--start: no time step of the schedule holds %" PRId64 "; it runs from %d to %d", o->start,
+                        tic_year_step(p, 0)->lo, tic_year_step(p, c->n - 1)->hi);
+    c->batch = o->batch ? o->batch : p->batch;
+    c->seed = o->seed >= 0 ? (uint64_t)o->seed : p->seed;
+    c->after = tic_program_entry(p, "after") != NULL;
+    c->dir = o->name ? tic_format("%s/%s", o->out ? o->out : "results", o->name)
+                     : tic_format("%s/%s_%s", o->out ? o->out : "results", tic_text(p, p->model), tic_text(p, p->strategy));
+    c->step = tic_alloc((size_t)c->n * sizeof *c->step);
+    memset(c->step, 0, (size_t)c->n * sizeof *c->step);
+    TicPool *pool = tic_pool_new(1);
+    TicModel *m;
+    TicStatus status = tic_model_new(p, c->kernels, &m);
+    for (int t = c->first; t < c->n && !status; t++)
+        status = plan_step(c, m, pool, t);
+    if (!status)
+        tic_model_free(m);
+    tic_pool_free(pool);
+    return status;
+}
+
+static void print_plan(const Continual *c)
+{
+    const TicProgram *p = c->program;
+    printf("%s, strategy %s: %d time steps into %s\n", tic_text(p, p->model), tic_text(p, p->strategy), c->n - c->first, c->dir);
+    printf("step        draws   from\n");
+    for (int t = c->first; t < c->n; t++) {
+        const Step *s = &c->step[t];
+        printf("%-10s %7" PRId64 "   ", s->name, s->steps * c->batch);
+        for (int y = 0, more = 0; y < s->n_share; y++) {
+            if (s->share[y].share > 0)
+                printf("%s%s %.3g %%", more++ ? ", " : "", s->share[y].name, 100 * s->share[y].share);
+        }
+        printf("; weights %s\n", s->parent[0] ? "of the step before" : "random");
+    }
+    fflush(stdout);
+}
+
+/* ---- a step */
+
+static TicStatus train_step(Continual *c, int t, int *stopped)
+{
+    Step *s = &c->step[t];
+    TicTrainOptions o = c->o->train;
+    char *from = s->parent[0] ? tic_format("%s/%s", c->dir, s->parent) : NULL;
+    o.out = c->dir;
+    o.name = s->folder;
+    o.start = s->years->hi;
+    o.steps = s->steps;
+    o.batch = c->batch;
+    o.seed = (int64_t)c->seed;
+    o.resume = true;
+    if (s->parent[0]) {
+        o.from = from;
+        o.parent = s->parent;
+    }
+    o.skipped = &s->skipped;
+    TicStatus status = tic_train(c->program, c->kernels, &o, stopped);
+    free(from);
+    return status;
+}
+
+static TicStatus fill_previous(TicExec *x, const TicModel *previous)
+{
+    for (int i = 0; i < previous->n_params; i++) {
+        char *name = tic_format("previous:%s", tic_text(previous->program, previous->params[i].name));
+        float *input = tic_exec_input(x, name);
+        free(name);
+        if (input)
+            memcpy(input, previous->param[i], (size_t)previous->params[i].count * sizeof *input);
+    }
+    return TIC_OK;
+}
+
+/* The strategy's after(w, w_previous). */
+static TicStatus update_weights(Continual *c, int t)
+{
+    Step *s = &c->step[t];
+    const TicProgram *p = c->program;
+    char *trained = tic_format("%s/%s/checkpoints/epoch_1.pt", c->dir, s->folder), *to = tic_format("%s/%s", c->dir, s->result);
+    char *from = tic_format("%s/%s", c->dir, s->parent);
+    TicPool *pool = tic_pool_new((int)c->o->train.threads);
+    TicModel *m = NULL, *previous = NULL;
+    TicExec *x = NULL;
+    TicRunState state = { .name = s->folder, .parent = s->parent, .total = s->steps, .batch = c->batch, .year = s->years->hi,
+                          .seed = c->seed, .finished = true };
+    TicStatus status = tic_model_new(p, c->kernels, &m);
+    if (!status)
+        status = tic_resume(m, &state, trained);
+    if (!status)
+        status = tic_model_new(p, c->kernels, &previous);
+    if (!status)
+        status = tic_load_weights(previous, from);
+    if (!status)
+        status = tic_exec_open(m, pool, "after", 1, &x);
+    if (!status)
+        status = fill_previous(x, previous);
+    if (!status) {
+        tic_exec_run(x);
+        status = tic_save(m, &state, to);
+    }
+    if (x)
+        tic_exec_close(x);
+    if (previous)
+        tic_model_free(previous);
+    if (m)
+        tic_model_free(m);
+    tic_pool_free(pool);
+    free(trained);
+    free(to);
+    free(from);
+    return status;
+}
+
+static TicStatus evaluate_step(Continual *c, int t)
+{
+    const TicTrainOptions *o = &c->o->train;
+    char *ckpt = tic_format("%s/%s", c->dir, c->step[t].result), *out = tic_format("%s/%s", c->dir, c->step[t].folder);
+    TicEvalOptions e = { .ckpt = ckpt, .data = o->data, .vocab = o->vocab, .out = out, .batch = 64, .threads = o->threads };
+    TicStatus status = tic_evaluate(c->program, c->kernels, &e);
+    free(ckpt);
+    free(out);
+    return status;
+}
+
+/* The state a step is in, from its files. */
+static State state_of(const Continual *c, const Step *s)
+{
+    char *mark = tic_format("%s/evaluated", s->folder), *latest = tic_format("%s/checkpoints/epoch_latest.pt", s->folder);
+    State state = exists(c, mark) && exists(c, s->result) ? EVALUATED : exists(c, s->result) ? TRAINED
+                : exists(c, latest) ? TRAINING : PLANNED;
+    free(mark);
+    free(latest);
+    return state;
+}
+
+static TicStatus mark_evaluated(const Continual *c, const Step *s)
+{
+    char *mark = tic_format("%s/%s/evaluated", c->dir, s->folder);
+    TicStatus status = tic_write_file(mark, "", 0);
+    free(mark);
+    return status;
+}
+
+static TicStatus run_step(Continual *c, int t, int *stopped)
+{
+    Step *s = &c->step[t];
+    char *trained = tic_format("%s/checkpoints/epoch_1.pt", s->folder);
+    bool done = exists(c, trained);
+    free(trained);
+    if (s->state == EVALUATED || (s->state == TRAINED && c->o->no_eval)) {
+        printf("step %s: done\n", s->name);
+        return TIC_OK;
+    }
+    if (!done) {
+        printf("step %s: training\n", s->name);
+        fflush(stdout);
+        s->state = TRAINING;
+        TRY(write_lineage(c));
+        TRY(train_step(c, t, stopped));
+        if (*stopped)
+            return TIC_OK;
+    }
+    if (!exists(c, s->result))
+        TRY(update_weights(c, t));
+    s->state = TRAINED;
+    TRY(write_lineage(c));
+    if (c->o->no_eval)
+        return TIC_OK;
+    TRY(evaluate_step(c, t));
+    TRY(mark_evaluated(c, s));
+    s->state = EVALUATED;
+    return write_lineage(c);
+}
+
+TicStatus tic_continual(const TicProgram *p, const TicKernel *kernels, const TicContinualOptions *o, int *stopped)
+{
+    Continual c = { .program = p, .kernels = kernels, .o = o };
+    *stopped = 0;
+    TicStatus status = plan(&c);
+    if (!status)
+        status = tic_make_dirs(c.dir);
+    if (!status)
+        status = check_lineage(&c);
+    if (!status)
+        print_plan(&c);
+    for (int t = c.first; t < c.n && !status; t++)
+        c.step[t].state = state_of(&c, &c.step[t]);
+    for (int t = c.first; t < c.n && !status && !*stopped; t++)
+        status = run_step(&c, t, stopped);
+    if (!status && !*stopped)
+        printf("all %d time steps are done: %s\n", c.n - c.first, c.dir);
+    close_continual(&c);
+    return status;
+}
