@@ -42,7 +42,6 @@ static void clear(Entry *e)
     free(e->uid);
     free(e->key);
     e->error = e->caption = e->uid = e->key = NULL;
-    e->ready = false;
 }
 
 static char *copy(const char *s, size_t n)
@@ -111,6 +110,7 @@ static void *worker_main(void *arg)
         }
         int64_t position = s->next++;
         Entry *e = &s->entry[position % s->ring];
+        e->ready = false;
         pthread_mutex_unlock(&s->lock);
         clear(e);
         decode(s, &d, position, e);
