@@ -49,7 +49,8 @@ typedef struct { uint32_t name; int32_t tensor; } TicOutput;
 
 /* One program of the executable: "step" (pixels, tokens, step, total -> loss, lr, ...), "image" (pixels ->
  * image_features), "text" (tokens -> text_features); with a continual block "schedule" (f64 scalars y, t, samples_y,
- * samples_t, base, unknown -> mix, budget) and perhaps "after" (previous:NAME -> parameters). Tensors, launches and outputs are ranges of the shared tables;
+ * samples_t, base, unknown -> mix, budget) and perhaps "after" (previous:NAME -> parameters) and "distill", the step of a
+ * strategy with a teacher (teacher:NAME). Tensors, launches and outputs are ranges of the shared tables;
  * tensor numbers (args, storage, outputs) count from the entry's own first tensor. */
 typedef struct {
     uint32_t name;

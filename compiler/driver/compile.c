@@ -330,10 +330,57 @@ static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
     return code;
 }
 
+/* Forward passes, gradient, optimiser: the graph becomes the training step. */
+static int differentiate(Job *j, Program *p)
+{
+    static const char *const step_outputs[] = { "loss", "logit_scale" };
+    PassOptions po = { .narrow = j->o->narrow };
+    Text why = { .arena = &j->arena };
+    keep_output(p->graph, step_outputs, 2);
+    if (!passes_forward(p->graph, &po, NULL, &why))
+        return fault("forward passes", &why);
+    int *grads = NEWN(&j->arena, int, p->n_param + 1);
+    if (!grad_append(p->graph, p->loss, p->param, p->n_param, grads, &why))
+        return fault("the gradient", &why);
+    for (int i = 0; i < p->n_param; i++)
+        if (grads[i] < 0) {
+            const Tensor *t = &p->graph->tensor[p->param[i]];
+            diag_error(&j->diag, t->span, "parameter `%s` does not influence the loss", t->name);
+            diag_help(&j->diag, "use it in what `loss` returns, or remove it");
+        }
+    if (j->diag.errors)
+        return USER_FAULT;
+    mark(j, "gradient");
+    if (!sema_update(p, p->graph, &j->diag, grads))
+        return j->diag.errors ? USER_FAULT : OUR_FAULT;
+    graph_toposort(p->graph);
+    if (!graph_verify(p->graph, "optimiser", &why))
+        return fault("the optimiser", &why);
+    mark(j, "optimiser");
+    return 0;
+}
+
+/* A strategy with a teacher: the step once more, with the model of the step before beside it. */
+static int build_distill(Job *j, Entry *entry, int *n)
+{
+    Program *p = NEW(&j->arena, Program);
+    if (!elaborate(j, p))
+        return OUR_FAULT;
+    if (!sema_has_loss(p))
+        return 0;
+    if (!sema_distill(p, &j->diag, j->file, j->o->define, j->o->n_define))
+        return j->diag.errors ? USER_FAULT : OUR_FAULT;
+    int code = differentiate(j, p);
+    if (!code)
+        code = finish(j, p->graph, &entry[*n].fused, "distill");
+    if (!code)
+        entry[(*n)++].name = "distill";
+    return code;
+}
+
 static int run(Job *j)
 {
     const Options *o = j->o;
-    Text why = { .arena = &j->arena };
     j->file = diag_load(&j->diag, o->input, (Span){ 0, 0 });
     if (j->file < 0)
         return USER_FAULT;
@@ -358,36 +405,15 @@ static int run(Job *j)
     if (o->check || emits(j, "params") || emits(j, "graph"))
         return 0;
 
-    /* the training step */
-    static const char *const step_outputs[] = { "loss", "logit_scale" };
-    PassOptions po = { .narrow = o->narrow };
-    keep_output(p->graph, step_outputs, 2);
-    if (!passes_forward(p->graph, &po, NULL, &why))
-        return fault("forward passes", &why);
-    int *grads = NEWN(&j->arena, int, p->n_param + 1);
-    if (!grad_append(p->graph, p->loss, p->param, p->n_param, grads, &why))
-        return fault("the gradient", &why);
-    for (int i = 0; i < p->n_param; i++)
-        if (grads[i] < 0) {
-            const Tensor *t = &p->graph->tensor[p->param[i]];
-            diag_error(&j->diag, t->span, "parameter `%s` does not influence the loss", t->name);
-            diag_help(&j->diag, "use it in what `loss` returns, or remove it");
-        }
-    if (j->diag.errors)
-        return USER_FAULT;
-    mark(j, "gradient");
-    if (!sema_update(p, p->graph, &j->diag, grads))
-        return j->diag.errors ? USER_FAULT : OUR_FAULT;
-    graph_toposort(p->graph);
-    if (!graph_verify(p->graph, "optimiser", &why))
-        return fault("the optimiser", &why);
-    mark(j, "optimiser");
+    int code = differentiate(j, p);
+    if (code)
+        return code;
     if (emits(j, "grad")) {
         print_graph(p->graph, &j->arena);
         return 0;
     }
-    Entry entry[5] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
-    int code = finish(j, p->graph, &entry[0].fused, "step");
+    Entry entry[6] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
+    code = finish(j, p->graph, &entry[0].fused, "step");
     if (code)
         return code;
     if (emits(j, "fused") || emits(j, "plan")) {
@@ -409,6 +435,8 @@ static int run(Job *j)
     }
     Graph *step = p->graph;
     code = build_strategy(j, p, entry, &n);
+    if (!code && p->continual.n_step && sema_has_loss(p))
+        code = build_distill(j, entry, &n);
     return code ? code : back_end(j, p, entry, n, step);
 }
 

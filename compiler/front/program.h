@@ -69,6 +69,10 @@ bool sema_update(Program *p, Graph *g, Diag *d, const int *grads);
 bool sema_schedule(Program *p, Graph *g, Diag *d);
 bool sema_has_after(const Program *p);
 bool sema_after(Program *p, Graph *g, Diag *d);
+/* A strategy with loss(student, teacher): adds to p's fresh graph the same model once more, over the same inputs, with
+ * its parameters as inputs "teacher:NAME", and makes the strategy's loss the program's. Arguments as for sema_program. */
+bool sema_has_loss(const Program *p);
+bool sema_distill(Program *p, Diag *d, int file, const Define *define, int n_define);
 bool sema_init_random(const Program *p);
 /* the weight decay of parameter i under the program's optimiser (0: the no-decay group) and its constants, for checkpoints */
 double sema_weight_decay(const Program *p, int i);

@@ -246,6 +246,8 @@ static void check_blocks(Sema *s, const Node *file)
     if (!blocks_present(s, file))
         return;
     bool model = sema_model(s, s->block[B_MODEL]);
+    if (s->student)                  /* all else was checked with the student */
+        return;
     sema_data(s, s->block[B_DATA]);
     sema_train(s, s->block[B_TRAIN]);
     if (s->block[B_CONTINUAL])
@@ -277,23 +279,23 @@ static void check_rest(Sema *s, const Source *main)
     }
 }
 
-bool sema_program(Program *p, Arena *a, Diag *d, int file, const Define *define, int n_define, ModuleFn module, void *ctx)
+/* The common part: `s` has its arena, messages, modules and graph. */
+bool sema_analyse(Sema *s, Program *p, int file, const Define *define, int n_define)
 {
-    Sema *s = NEW(a, Sema);
-    *s = (Sema){ .arena = a, .diag = d, .program = p, .module = module, .module_ctx = ctx };
+    Arena *a = s->arena;
+    Diag *d = s->diag;
+    s->program = p;
     *p = (Program){ .arena = a, .sources = d->sources, .sema = s, .model = "", .pixels = -1, .tokens = -1, .loss = -1 };
-    s->g = graph_new(a, d->sources);
     s->root = NEW(a, Module);
     *s->root = (Module){ .name = "", .path = "" };
     s->top = NEW(a, Frame);
-    *s->top = (Frame){ .module = s->root, .tag = "" };
+    *s->top = (Frame){ .module = s->root, .tag = s->student ? "teacher" : "" };
     s->frame = s->top;
     s->scope = s->top->scope = NEW(a, Scope);
     *s->scope = (Scope){ .frame = s->top };
     int errors = d->errors;
     const Node *tree = parse_file(a, d, file);
-    const Source *main = &d->sources->file.at[file];
-    int start = main->start;
+    int start = d->sources->file.at[file].start;
     if (d->errors != errors || !define_load(s, define, n_define))
         return false;
     collect(s, tree->a, false);
@@ -303,12 +305,20 @@ bool sema_program(Program *p, Arena *a, Diag *d, int file, const Define *define,
     if (d->errors == errors) {
         if (!library)
             check_blocks(s, tree);
-        if (!s->stopped)
+        if (!s->stopped && !s->student)
             check_rest(s, source_of(d->sources, start));
-        if (d->errors == errors)
+        if (d->errors == errors && !s->student)
             define_check(s);
     }
     sema_calls(s);
     p->graph = library ? NULL : s->g;
     return d->errors == errors;
+}
+
+bool sema_program(Program *p, Arena *a, Diag *d, int file, const Define *define, int n_define, ModuleFn module, void *ctx)
+{
+    Sema *s = NEW(a, Sema);
+    *s = (Sema){ .arena = a, .diag = d, .module = module, .module_ctx = ctx };
+    s->g = graph_new(a, d->sources);
+    return sema_analyse(s, p, file, define, n_define);
 }

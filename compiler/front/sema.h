@@ -262,6 +262,7 @@ struct Sema {
     int statements, calls, nested;
     bool stopped;                   /* a limit was hit: unwind */
     bool dry;                       /* checking a function that nobody calls: no graph comes out */
+    const Program *student;         /* this is the teacher of that program: the same inputs, frozen parameters */
     bool host;                      /* optimiser: scalars are computed by the host in f64 */
     int round;
     Module *root;
@@ -386,6 +387,8 @@ bool sema_model(Sema *s, const Node *block);
 /* ---- sema.c */
 const Node *define_find(Sema *s, const char *block, const char *name);   /* what -D gives `block.name` or `name`, or NULL */
 const Node *define_value(Sema *s, const char *block, const Node *let);
+
+bool sema_analyse(Sema *s, Program *p, int file, const Define *define, int n_define);
 
 /* ---- sema_block.c */
 extern const char *const block_words[];

@@ -106,8 +106,15 @@ static Init first_value(Sema *s, const Node *n, bool *ok)
     return *ok ? (Init){ INIT_CONST, 0, 0 } : value_init(s, &v, n->text[0] == '~', n->b, ok);
 }
 
+/* A teacher's parameters are inputs of the program: "teacher:visual.proj". */
+static const char *param_name(Sema *s, const char *path)
+{
+    return s->student ? arena_printf(s->arena, "teacher:%s", path) : path;
+}
+
 static Param *param_find(Sema *s, const char *path)
 {
+    path = param_name(s, path);
     for (int i = 0; i < s->param.n; i++) {
         if (!strcmp(s->g->tensor[s->param.at[i].def->tensor].name, path))
             return &s->param.at[i];
@@ -141,7 +148,7 @@ static Def *new_param(Sema *s, Module *m, const Node *n, const char *path, int r
     Ext known[MAX_RANK];
     for (int k = 0; k < rank; k++)
         known[k] = shape[k] < 0 ? 1 : shape[k];                /* only when dry */
-    def->tensor = graph_tensor(s->g, path, rank, known, T_PARAM, DT_F32);
+    def->tensor = graph_tensor(s->g, param_name(s, path), rank, known, s->student ? T_INPUT : T_PARAM, DT_F32);
     s->g->tensor[def->tensor].init = init;
     s->g->tensor[def->tensor].span = n->a->span;
     if (!s->dry) {

@@ -116,7 +116,10 @@ static bool input_shape(Sema *s, const Closure *fn, const char *example, int ran
 static Def *input(Sema *s, const Closure *fn, const char *name, int rank, const Ext *shape, DType dtype)
 {
     Def *def = def_new(s, fn->formals->text, fn->formals->span, rank, shape);
-    def->tensor = graph_tensor(s->g, name, rank, shape, T_INPUT, dtype);
+    if (s->student)
+        def->tensor = dtype == DT_I32 ? s->student->tokens : s->student->pixels;
+    else
+        def->tensor = graph_tensor(s->g, name, rank, shape, T_INPUT, dtype);
     def->integer = dtype == DT_I32;
     s->g->tensor[def->tensor].span = fn->formals->span;
     return def;
@@ -184,6 +187,8 @@ static bool outputs(Sema *s, const Closure *loss, const Closure *image, const Cl
         return false;
     }
     s->program->loss = v.def->tensor;
+    if (s->student)
+        return true;
     graph_output(s->g, "loss", v.def->tensor);
     graph_output(s->g, "image_features", u->tensor);
     graph_output(s->g, "text_features", w->tensor);
@@ -246,7 +251,8 @@ bool sema_model(Sema *s, const Node *block)
     frame_close(s, f);
     if (!ok || s->diag->errors != errors)
         return false;
-    scale_output(s);
+    if (!s->student)
+        scale_output(s);
     p->param = NEWN(s->arena, int, s->param.n + 1);
     list_params(s, s->root);
     return true;

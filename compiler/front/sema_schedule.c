@@ -172,6 +172,59 @@ bool sema_after(Program *p, Graph *g, Diag *d)
     return finish(s, frame, errors);
 }
 
+/* ---- loss(student, teacher) */
+
+bool sema_has_loss(const Program *p)
+{
+    Sema *s = p->sema;
+    const Node *strategy = strategy_node(s, p->continual.strategy);
+    return strategy && rule(s, strategy, "loss");
+}
+
+/* `student.logits`: the newest tensor that an equation of the model called so. */
+static void bind_tensors(Sema *s, const char *view, const Sema *of, Span at)
+{
+    Def *loss = def_new(s, "loss", at, 0, NULL);
+    loss->tensor = of->program->loss;
+    scope_add(s, s->scope, arena_printf(s->arena, "%s.loss", view), NAME_FORMAL, value_def(loss, at), at);
+    for (int i = of->traced.n - 1; i >= 0; i--) {
+        Def *def = of->traced.at[i];
+        const char *name = arena_printf(s->arena, "%s.%s", view, def->name);
+        bool known = def->broken || def->open || def->tensor < 0;
+        for (int k = 0; !known && k < s->scope->name.n; k++)
+            known = !strcmp(s->scope->name.at[k]->name, name);
+        if (!known)
+            scope_add(s, s->scope, name, NAME_FORMAL, value_def(def, at), at);
+    }
+}
+
+bool sema_distill(Program *p, Diag *d, int file, const Define *define, int n_define)
+{
+    Sema *s = p->sema, *teacher = NEW(s->arena, Sema);
+    Program *tp = NEW(s->arena, Program);
+    const Node *strategy = strategy_node(s, p->continual.strategy);
+    int errors = d->errors;
+    *teacher = (Sema){ .arena = s->arena, .diag = d, .module = s->module, .module_ctx = s->module_ctx, .g = p->graph, .student = p };
+    if (!sema_analyse(teacher, tp, file, define, n_define))
+        return false;
+    begin(s, p->graph, d, false);
+    Frame *frame = open_strategy(s, strategy);
+    Closure *fn = rule(s, strategy, "loss");
+    Frame *inner = frame_open(s, fn, fn->at, s->root);
+    bind_tensors(s, fn->formals->text, s, fn->at);
+    bind_tensors(s, fn->formals->next->text, teacher, fn->at);
+    Value v = eval_plain(s, fn->value, "loss");
+    frame_close(s, inner);
+    if (v.kind == V_TENSOR && !v.def->rank) {
+        for (int i = 0; i < p->graph->n_output; i++) {
+            if (p->graph->output[i].tensor == p->loss && !strcmp(p->graph->output[i].name, "loss"))
+                p->graph->output[i].tensor = v.def->tensor;
+        }
+        p->loss = v.def->tensor;
+    }
+    return finish(s, frame, errors) && v.kind == V_TENSOR;
+}
+
 /* `init = random`: a step begins with fresh weights. */
 bool sema_init_random(const Program *p)
 {

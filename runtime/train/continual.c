@@ -261,7 +261,7 @@ static TicStatus train_step(Continual *c, int t, int *stopped)
     o.seed = (int64_t)c->seed;
     o.resume = true;
     if (s->parent[0]) {
-        o.from = from;
+        o.from = o.teacher = from;
         o.parent = s->parent;
     }
     o.skipped = &s->skipped;

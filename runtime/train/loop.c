@@ -81,6 +81,23 @@ static TicStatus first_state(Run *r)
     return TIC_OK;
 }
 
+/* The teacher's parameters are inputs of the step. */
+static TicStatus load_teacher(Run *r, const TicKernel *kernels)
+{
+    TicModel *m;
+    TRY(tic_model_new(r->program, kernels, &m));
+    TicStatus status = tic_load_weights(m, r->o->teacher);
+    for (int i = 0; i < m->n_params && !status; i++) {
+        char *name = tic_format("teacher:%s", tic_text(r->program, m->params[i].name));
+        float *input = tic_exec_input(r->exec, name);
+        free(name);
+        if (input)
+            memcpy(input, m->param[i], (size_t)m->params[i].count * sizeof *input);
+    }
+    tic_model_free(m);
+    return status;
+}
+
 static TicStatus open_run(Run *r, const TicKernel *kernels)
 {
     const TicProgram *p = r->program;
@@ -107,7 +124,10 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
                         (long long)r->batch, (long long)pairs);
     r->state.data_digest = tic_source_digest(r->source);
     TRY(first_state(r));
-    TRY(tic_exec_open(r->model, r->pool, "step", r->batch, &r->exec));
+    bool distill = o->teacher && tic_program_entry(p, "distill");
+    TRY(tic_exec_open(r->model, r->pool, distill ? "distill" : "step", r->batch, &r->exec));
+    if (distill)
+        TRY(load_teacher(r, kernels));
     TRY(tic_make_dirs(r->checkpoints));
     return tic_report_open(r->dir, r->state.step, &r->report);
 }

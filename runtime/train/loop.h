@@ -15,6 +15,7 @@ typedef struct {
     const char *data, *out, *name, *from, *vocab;
     int64_t batch, steps, start, threads, loaders, seed, log_every, save_every;    /* -1 (batch, steps..: 0) = the program's own */
     bool resume;
+    const char *teacher;         /* weights of the model that the strategy's loss compares with; NULL: the plain loss */
     const char *parent;          /* what the checkpoint calls its parent; NULL: `from` */
     int64_t *skipped;            /* gets the number of samples that were skipped; may be NULL */
 } TicTrainOptions;
