@@ -397,11 +397,19 @@ static int run(Job *j)
     if (!elaborate(j, p))
         return USER_FAULT;
     mark(j, "parse and check");
+    if (!p->graph) {             /* a library */
+        if (o->check)
+            return 0;
+        fprintf(stderr, "ticc: %s: holds functions only, no `model` block: nothing to compile; --check checks them\n", o->input);
+        return USER_FAULT;
+    }
     double flops = forward_flops(p->graph);
     if (emits(j, "params"))
         print_params(p);
     if (emits(j, "graph"))
         print_graph(p->graph, &j->arena);
+    if (emits(j, "schedule"))
+        return print_schedule(p, &j->diag, flops) ? 0 : j->diag.errors ? USER_FAULT : OUR_FAULT;
     if (o->check || emits(j, "params") || emits(j, "graph"))
         return 0;
 

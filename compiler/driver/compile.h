@@ -18,6 +18,9 @@ typedef struct {
 /* Exit code: 0 done, 1 the user's input (messages printed to stderr), 70 our fault. Text of --emit goes to stdout. */
 int compile(const Options *o);
 
+/* --emit=schedule, to stdout. False after an error (in d). */
+bool print_schedule(Program *p, Diag *d, double forward_flops);
+
 /* The standard library, compiled in (generated from stdlib/). */
 typedef struct { const char *name, *text; } StdlibModule;
 extern const StdlibModule ticc_stdlib[];     /* ends with a NULL name */

@@ -16,7 +16,7 @@ static const char usage[] =
     "  -D name=value     overrides a constant or an entry of a block: -D train.batch=16\n"
     "  --target cpu:NAME code for this processor: native (default), x86-64-v3, x86-64-v4, znver4, ...\n"
     "  --check           only checks the file\n"
-    "  --emit=STAGE      prints a stage and stops: ast, graph, grad, fused, plan, params, llvm, asm\n"
+    "  --emit=STAGE      prints a stage and stops: ast, graph, grad, fused, plan, params, schedule, llvm, asm\n"
     "  --narrow=on|off   computes only what is read after the last attention (default on)\n"
     "  --timings         says how long each stage took\n"
     "  --help, --version\n"
@@ -80,7 +80,7 @@ static int format_files(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static const char *const stages[] = { "ast", "graph", "grad", "fused", "plan", "params", "llvm", "asm", NULL };
+    static const char *const stages[] = { "ast", "graph", "grad", "fused", "plan", "params", "schedule", "llvm", "asm", NULL };
     static const char *const flags[] = { "-o", "-D", "--target", "--check", "--emit", "--narrow", "--timings", "--help", "--version", NULL };
     Options o = { .narrow = true };
     Define *define = calloc((size_t)argc + 1, sizeof *define);
@@ -121,7 +121,7 @@ int main(int argc, char **argv)
             while (stages[k] && strcmp(stages[k], v))
                 k++;
             if (!stages[k])
-                return bad(a, "no such stage; stages are ast, graph, grad, fused, plan, params, llvm, asm");
+                return bad(a, "no such stage; stages are ast, graph, grad, fused, plan, params, schedule, llvm, asm");
             o.emit = v;
         } else if ((v = after(a, "--narrow"))) {
             if (strcmp(v, "on") && strcmp(v, "off"))
