@@ -66,6 +66,15 @@ static Lin load_lin(Low *l, const Expr *e)
     return linear(l, &p, e->idx);
 }
 
+/* The groups of one role: at least one, if only of a single point. */
+static int merge_role(Contraction *c, const Accesses *acc, const int *axis, int n, Group *out)
+{
+    int count = merge_axes(c->l, acc, c->l->member[0].c->ext, axis, n, out, &c->zero);
+    if (!count && n)
+        out[count++] = (Group){axis[n - 1], poly_const(1)};
+    return count;
+}
+
 static bool analyse(Contraction *c)
 {
     Low *l = c->l;
@@ -103,9 +112,9 @@ static bool analyse(Contraction *c)
         }
     Group columns[MAX_AXES];
     c->n_outer = merge_axes(l, &acc, main->ext, outer, n_outer, c->outer, &c->zero);
-    c->n_m = merge_axes(l, &acc, main->ext, m, n_m, c->m, &c->zero);
-    c->n_k = merge_axes(l, &acc, main->ext, k, s->n_k, c->k, &c->zero);
-    int n_columns = merge_axes(l, &acc, main->ext, n, n_n, columns, &c->zero);
+    c->n_m = merge_role(c, &acc, m, n_m, c->m);
+    c->n_k = merge_role(c, &acc, k, s->n_k, c->k);
+    int n_columns = merge_role(c, &acc, n, n_n, columns);
     if (!n_columns || !c->n_m || !c->n_k) {
         low_fail(l, "a contraction without rows, columns or terms");
         return false;

@@ -1,0 +1,403 @@
+/* cc_cpu.c -- native kernels of every class against the interpreter: awkward extents, every operand layout, the batch
+ * axis at 1, 2 and 5, for this processor and for lesser ones it can stand in for; and the bounds that math.c states.
+ *
+ * A graph is written with $n, $m, $k for extents. A kernel of the class it is there for must come out of fusion. */
+#include "cpu_harness.h"
+
+typedef struct { const char *name; KernelClass cls; const char *text; } Shape;
+
+static const char *with_extents(Arena *a, const char *text, int n, int m, int k)
+{
+    Text t = { .arena = a };
+    for (; *text; text++) {
+        if (*text != '$') {
+            text_char(&t, *text);
+            continue;
+        }
+        text++;
+        text_printf(&t, "%d", *text == 'n' ? n : *text == 'm' ? m : k);
+    }
+    return text_data(&t);
+}
+
+static Case *add_shape(Suite *s, const Shape *shape, int n, int m, int k)
+{
+    const char *name = arena_printf(&s->arena, "%s n=%d m=%d k=%d", shape->name, n, m, k);
+    Case *c = suite_add(s, name, with_extents(&s->arena, shape->text, n, m, k));
+    if (n > 1 && m > 1 && k > 1 && !case_kernels(c, shape->cls))
+        fail_msg("%s: no %s kernel in\n%s", name, kernel_class_name[shape->cls], c->text);
+    return c;
+}
+
+static void check_all(Suite *s, double tolerance)
+{
+    static const int batch[] = { 1, 2, 5 };
+    suite_link(s);
+    for (int i = 0; i < s->cases.n; i++)
+        for (size_t b = 0; b < LEN(batch); b++)
+            case_check(s, s->cases.at[i], batch[b], tolerance);
+    fprintf(stderr, "# %d graphs, %d processors, worst error %.1e\n", s->cases.n, s->n_target, s->worst);
+    suite_close(s);
+}
+
+static const int extent[] = { 1, 7, 17, 49, 197 };
+
+static void all_extents(const Shape *shape, size_t n_shape, double tolerance)
+{
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < n_shape; i++)
+        for (size_t e = 0; e < LEN(extent); e++)
+            add_shape(&s, &shape[i], extent[e], 13, 6);
+    check_all(&s, tolerance);
+}
+
+/* ---- maps */
+
+static const Shape maps[] = {
+    { "several results, broadcast operands", K_MAP,
+      "tensor %0 input f32[B, $n] \"x\" tensor %1 param f32[$n] \"w\" tensor %2 param f32[] \"s\"\n"
+      "tensor %3 temp f32[B, $n] \"y\" tensor %4 temp f32[B, $n] \"z\"\n"
+      "%3[a0, a1] = %0[a0, a1] * %1[a1] + %2  {a0:B, a1:$n}\n"
+      "%4[a0, a1] = tanh(%3[a0, a1]) / (1 + abs(%0[a0, a1])) - exp(%1[a1])  {a0:B, a1:$n}\n"
+      "output \"y\" = %3 output \"z\" = %4" },
+    { "transposed operand", K_MAP,
+      "tensor %0 input f32[$n, B] \"x\" tensor %1 input f32[B, $n] \"w\" tensor %2 temp f32[B, $n] \"y\"\n"
+      "%2[a0, a1] = %0[a1, a0] * 2 - %1[a0, a1]  {a0:B, a1:$n} output \"y\" = %2" },
+    { "heads to the front", K_MAP,
+      "tensor %0 input f32[B, $n, 3, $m] \"x\" tensor %1 temp f32[B, 3, $n, $m] \"y\"\n"
+      "%1[a0, a2, a1, a3] = erf(%0[a0, a1, a2, a3])  {a0:B, a1:$n, a2:3, a3:$m} output \"y\" = %1" },
+    { "strided and reversed", K_MAP,
+      "tensor %0 input f32[B, 600] \"x\" tensor %1 temp f32[B, $n] \"y\"\n"
+      "%1[a0, a1] = %0[a0, a1*3 + 2] - 3 * %0[a0, -a1 + 500]  {a0:B, a1:$n} output \"y\" = %1" },
+    { "patches", K_MAP,
+      "tensor %0 input f32[B, 3, 12, 20] \"x\" tensor %1 temp f32[B, 15, 48] \"y\" tensor %2 param f32[$n] \"w\"\n"
+      "tensor %3 temp f32[B, $n] \"z\"\n"
+      "%1[a0, a1*5 + a2, a3*16 + a4*4 + a5] = %0[a0, a3, a1*4 + a4, a2*4 + a5]^2  {a0:B, a1:3, a2:5, a3:3, a4:4, a5:4}\n"
+      "%3[a0, a1] = %2[a1] + %0[a0, 2, 11, 19]  {a0:B, a1:$n} output \"y\" = %1 output \"z\" = %3" },
+    { "gather of rows", K_MAP,
+      "tensor %0 input i32[B, 5] \"token\" tensor %1 param f32[3, $n] \"table\" tensor %2 param f32[5, $n] \"position\"\n"
+      "tensor %3 temp f32[B, 5, $n] \"y\"\n"
+      "%3[a0, a1, a2] = %1[%0[a0, a1], a2] + %2[a1, a2]  {a0:B, a1:5, a2:$n} output \"y\" = %3" },
+    { "gather along the lanes", K_MAP,
+      "tensor %0 input i32[$n] \"at\" tensor %1 input f32[B, 3] \"x\" tensor %2 temp f32[B, $n] \"y\"\n"
+      "%2[a0, a1] = %1[a0, %0[a1]] * 2  {a0:B, a1:$n} output \"y\" = %2" },
+    { "pieces", K_MAP,
+      "tensor %0 input f32[B, $n, $m] \"x\" tensor %1 param f32[$m] \"class\" tensor %2 param f32[$n, $m] \"p\"\n"
+      "tensor %3 temp f32[2, B, $n, $m] \"y\"\n"
+      "%3[0, a0, a1, a2] = %1[a2] - 1  {a0:B, a1:$n, a2:$m}\n"
+      "%3[1, a0, a1, a2] = %0[a0, a1, a2] + %2[a1, a2]  {a0:B, a1:$n, a2:$m} output \"y\" = %3" },
+    { "quotient, remainder, guard", K_MAP,
+      "tensor %0 input f32[B, 70] \"x\" tensor %1 temp f32[B, $n] \"y\"\n"
+      "%1[a0, a1] = where([(a1 + 1 mod 3)] == 0 and [(a1 + 1 div 3)] < 70, %0[a0, (a1 + 1 div 3)], -1)  {a0:B, a1:$n}\n"
+      "output \"y\" = %1" },
+    { "guard on a window", K_MAP,
+      "tensor %0 input f32[B, $n] \"x\" tensor %1 temp f32[B, $n] \"y\"\n"
+      "%1[a0, a1] = where([a1 - 2] >= 0, %0[a0, a1 - 2], 0) + where([a1 + 3] < $n, %0[a0, a1 + 3], 0)  {a0:B, a1:$n}\n"
+      "output \"y\" = %1" },
+    { "numbers: indices, extents, f64, logic", K_MAP,
+      "tensor %0 input f32[B, $n] \"x\" tensor %1 input f64[] \"rate\" tensor %2 temp f32[B, $n] \"y\" tensor %3 input i32[B] \"k\"\n"
+      "%2[a0, a1] = where(not(%0[a0, a1] < 0) or [a1] != %3[a0], [a0 + a1*2] * %1, B) + (%0[a0, a1] <= 0.5) + (%0[a0, a1] >= 0.1)\n"
+      "  + max(%0[a0, a1], [a1]) - min(%0[a0, a1], %1) + floor(%0[a0, a1] * 10) + %3[a0]  {a0:B, a1:$n}\n"
+      "output \"y\" = %2" },
+    { "in place", K_MAP,
+      "tensor %0 param f32[$n, $m] \"w\" tensor %1 state f32[$n, $m] \"m\" tensor %2 input f32[$n, $m] \"g\"\n"
+      "tensor %3 temp f32[$n, $m] \"nm\" tensor %4 temp f32[$n, $m] \"nw\"\n"
+      "%3[a0, a1] = %1[a0, a1] * 0.9 + %2[a0, a1] * 0.1  {a0:$n, a1:$m}\n"
+      "%4[a0, a1] = %0[a0, a1] - 0.01 * %3[a0, a1] * rsqrt(%1[a0, a1] + 1)  {a0:$n, a1:$m}\n"
+      "update %1 = %3 update %0 = %4" },
+};
+
+static void map_kernels(void **state) { all_extents(maps, LEN(maps), 2e-6); }
+
+/* ---- rows */
+
+static const Shape rows[] = {
+    { "layer norm", K_ROW,
+      "tensor %0 input f32[B, 4, $n] \"x\" tensor %1 param f32[$n] \"w\" tensor %2 temp f32[B, 4] \"mu\"\n"
+      "tensor %3 temp f32[B, 4] \"var\" tensor %4 temp f32[B, 4, $n] \"y\"\n"
+      "%2[a0, a1] = sum{a2:$n}(%0[a0, a1, a2] / $n)  {a0:B, a1:4}\n"
+      "%3[a0, a1] = sum{a2:$n}((%0[a0, a1, a2] - %2[a0, a1])^2 / $n)  {a0:B, a1:4}\n"
+      "%4[a0, a1, a2] = (%0[a0, a1, a2] - %2[a0, a1]) * rsqrt(%3[a0, a1] + 0.00001) * %1[a2]  {a0:B, a1:4, a2:$n}\n"
+      "output \"y\" = %4 output \"mu\" = %2" },
+    { "causal softmax", K_ROW,
+      "tensor %0 input f32[B, $n, $n] \"s\" tensor %1 temp f32[B, $n] \"l\" tensor %2 temp f32[B, $n, $n] \"p\"\n"
+      "%1[a0, a1] = logsumexp{a2:$n}(where([a2] > [a1], -inf, %0[a0, a1, a2] * 8))  {a0:B, a1:$n}\n"
+      "%2[a0, a1, a2] = exp(where([a2] > [a1], -inf, %0[a0, a1, a2] * 8) - %1[a0, a1])  {a0:B, a1:$n, a2:$n}\n"
+      "output \"p\" = %2 output \"l\" = %1" },
+    { "statistics of a row", K_ROW,
+      "tensor %0 input f32[B, $n] \"x\" tensor %1 temp f32[B] \"hi\" tensor %2 temp f32[B] \"lo\" tensor %3 temp i32[B] \"at\"\n"
+      "tensor %4 temp f32[B] \"z\"\n"
+      "%1[a0] = max{a1:$n}(%0[a0, a1])  {a0:B} %2[a0] = min{a1:$n}(%0[a0, a1])  {a0:B}\n"
+      "%3[a0] = argmax{a1:$n}(floor(%0[a0, a1] * 4))  {a0:B}\n"
+      "%4[a0] = sum{a1:$n}((%0[a0, a1] - %1[a0]) * (%0[a0, a1] - %2[a0]))  {a0:B}\n"
+      "output \"hi\" = %1 output \"lo\" = %2 output \"at\" = %3 output \"z\" = %4" },
+    { "rows of two axes", K_ROW,
+      "tensor %0 input f32[B, $n, $m] \"x\" tensor %1 temp f32[B] \"n\" tensor %2 temp f32[B, $n, $m] \"y\"\n"
+      "%1[a0] = sum{a1:$n, a2:$m}(%0[a0, a1, a2]^2)  {a0:B}\n"
+      "%2[a0, a1, a2] = %0[a0, a1, a2] / max(sqrt(%1[a0]), 0.001)  {a0:B, a1:$n, a2:$m} output \"y\" = %2" },
+    { "columns, then a map", K_REDUCE,
+      "tensor %0 input f32[$n, B, 3] \"x\" tensor %1 temp f32[B, 3] \"s\" tensor %2 temp f32[B, 3, $n] \"y\"\n"
+      "%1[a0, a1] = sum{a2:$n}(%0[a2, a0, a1])  {a0:B, a1:3}\n"
+      "%2[a0, a1, a2] = %0[a2, a0, a1] - %1[a0, a1]  {a0:B, a1:3, a2:$n} output \"y\" = %2" },
+    { "gradient of a norm", K_ROW,
+      "tensor %0 input f32[B, $n] \"x\" tensor %1 input f32[B, $n] \"g\" tensor %2 temp f32[B] \"a\" tensor %3 temp f32[B] \"b\"\n"
+      "tensor %4 temp f32[B, $n] \"d\" tensor %5 temp f32[B, $n] \"e\"\n"
+      "%2[a0] = sum{a1:$n}(%0[a0, a1]^2)  {a0:B} %3[a0] = sum{a1:$n}(%0[a0, a1] * %1[a0, a1])  {a0:B}\n"
+      "%4[a0, a1] = (%1[a0, a1] - %0[a0, a1] * %3[a0] / (%2[a0] + 1)) * rsqrt(%2[a0] + 1)  {a0:B, a1:$n}\n"
+      "%5[a0, a1] = %4[a0, a1] * %2[a0]  {a0:B, a1:$n} output \"d\" = %4 output \"e\" = %5" },
+};
+
+static void row_kernels(void **state) { all_extents(rows, LEN(rows), 1e-5); }
+
+/* ---- reductions of what is not a row */
+
+static const Shape reductions[] = {
+    { "column sums", K_REDUCE,
+      "tensor %0 input f32[B, $m, $n] \"x\" tensor %1 temp f32[$n] \"s\" tensor %2 temp f32[$n] \"q\"\n"
+      "%1[a0] = sum{a1:B, a2:$m}(%0[a1, a2, a0])  {a0:$n} %2[a0] = sum{a1:B, a2:$m}(%0[a1, a2, a0]^2)  {a0:$n}\n"
+      "output \"s\" = %1 output \"q\" = %2" },
+    { "column sums, cut into chunks", K_REDUCE,
+      "tensor %0 input f32[B, 407, $n] \"x\" tensor %1 temp f32[$n] \"s\" tensor %2 temp f32[$n] \"h\"\n"
+      "%1[a0] = sum{a1:B, a2:407}(%0[a1, a2, a0] * 3)  {a0:$n} %2[a0] = max{a1:B, a2:407}(%0[a1, a2, a0])  {a0:$n}\n"
+      "output \"s\" = %1 output \"h\" = %2" },
+    { "totals", K_REDUCE,
+      "tensor %0 input f32[B, 101, $n] \"x\" tensor %1 temp f32[] \"s\" tensor %2 temp f32[] \"l\"\n"
+      "%1 = sum{a0:B, a1:101, a2:$n}(%0[a0, a1, a2]^2) %2 = logsumexp{a0:B, a1:101, a2:$n}(%0[a0, a1, a2])\n"
+      "output \"s\" = %1 output \"l\" = %2" },
+    { "columns of the batch", K_REDUCE,
+      "tensor %0 input f32[$n, B] \"x\" tensor %1 temp f32[B] \"l\" tensor %2 temp i32[B] \"at\" tensor %3 temp f32[B] \"lo\"\n"
+      "%1[a0] = logsumexp{a1:$n}(%0[a1, a0] * 5)  {a0:B} %2[a0] = argmax{a1:$n}(floor(%0[a1, a0] * 3))  {a0:B}\n"
+      "%3[a0] = min{a1:$n}(%0[a1, a0])  {a0:B} output \"l\" = %1 output \"at\" = %2 output \"lo\" = %3" },
+    { "sums of every other axis", K_REDUCE,
+      "tensor %0 input f32[B, $m, $k, $n] \"x\" tensor %1 temp f32[$m, $n] \"y\"\n"
+      "%1[a0, a1] = sum{a2:B, a3:$k}(%0[a2, a0, a3, a1])  {a0:$m, a1:$n} output \"y\" = %1" },
+    { "a table's mean over the batch", K_REDUCE,
+      "tensor %0 input i32[B, $m] \"token\" tensor %1 param f32[3, $n] \"table\" tensor %2 temp f32[$m, $n] \"y\"\n"
+      "%2[a0, a1] = sum{a2:B}(%1[%0[a2, a0], a1] / B)  {a0:$m, a1:$n} output \"y\" = %2" },
+};
+
+static void reduce_kernels(void **state) { all_extents(reductions, LEN(reductions), 1e-5); }
+
+/* ---- scatter and host */
+
+static const Shape scatters[] = {
+    { "rows of a table", K_SCATTER,
+      "tensor %0 input i32[B, $m] \"token\" tensor %1 input f32[B, $m, $n] \"g\" tensor %2 temp f32[4, $n] \"table\"\n"
+      "%2[%0[a0, a1], a2] = scatter(%1[a0, a1, a2] * 2)  {a0:B, a1:$m, a2:$n} output \"table\" = %2" },
+    { "single numbers", K_SCATTER,
+      "tensor %0 input i32[B, $n] \"at\" tensor %1 input f32[B, $n] \"g\" tensor %2 temp f32[5] \"y\"\n"
+      "%2[%0[a0, a1] + 1] = scatter(%1[a0, a1])  {a0:B, a1:$n} output \"y\" = %2" },
+    { "beside a plain axis", K_SCATTER,
+      "tensor %0 input i32[B] \"at\" tensor %1 input f32[B, $m, $n] \"g\" tensor %2 temp f32[$m, 3, $n] \"y\"\n"
+      "%2[a1, %0[a0], a2] = scatter(%1[a0, a1, a2])  {a0:B, a1:$m, a2:$n} output \"y\" = %2" },
+};
+
+static void scatter_kernels(void **state)
+{
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(scatters); i++)
+        for (size_t e = 0; e < LEN(extent); e++) {
+            Case *c = add_shape(&s, &scatters[i], extent[e], 13, 6);
+            c->least = -2;               /* some lie outside and are left out */
+            c->most = 6;
+        }
+    check_all(&s, 2e-6);
+}
+
+static void host_kernels(void **state)
+{
+    Suite s;
+    suite_open(&s);
+    Case *c = suite_add(&s, "host arithmetic",
+        "tensor %0 input f64[] \"step\" tensor %1 input f64[] \"total\" tensor %2 temp f64[] \"lr\" tensor %3 temp f64[] \"c\"\n"
+        "tensor %4 temp f64[] \"w\" tensor %5 temp f64[] \"v\" tensor %6 temp f64[] \"u\" tensor %7 temp f64[] \"t\"\n"
+        "%2 = where(%0 < 10, 0.001 * (%0 + 1) / 10, 0.0005 * (1 + cos(3.141592653589793 * (%0 - 10) / %1)))\n"
+        "%3 = 1 - 0.98^%0\n"
+        "%4 = max(%2, 0.0001) + min(%3, %2) - abs(-%1) * floor(%1 / 3) + B\n"
+        "%5 = exp(-%0) * ln(%1) + sqrt(%0) - rsqrt(%1) + erf(%3) + tanh(%2) + sin(%1)\n"
+        "%6 = (%0 <= %1) + 2 * (%0 > %1) + 4 * (%0 == %1) + 8 * (%0 != %1) + 16 * (%0 >= 3)\n"
+        "%7 = where(%0 > 3 and %1 < 15 or not(%0 == 7), %6, -%5)\n"
+        "output \"lr\" = %2 output \"c\" = %3 output \"w\" = %4 output \"v\" = %5 output \"u\" = %6 output \"t\" = %7\n");
+    assert_true(case_kernels(c, K_HOST) > 0 && case_kernels(c, K_HOST) == c->f.n_kernel);
+    check_all(&s, 1e-12);
+}
+
+/* ---- contractions: two operands in four layouts each way, results in two, then what CLIP makes of them */
+
+static const Shape contractions[] = {
+    { "x w^T", K_CONTRACT,
+      "tensor %0 input f32[$m, $k] \"x\" tensor %1 param f32[$n, $k] \"w\" tensor %2 temp f32[$m, $n] \"y\"\n"
+      "%2[a0, a1] = sum{a2:$k}(%0[a0, a2] * %1[a1, a2])  {a0:$m, a1:$n} output \"y\" = %2" },
+    { "x w", K_CONTRACT,
+      "tensor %0 input f32[$m, $k] \"x\" tensor %1 param f32[$k, $n] \"w\" tensor %2 temp f32[$m, $n] \"y\"\n"
+      "%2[a0, a1] = sum{a2:$k}(0.125 * %0[a0, a2] * %1[a2, a1])  {a0:$m, a1:$n} output \"y\" = %2" },
+    { "x^T w", K_CONTRACT,
+      "tensor %0 input f32[$k, $m] \"x\" tensor %1 param f32[$k, $n] \"w\" tensor %2 temp f32[$m, $n] \"y\"\n"
+      "%2[a0, a1] = sum{a2:$k}(0.5 * %0[a2, a0] * %1[a2, a1])  {a0:$m, a1:$n} output \"y\" = %2" },
+    { "x^T w^T", K_CONTRACT,
+      "tensor %0 input f32[$k, $m] \"x\" tensor %1 param f32[$n, $k] \"w\" tensor %2 temp f32[$m, $n] \"y\"\n"
+      "%2[a0, a1] = sum{a2:$k}(%0[a2, a0] * %1[a1, a2])  {a0:$m, a1:$n} output \"y\" = %2" },
+    { "(x w^T)^T", K_CONTRACT,
+      "tensor %0 input f32[$m, $k] \"x\" tensor %1 param f32[$n, $k] \"w\" tensor %2 temp f32[$n, $m] \"y\"\n"
+      "%2[a1, a0] = sum{a2:$k}(%0[a0, a2] * %1[a1, a2])  {a0:$m, a1:$n} output \"y\" = %2" },
+    { "strided: every third term, every second row", K_CONTRACT,
+      "tensor %0 input f32[400, 4803] \"x\" tensor %1 param f32[$n, $k] \"w\" tensor %2 temp f32[$m, $n] \"y\"\n"
+      "%2[a0, a1] = sum{a2:$k}(%0[a0*2, a2*3 + 1] * %1[a1, a2])  {a0:$m, a1:$n} output \"y\" = %2" },
+    { "layer: bias, gelu, residual", K_CONTRACT,
+      "tensor %0 input f32[B, $m, $k] \"x\" tensor %1 param f32[$n, $k] \"w\" tensor %2 param f32[$n] \"b\"\n"
+      "tensor %3 input f32[B, $m, $n] \"r\" tensor %4 temp f32[B, $m, $n] \"h\" tensor %5 temp f32[B, $m, $n] \"u\"\n"
+      "tensor %6 temp f32[B, $m, $n] \"y\"\n"
+      "%4[a0, a1, a2] = sum{a3:$k}(%0[a0, a1, a3] * %1[a2, a3])  {a0:B, a1:$m, a2:$n}\n"
+      "%5[a0, a1, a2] = %4[a0, a1, a2] + %2[a2]  {a0:B, a1:$m, a2:$n}\n"
+      "%6[a0, a1, a2] = %5[a0, a1, a2] * 0.5 * (1 + erf(%5[a0, a1, a2] * 0.7071067811865476)) + %3[a0, a1, a2]\n"
+      "  {a0:B, a1:$m, a2:$n} output \"y\" = %6 output \"u\" = %5" },
+    { "weight gradient over the batch", K_CONTRACT,
+      "tensor %0 input f32[B, $k, $m] \"x\" tensor %1 input f32[B, $k, $n] \"g\" tensor %2 temp f32[$m, $n] \"y\"\n"
+      "%2[a0, a1] = sum{a2:B, a3:$k}(%0[a2, a3, a0] * %1[a2, a3, a1])  {a0:$m, a1:$n} output \"y\" = %2" },
+    { "scores of heads", K_CONTRACT,
+      "tensor %0 input f32[B, $m, $k] \"q\" tensor %1 input f32[B, $n, $k] \"k\" tensor %2 temp f32[B, 2, $m, $n] \"s\"\n"
+      "tensor %3 input f32[B, $m, $k] \"q2\"\n"
+      "%2[a0, 0, a1, a2] = sum{a3:$k}(0.3 * %0[a0, a1, a3] * %1[a0, a2, a3])  {a0:B, a1:$m, a2:$n}\n"
+      "%2[a0, 1, a1, a2] = sum{a3:$k}(%3[a0, a1, a3] * %1[a0, a2, a3])  {a0:B, a1:$m, a2:$n} output \"s\" = %2" },
+};
+
+/* one extent at a time small, and terms beyond one and two blocks of KC */
+static const struct { int n, m, k; } sizes[] = {
+    { 1, 1, 1 }, { 7, 17, 49 }, { 17, 7, 197 }, { 49, 17, 7 }, { 197, 7, 17 }, { 7, 197, 17 }, { 49, 49, 1 },
+    { 1, 49, 197 }, { 49, 1, 17 }, { 17, 9, 800 }, { 7, 17, 1600 },
+};
+
+static void contract_kernels(void **state)
+{
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(contractions); i++)
+        for (size_t e = 0; e < LEN(sizes); e++)
+            add_shape(&s, &contractions[i], sizes[e].n, sizes[e].m, sizes[e].k);
+    check_all(&s, 1e-5);
+}
+
+static const Shape clip_like[] = {
+    { "heads of one projection, $n tokens", K_CONTRACT,
+      "tensor %0 input f32[B, $n, 90] \"qkv\" tensor %1 temp f32[B, 3, $n, $n] \"s\" tensor %2 temp f32[B, $n, 3, 10] \"z\"\n"
+      "%1[a0, a1, a2, a3] = sum{a4:10}(%0[a0, a2, a1*10 + a4] * %0[a0, a3, a1*10 + a4 + 30])  {a0:B, a1:3, a2:$n, a3:$n}\n"
+      "%2[a0, a2, a1, a4] = sum{a3:$n}(%1[a0, a1, a2, a3] * %0[a0, a3, a1*10 + a4 + 60])  {a0:B, a1:3, a2:$n, a4:10}\n"
+      "output \"s\" = %1 output \"z\" = %2" },
+    { "patches of a picture, $n wide", K_CONTRACT,
+      "tensor %0 input f32[B, 3, 12, 8] \"x\" tensor %1 param f32[$n, 3, 4, 4] \"w\" tensor %2 temp f32[B, 6, $n] \"y\"\n"
+      "%2[a0, a1*2 + a2, a3] = sum{a4:3, a5:4, a6:4}(%0[a0, a4, a1*4 + a5, a2*4 + a6] * %1[a3, a4, a5, a6])\n"
+      "  {a0:B, a1:3, a2:2, a3:$n} output \"y\" = %2" },
+    { "their gradient", K_CONTRACT,
+      "tensor %0 input f32[B, 3, 12, 8] \"x\" tensor %1 input f32[B, 7, $n] \"g\" tensor %2 temp f32[$n, 3, 4, 4] \"w\"\n"
+      "%2[a3, a4, a5, a6] = sum{a0:B, a1:3, a2:2}(%0[a0, a4, a1*4 + a5, a2*4 + a6] * %1[a0, a1*2 + a2 + 1, a3])\n"
+      "  {a3:$n, a4:3, a5:4, a6:4} output \"w\" = %2" },
+    { "batch against batch", K_CONTRACT,
+      "tensor %0 input f32[B, $n] \"u\" tensor %1 input f32[B, $n] \"v\" tensor %2 temp f32[B, B] \"s\" tensor %3 temp f32[B, $n] \"d\"\n"
+      "%2[a0, a1] = sum{a2:$n}(%0[a0, a2] * %1[a1, a2])  {a0:B, a1:B}\n"
+      "%3[a0, a1] = sum{a2:B}(%2[a2, a0] * %1[a2, a1])  {a0:B, a1:$n} output \"s\" = %2 output \"d\" = %3" },
+};
+
+static void clip_kernels(void **state) { all_extents(clip_like, LEN(clip_like), 1e-5); }
+
+/* ---- the functions of math.c, over all of f32 */
+
+typedef struct {
+    const char *name, *body;
+    double (*f)(double x);
+    double lo, hi;                     /* arguments, as magnitudes on a logarithmic scale; both signs */
+    double bound;
+    bool absolute;
+} Function;
+
+static double odd_power(double x) { return pow(x, 0.3125); }
+static double eighth(double x) { return pow(x, -8); }
+static double inverse_root(double x) { return 1 / sqrt(x); }
+
+static const Function functions[] = {
+    { "exp", "exp(%0[a0])", exp, 1e-30, 103.9, 1.5e-7, false },
+    { "ln", "ln(%0[a0])", log, 1e-44, 3.4e38, 1.5e-7, false },
+    { "erf", "erf(%0[a0])", erf, 1e-30, 1e3, 3e-7, false },
+    { "tanh", "tanh(%0[a0])", tanh, 1e-30, 1e3, 3e-7, false },
+    { "sin", "sin(%0[a0])", sin, 1e-30, 1073741824, 1.5e-7, true },
+    { "cos", "cos(%0[a0])", cos, 1e-30, 1073741824, 1.5e-7, true },
+    { "sqrt", "sqrt(%0[a0])", sqrt, 1e-37, 1e38, 6e-8, false },
+    { "rsqrt", "rsqrt(%0[a0])", inverse_root, 1e-37, 1e38, 1.5e-7, false },
+    { "^ 5/16", "%0[a0]^0.3125", odd_power, 1e-37, 1e38, 1.5e-7, false },
+    { "^ -8", "%0[a0]^(-8)", eighth, 1e-4, 1e4, 1e-6, false },
+    { "floor", "floor(%0[a0])", floor, 1e-30, 1e30, 0, false },
+};
+
+enum { POINTS = 200003 };
+
+static void functions_everywhere(void **state)
+{
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(functions); i++)
+        suite_add(&s, functions[i].name, arena_printf(&s.arena,
+            "tensor %%0 input f32[B] \"x\" tensor %%1 temp f32[B] \"y\" %%1[a0] = %s  {a0:B} output \"y\" = %%1", functions[i].body));
+    suite_link(&s);
+    static const float special[] = { 0, -0.f, INFINITY, -INFINITY, NAN, 1, -1, 88.7f, 88.8f, -103.9f, -104.1f, 3.9256f, 9.1f };
+    float *x = malloc(POINTS * sizeof *x), *y = malloc(POINTS * sizeof *y);
+    assert_true(x && y);
+    for (size_t i = 0; i < LEN(functions); i++) {
+        const Function *f = &functions[i];
+        const Case *c = s.cases.at[i];
+        double worst = 0, range = log(f->hi / f->lo);
+        for (int k = 0; k < POINTS; k++) {
+            double size = f->lo * exp(range * (k / 2) / (POINTS / 2));
+            x[k] = k < (int)LEN(special) ? special[k] : (float)(k % 2 ? size : -size);
+        }
+        for (int t = 0; t < s.n_target; t++) {
+            const TicKernel *kernel = &s.kernel[t][c->launch[t][0].at[0].kernel];
+            const int *arg = c->launch[t][0].at[0].arg;
+            void *buf[2] = { arg[0] == 0 ? x : y, arg[1] == 0 ? x : y };
+            for (int64_t task = kernel->tasks(POINTS); task-- > 0;)
+                kernel->run(buf, POINTS, task, s.scratch);
+            for (int k = 0; k < POINTS; k++) {
+                double want = f->f(x[k]), got = y[k], error = fabs(got - want);
+                if ((float)want == y[k] || (isnan(want) && isnan(got)))
+                    continue;
+                if (isinf(x[k]) && f->absolute)                /* sine of infinity: stated up to 2^30 only */
+                    continue;
+                error /= f->absolute ? 1 : fmax(fabs(want), 1.2e-38);
+                if (!(error <= f->bound))
+                    fail_msg("%s on %s: %.9g gives %.9g, wanted %.9g (error %.3g)", f->name, s.target[t].cpu, x[k], got, want, error);
+                worst = fmax(worst, error);
+            }
+        }
+        fprintf(stderr, "# %-10s worst error %.2g of %.2g\n", f->name, worst, f->bound);
+    }
+    free(x);
+    free(y);
+    suite_close(&s);
+}
+
+static void unknown_processor(void **state)
+{
+    Arena a = { 0 };
+    Text why = { .arena = &a };
+    CpuTarget t = { "z80", NULL };
+    assert_null(cpu_module_new(&a, &t, &why));
+    assert_non_null(strstr(text_data(&why), "unknown processor `z80`"));
+    arena_free(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(map_kernels),
+        cmocka_unit_test(row_kernels),
+        cmocka_unit_test(reduce_kernels),
+        cmocka_unit_test(scatter_kernels),
+        cmocka_unit_test(host_kernels),
+        cmocka_unit_test(contract_kernels),
+        cmocka_unit_test(clip_kernels),
+        cmocka_unit_test(functions_everywhere),
+        cmocka_unit_test(unknown_processor),
+    };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
