@@ -16,7 +16,7 @@ RT_LIBS := -ljpeg -lpng -lz -lm
 RT_SRC  := $(filter-out runtime/tools/%,$(wildcard runtime/*.c runtime/*/*.c))
 RT_OBJ  := $(RT_SRC:%.c=$(B)/%.o)
 CC_SRC  := $(filter-out compiler/driver/%,$(wildcard compiler/*.c compiler/*/*.c))
-CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.o
+CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.o $(B)/gen/prelude.o
 DRV_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard compiler/driver/*.c)) $(B)/gen/stdlib.o
 UNIT_RT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/rt_*.c))
 UNIT_CC := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/cc_*.c))
@@ -44,6 +44,10 @@ $(B)/gen/stdlib.c: $(wildcard stdlib/*.tic)
 	@mkdir -p $(@D)
 	@{ echo '#include "driver/compile.h"'; echo 'const StdlibModule ticc_stdlib[] = {'; for f in $^; do echo "{ \"$$(basename $$f .tic)\","; \
 	   sed 's/\\/\\\\/g; s/"/\\"/g; s/^/"/; s/$$/\\n"/' $$f; echo '},'; done; echo '{ 0, 0 } };'; } > $@
+
+$(B)/gen/prelude.c: compiler/cuda/prelude/tc.cuh
+	@mkdir -p $(@D)
+	@{ echo 'extern const char tc_prelude[]; const char tc_prelude[] ='; sed 's/\\/\\\\/g; s/"/\\"/g; s/^/"/; s/$$/\\n"/' $<; echo ';'; } > $@
 
 $(B)/libticrt.a: $(RT_OBJ)
 	rm -f $@ && ar rcs $@ $^
