@@ -119,7 +119,7 @@ TicStatus tic_make_dirs(const char *path)
 {
     char *p = tic_strdup(path);
     TicStatus status = TIC_OK;
-    for (char *s = p + 1; !status; s++) {
+    for (char *s = *p ? p + 1 : p; !status && *p; s++) {
         if (*s && *s != '/')
             continue;
         char keep = *s;
@@ -186,10 +186,30 @@ double tic_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-uint64_t tic_hash(const void *data, size_t size, uint64_t seed)
+static uint64_t hash_more(uint64_t h, const void *data, size_t size)
 {
-    uint64_t h = 0xcbf29ce484222325u ^ seed;
     for (size_t i = 0; i < size; i++)
         h = (h ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
     return h;
+}
+
+uint64_t tic_hash(const void *data, size_t size, uint64_t seed)
+{
+    return hash_more(0xcbf29ce484222325u ^ seed, data, size);
+}
+
+TicStatus tic_hash_file(const char *path, uint64_t *hash)
+{
+    enum { PIECE = 1 << 20 };
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return tic_fail(TIC_USER, "%s: %s", path, strerror(errno));
+    char *piece = tic_alloc(PIECE);
+    *hash = tic_hash("", 0, 0);
+    for (size_t n; (n = fread(piece, 1, PIECE, f)) > 0;)
+        *hash = hash_more(*hash, piece, n);
+    TicStatus status = ferror(f) ? tic_fail(TIC_IO, "%s: cannot read: %s", path, strerror(errno)) : TIC_OK;
+    fclose(f);
+    free(piece);
+    return status;
 }

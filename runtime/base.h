@@ -43,6 +43,7 @@ double tic_uniform01(uint32_t hi, uint32_t lo);      /* [0, 1), 53 bits */
 TicStatus tic_read_file(const char *path, size_t limit, char **data, size_t *size);
 /* Writes path.tmp, fsyncs, renames over path, fsyncs the folder: the old file survives any failure. */
 TicStatus tic_write_file(const char *path, const void *data, size_t size);
+TicStatus tic_hash_file(const char *path, uint64_t *hash);       /* tic_hash of all its bytes, read piece by piece */
 TicStatus tic_make_dirs(const char *path);           /* mkdir -p */
 double tic_now(void);                                /* monotonic seconds */
 uint64_t tic_hash(const void *data, size_t size, uint64_t seed);  /* FNV-1a, 64 bits */

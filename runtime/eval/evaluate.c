@@ -4,13 +4,12 @@
 #include "data/loader.h"
 #include "device/exec.h"
 #include "eval/recall.h"
+#include "eval/results.h"
 #include "train/files.h"
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     const TicProgram *program;
@@ -19,7 +18,8 @@ typedef struct {
     TicExec *image, *text;
     TicBpe *bpe;
     int64_t batch, width;
-    FILE *results;
+    char *results;               /* eval_results.jsonl's path */
+    char digest[20];             /* of the checkpoint's bytes */
 } Eval;
 
 /* Features of one set: a row an image, a row a line of its caption. */
@@ -105,7 +105,7 @@ static TicStatus encode(Eval *e, const TicShardList *shards, Features *f)
     return status;
 }
 
-static TicStatus evaluate_year(Eval *e, const char *data, int year, const char *digest, TicRecall *sum, int *sets)
+static TicStatus evaluate_year(Eval *e, const char *data, int year, TicRecall *sum, int *sets)
 {
     TicShardList shards = { 0 };
     if (tic_shards_for_eval(&shards, data, "retrieval", year, NULL)) {
@@ -121,12 +121,14 @@ static TicStatus evaluate_year(Eval *e, const char *data, int year, const char *
         printf("%d  %6lld %6lld   %6.3f %6.3f %6.3f   %6.3f %6.3f %6.3f   recall@1 = %.3f, %.1f times chance%s\n", year, (long long)r.images,
                (long long)r.texts, r.image_recall[0], r.image_recall[1], r.image_recall[2], r.text_recall[0], r.text_recall[1],
                r.text_recall[2], r.mean_recall_1, r.mean_recall_1 / chance, f.skipped ? " (samples skipped)" : "");
-        fprintf(e->results, "{\"key\": \"tic/datacomp/retrieval/yearly/%d\", \"dataset\": \"TiC/DataComp/Retrieval/%d\", \"metrics\": {"
+        char *line = tic_format("{\"key\": \"tic/datacomp/retrieval/yearly/%d\", \"dataset\": \"TiC/DataComp/Retrieval/%d\", \"metrics\": {"
                 "\"image_retrieval_recall@1\": %.9g, \"text_retrieval_recall@1\": %.9g, \"image_retrieval_recall@5\": %.9g, "
                 "\"text_retrieval_recall@5\": %.9g, \"image_retrieval_recall@10\": %.9g, \"text_retrieval_recall@10\": %.9g, "
-                "\"mean_recall@1\": %.9g, \"main_metric\": %.9g}, \"checkpoint\": \"%s\"}\n",
+                "\"mean_recall@1\": %.9g, \"main_metric\": %.9g}, \"checkpoint\": \"%s\"}",
                 year, year, r.image_recall[0], r.text_recall[0], r.image_recall[1], r.text_recall[1], r.image_recall[2], r.text_recall[2],
-                r.mean_recall_1, r.mean_recall_1, digest);
+                r.mean_recall_1, r.mean_recall_1, e->digest);
+        status = tic_results_put(e->results, line);
+        free(line);
         sum->images += r.images;
         sum->mean_recall_1 += r.mean_recall_1;
         sum->image_recall[0] += r.mean_recall_1 / chance;
@@ -138,27 +140,22 @@ static TicStatus evaluate_year(Eval *e, const char *data, int year, const char *
     return status;
 }
 
-static TicStatus open_results(const TicEvalOptions *o, FILE **out)
+/* OUT/eval_results.jsonl; without --out beside the folder of the checkpoint: .../NAME/checkpoints/epoch_N.pt. */
+static TicStatus place_results(const TicEvalOptions *o, char **path)
 {
-    char *folder = o->out ? tic_strdup(o->out) : tic_strdup(o->ckpt), *slash;
-    if (!o->out) {               /* .../NAME/checkpoints/epoch_N.pt: beside the checkpoints folder */
-        slash = strrchr(folder, '/');
-        if (slash)
-            *slash = 0;
-        char *up = slash ? strrchr(folder, '/') : NULL;
+    char *folder = o->out ? tic_strdup(o->out) : tic_format("%s%s", o->ckpt[0] == '/' ? "" : "./", o->ckpt);
+    if (!o->out) {
+        char *slash = strrchr(folder, '/');
+        *slash = 0;
+        char *up = strrchr(folder, '/');
         if (up && !strcmp(up + 1, "checkpoints"))
             *up = 0;
-        else if (!slash)
-            strcpy(folder, ".");
     }
     TicStatus status = tic_make_dirs(folder);
-    char *path = tic_format("%s/eval_results.jsonl", folder);
-    if (!status && !(*out = fopen(path, "a")))
-        status = tic_fail(TIC_IO, "%s: cannot write: %s", path, strerror(errno));
+    *path = tic_format("%s/eval_results.jsonl", folder);
     if (!status)
-        printf("results: %s\n", path);
+        printf("results: %s\n", *path);
     free(folder);
-    free(path);
     return status;
 }
 
@@ -171,14 +168,13 @@ TicStatus tic_evaluate(const TicProgram *p, const TicKernel *kernels, const TicE
     if (!tic_program_entry(p, "image") || !tic_program_entry(p, "text"))
         return tic_fail(TIC_USER, "retrieval needs encode_image and encode_text: the model has not both");
     Eval e = { .program = p, .batch = o->batch };
-    char *bytes = NULL, digest[20] = "";
-    size_t size;
     TicStatus status = tic_model_new(p, kernels, &e.model);
     if (!status)
         status = tic_load_weights(e.model, o->ckpt);
-    if (!status && !(status = tic_read_file(o->ckpt, SIZE_MAX / 2, &bytes, &size)))
-        snprintf(digest, sizeof digest, "%016" PRIx64, tic_hash(bytes, size, 0));
-    free(bytes);
+    uint64_t digest = 0;
+    if (!status)
+        status = tic_hash_file(o->ckpt, &digest);
+    snprintf(e.digest, sizeof e.digest, "%016" PRIx64, digest);
     if (!status)
         status = tic_bpe_open(o->vocab, &e.bpe);
     e.pool = tic_pool_new((int)o->threads);
@@ -187,7 +183,7 @@ TicStatus tic_evaluate(const TicProgram *p, const TicKernel *kernels, const TicE
     if (!status)
         status = tic_exec_open(e.model, e.pool, "text", o->batch, &e.text);
     if (!status)
-        status = open_results(o, &e.results);
+        status = place_results(o, &e.results);
     if (!status) {
         int64_t values;
         TicRecall sum = { 0 };
@@ -198,14 +194,13 @@ TicStatus tic_evaluate(const TicProgram *p, const TicKernel *kernels, const TicE
             printf("no vocabulary given (--vocab): captions are spelled byte by byte\n");
         printf("year  images  texts   text->image R@1 5 10     image->text R@1 5 10\n");
         for (int year = 1990; !status && year <= 2100; year++)
-            status = evaluate_year(&e, o->data, year, digest, &sum, &sets);
+            status = evaluate_year(&e, o->data, year, &sum, &sets);
         if (!status && !sets)
             status = tic_fail(TIC_USER, "%s: no held-out sets: looked for eval/retrieval/YEAR below it", o->data);
         else if (!status)
             printf("mean over %d years: recall@1 = %.3f, %.1f times chance\n", sets, sum.mean_recall_1 / sets, sum.image_recall[0] / sets);
     }
-    if (e.results && (fflush(e.results) || fclose(e.results)) && !status)
-        status = tic_fail(TIC_IO, "eval_results.jsonl: cannot write: %s", strerror(errno));
+    free(e.results);
     tic_exec_close(e.image);
     tic_exec_close(e.text);
     tic_pool_free(e.pool);

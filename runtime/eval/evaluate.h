@@ -9,7 +9,7 @@ typedef struct {
     int64_t batch, threads;
 } TicEvalOptions;
 
-/* Retrieval on DATA/eval/retrieval/YEAR for every year found: prints a table with the chance level, appends one object a
- * task to OUT/eval_results.jsonl in DataComp's fields (key, dataset, metrics with main_metric). */
+/* Retrieval on DATA/eval/retrieval/YEAR for every year found: prints a table with the chance level, puts one object a
+ * task into OUT/eval_results.jsonl (results.h) in DataComp's fields (key, dataset, metrics with main_metric). */
 TicStatus tic_evaluate(const TicProgram *p, const TicKernel *kernels, const TicEvalOptions *o);
 #endif

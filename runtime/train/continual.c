@@ -333,22 +333,43 @@ static TicStatus evaluate_step(Continual *c, int t)
     return status;
 }
 
-/* The state a step is in, from its files. */
+/* What the mark of a finished evaluation says: the checkpoint, and the hash of its bytes. Caller frees. */
+static TicStatus mark_text(const Continual *c, const Step *s, char **text)
+{
+    char *ckpt = tic_format("%s/%s", c->dir, s->result);
+    uint64_t hash = 0;
+    TicStatus status = tic_hash_file(ckpt, &hash);
+    *text = status ? NULL : tic_format("%s %016" PRIx64 "\n", s->result, hash);
+    free(ckpt);
+    return status;
+}
+
+/* The state a step is in, from its files. A mark that names another checkpoint than the one that is there counts for nothing. */
 static State state_of(const Continual *c, const Step *s)
 {
-    char *mark = tic_format("%s/evaluated", s->folder), *latest = tic_format("%s/checkpoints/epoch_latest.pt", s->folder);
-    State state = exists(c, mark) && exists(c, s->result) ? EVALUATED : exists(c, s->result) ? TRAINED
-                : exists(c, latest) ? TRAINING : PLANNED;
-    free(mark);
+    char *latest = tic_format("%s/checkpoints/epoch_latest.pt", s->folder), *mark = tic_format("%s/%s/evaluated", c->dir, s->folder);
+    char *says = NULL, *wanted = NULL;
+    size_t size;
+    State state = exists(c, s->result) ? TRAINED : exists(c, latest) ? TRAINING : PLANNED;
+    if (state == TRAINED && access(mark, F_OK) == 0 && !tic_read_file(mark, 4096, &says, &size) && !mark_text(c, s, &wanted)
+        && !strcmp(says, wanted))
+        state = EVALUATED;
+    tic_error_clear();           /* an unreadable mark is none */
     free(latest);
+    free(mark);
+    free(says);
+    free(wanted);
     return state;
 }
 
 static TicStatus mark_evaluated(const Continual *c, const Step *s)
 {
-    char *mark = tic_format("%s/%s/evaluated", c->dir, s->folder);
-    TicStatus status = tic_write_file(mark, "", 0);
+    char *mark = tic_format("%s/%s/evaluated", c->dir, s->folder), *text;
+    TicStatus status = mark_text(c, s, &text);
+    if (!status)
+        status = tic_write_file(mark, text, strlen(text));
     free(mark);
+    free(text);
     return status;
 }
 

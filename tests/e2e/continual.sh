@@ -41,6 +41,10 @@ for f in step_00_2014-2016/checkpoints/epoch_1.pt step_02_2018/checkpoints/epoch
          step_00_2014-2016/eval_results.jsonl step_02_2018/eval_results.jsonl lineage.json; do
     check "killed and resumed: the same $f" cmp "$T/whole/run/$f" "$T/killed/run/$f"
 done
+echo "checkpoints/epoch_1_after.pt 0000000000000000" >"$T/killed/run/step_02_2018/evaluated"
+says "a mark of another checkpoint counts for nothing" 0 "recall@1" run "$T/killed"
+check "which leaves the same results" cmp "$T/whole/run/step_02_2018/eval_results.jsonl" "$T/killed/run/step_02_2018/eval_results.jsonl"
+check "and the same mark" cmp "$T/whole/run/step_02_2018/evaluated" "$T/killed/run/step_02_2018/evaluated"
 says "started once more: nothing to do" 0 "step 2018: done" run "$T/whole"
 says "another program does not go on with it" 1 "strategy" "$T/micro" continual --data "$DATA" --steps 12 --name run --out "$T/whole"
 says "another seed neither" 1 "seed" "$P" continual --data "$DATA" --steps 12 --name run --out "$T/whole" --seed 9

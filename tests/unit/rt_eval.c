@@ -1,11 +1,17 @@
-/* rt_eval.c -- recall on score matrices small enough to count by hand: several texts of one image, an image without one. */
+/* rt_eval.c -- recall on score matrices small enough to count by hand: several texts of one image, an image without one;
+ * and the results file, whose lines are replaced, never repeated. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
+#include "base.h"
 #include "eval/recall.h"
+#include "eval/results.h"
 
 #define close_to(a, b) assert_true(fabs((a) - (b)) < 1e-12)
 
@@ -46,9 +52,51 @@ static void test_ties_and_empty(void **state)
     close_to(r.mean_recall_1, 0);
 }
 
+static void file_is(const char *path, const char *want)
+{
+    char *text;
+    size_t size;
+    assert_int_equal(tic_read_file(path, 1 << 20, &text, &size), TIC_OK);
+    assert_string_equal(text, want);
+    free(text);
+}
+
+#define A1 "{\"key\": \"a\", \"v\": 1, \"checkpoint\": \"one\"}"
+#define A2 "{\"key\": \"a\", \"v\": 2, \"checkpoint\": \"one\"}"
+#define B1 "{\"key\": \"b\", \"v\": 1, \"checkpoint\": \"one\"}"
+#define A_OTHER "{\"key\": \"a\", \"v\": 7, \"checkpoint\": \"other\"}"
+
+static void test_results(void **state)
+{
+    char dir[] = "/tmp/rt_eval_XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    char *path = tic_format("%s/eval_results.jsonl", dir);
+    assert_int_equal(tic_results_put(path, A1), TIC_OK);
+    assert_int_equal(tic_results_put(path, B1), TIC_OK);
+    file_is(path, A1 "\n" B1 "\n");
+    assert_int_equal(tic_results_put(path, A1), TIC_OK);         /* the same again: the same bytes */
+    file_is(path, A1 "\n" B1 "\n");
+    assert_int_equal(tic_results_put(path, A_OTHER), TIC_OK);    /* of another checkpoint: a line of its own */
+    assert_int_equal(tic_results_put(path, A2), TIC_OK);         /* in its old place */
+    file_is(path, A2 "\n" B1 "\n" A_OTHER "\n");
+    /* lines that came twice become one, a note stays, a torn end goes */
+    const char *messy = A1 "\nnote\n" A1 "\n" B1 "\n{\"key\": \"c\", \"chec";
+    assert_int_equal(tic_write_file(path, messy, strlen(messy)), TIC_OK);
+    assert_int_equal(tic_results_put(path, A2), TIC_OK);
+    file_is(path, A2 "\nnote\n" B1 "\n");
+    assert_int_equal(tic_results_put(path, "{\"key\": \"a\"}"), TIC_BUG);
+    tic_error_clear();
+    file_is(path, A2 "\nnote\n" B1 "\n");
+    unlink(path);
+    rmdir(dir);
+    free(path);
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_counts), cmocka_unit_test(test_ties_and_empty) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_counts), cmocka_unit_test(test_ties_and_empty), cmocka_unit_test(test_results),
+    };
     return cmocka_run_group_tests_name("recall", tests, NULL, NULL);
 }

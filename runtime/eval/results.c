@@ -1,0 +1,62 @@
+/* results.c -- see results.h. */
+#include "eval/results.h"
+#include "data/json.h"
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LARGEST_FILE = 1 << 30 };
+
+/* "KEY\nCHECKPOINT" of a line; NULL: the line does not say. Caller frees. */
+static char *identity(const char *line, size_t size)
+{
+    TicJson *root = NULL;
+    char *id = NULL;
+    if (tic_json_parse(line, size, &root))
+        tic_error_clear();
+    const TicJson *key = tic_json_get(root, "key"), *checkpoint = tic_json_get(root, "checkpoint");
+    if (key && checkpoint && key->kind == TIC_JSON_STRING && checkpoint->kind == TIC_JSON_STRING)
+        id = tic_format("%s\n%s", key->text, checkpoint->text);
+    tic_json_free(root);
+    return id;
+}
+
+static size_t append(char *out, size_t at, const char *line, size_t size)
+{
+    memcpy(out + at, line, size);
+    out[at + size] = '\n';
+    return at + size + 1;
+}
+
+TicStatus tic_results_put(const char *path, const char *line)
+{
+    char *old = NULL, *id = identity(line, strlen(line));
+    size_t size = 0, at = 0;
+    if (!id)
+        return tic_fail(TIC_BUG, "%s: a result without its task and checkpoint: %s", path, line);
+    TicStatus status = access(path, F_OK) ? TIC_OK : tic_read_file(path, LARGEST_FILE, &old, &size);
+    if (status) {
+        free(id);
+        return status;
+    }
+    char *new = tic_alloc(size + strlen(line) + 2);
+    bool put = false;
+    for (char *s = old, *end; s < old + size; s = end + 1) {
+        end = memchr(s, '\n', (size_t)(old + size - s));
+        if (!end)
+            break;
+        char *other = identity(s, (size_t)(end - s));
+        if (!other || strcmp(other, id))
+            at = append(new, at, s, (size_t)(end - s));
+        else if (!put)
+            at = append(new, at, line, strlen(line)), put = true;
+        free(other);
+    }
+    if (!put)
+        at = append(new, at, line, strlen(line));
+    status = tic_write_file(path, new, at);
+    free(new);
+    free(old);
+    free(id);
+    return status;
+}
