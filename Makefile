@@ -20,9 +20,10 @@ CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.
 DRV_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard compiler/driver/*.c)) $(B)/gen/stdlib.o
 UNIT_RT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/rt_*.c))
 UNIT_CC := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/cc_*.c))
+UNIT_GPU := $(patsubst tests/gpu/test_%.c,$(B)/tests/cc_gpu_%,$(wildcard tests/gpu/test_*.c))
 
 all: $(B)/ticc $(B)/libticrt.a $(B)/ticdata            ## build the compiler, the runtime and the data tool
-unit: $(UNIT_RT) $(UNIT_CC)
+unit: $(UNIT_RT) $(UNIT_CC) $(UNIT_GPU)
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -65,6 +66,20 @@ $(B)/tests/cc_%: tests/unit/cc_%.c $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticr
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -lcmocka -o $@
 
+# an emulated GPU: a libcuda and a libnvrtc for tests (tests/gpu/fake_cuda.c says how to run a program on it)
+EMU := $(B)/libemu_cuda.so $(B)/libemu_nvrtc.so
+EMU_FLAGS := $(STD) -O2 -march=native -fPIC -shared $(WARN) -MMD -MP
+$(B)/libemu_cuda.so: $(wildcard tests/gpu/emu*.c) tests/gpu/fake_cuda.c $(wildcard tests/gpu/emu*.h)
+	@mkdir -p $(@D)
+	$(CC) $(EMU_FLAGS) $(filter %.c,$^) -lm -ldl -o $@
+$(B)/libemu_nvrtc.so: tests/gpu/fake_nvrtc.c
+	@mkdir -p $(@D)
+	$(CC) $(EMU_FLAGS) -DEMU_FOLDER='"$(CURDIR)/tests/gpu"' $< -o $@
+$(B)/tests/cc_gpu_%: tests/gpu/test_%.c tests/gpu/device.c $(B)/libticc.a $(EMU)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
+emu: $(EMU)                                             ## the emulated GPU
+
 deps:                                                   ## install what is missing (Debian, Ubuntu)
 	@.ci/deps
 build: deps                                             ## deps, then everything
@@ -98,4 +113,4 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:
-.PHONY: all unit deps build run demo test asan fuzz fuzz-targets clean help
+.PHONY: all unit emu deps build run demo test asan fuzz fuzz-targets clean help
