@@ -98,6 +98,8 @@ static int command_continual(int argc, char **argv)
         { "--vocab", TIC_FLAG_TEXT, &t->vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
         { "--log-every", TIC_FLAG_INT, &t->log_every, 1, 1 << 30, "N", "steps between progress lines" },
         { "--save-every", TIC_FLAG_INT, &t->save_every, 1, 1 << 30, "N", "steps between checkpoints" },
+        { "--tasks", TIC_FLAG_TEXT, &o.tasks, 0, 0, "FILE", "a tasklist.yml (default: the eval block, else what is found)" },
+        { "--imagenet-val", TIC_FLAG_TEXT, &o.imagenet_val, 0, 0, "DIR", "a folder of class folders, classnames.txt and templates" },
         { "--no-eval", TIC_FLAG_BOOL, &o.no_eval, 0, 0, NULL, "train only" },
         { "--fork", TIC_FLAG_BOOL, &o.fork, 0, 0, NULL, "go on with a run that another program began" },
     };
@@ -131,18 +133,22 @@ static int command_info(int argc, char **argv)
 static int command_eval(int argc, char **argv)
 {
     TicEvalOptions o = { .batch = 64 };
+    const char *write_tasks = NULL;
     const TicFlag flag[] = {
         { "--ckpt", TIC_FLAG_TEXT, &o.ckpt, 0, 0, "FILE", "the checkpoint to evaluate" },
-        { "--data", TIC_FLAG_TEXT, &o.data, 0, 0, "DIR", "the pool: DIR/eval/retrieval/YEAR/" },
+        { "--data", TIC_FLAG_TEXT, &o.data, 0, 0, "DIR", "the pool: DIR/eval/KIND/YEAR, DIR/tic/SET/SCALE/eval/..., DIR/wds_TASK_test" },
+        { "--tasks", TIC_FLAG_TEXT, &o.tasks, 0, 0, "FILE", "a tasklist.yml (default: the eval block, else what is found)" },
+        { "--imagenet-val", TIC_FLAG_TEXT, &o.imagenet_val, 0, 0, "DIR", "a folder of class folders, classnames.txt and templates" },
         { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 20, "N", "images or texts at once (default 64)" },
         { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
         { "--vocab", TIC_FLAG_TEXT, &o.vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
         { "--out", TIC_FLAG_TEXT, &o.out, 0, 0, "DIR", "where eval_results.jsonl goes (default: beside the checkpoint's folder)" },
+        { "--write-tasklist", TIC_FLAG_TEXT, &write_tasks, 0, 0, "FILE", "only write the tasks, as DataComp's tasklist.yml" },
     };
     const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
     int n_rest, code = 0;
     if (flags("eval", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code))
-        code = finish(tic_evaluate(program(), tic_kernels, &o));
+        code = finish(write_tasks ? tic_evaluate_write_tasks(program(), &o, write_tasks) : tic_evaluate(program(), tic_kernels, &o));
     free(rest);
     return code;
 }
@@ -168,7 +174,7 @@ static int command_bench(int argc, char **argv)
 static const Command commands[] = {
     { "train", "train the starting time step (the default command)", command_train },
     { "continual", "every time step in turn, each evaluated on every year", command_continual },
-    { "eval", "held-out retrieval of a checkpoint, year by year", command_eval },
+    { "eval", "a checkpoint on held-out sets: retrieval and zero-shot classification", command_eval },
     { "info", "parameters, FLOPs, memory, kernels", command_info },
     { "bench", "time the training step on random data", command_bench },
 };

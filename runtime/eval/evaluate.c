@@ -1,144 +1,397 @@
-/* evaluate.c -- see evaluate.h. Images and texts pass through the two towers in batches of one size (the last one padded
- * with copies of its first row), and only the features stay. */
+/* evaluate.c -- see evaluate.h. Every task is resolved (folder, side files, digest) before the first sample is read. The
+ * union of several years is made from the features and counts of its parts, which are kept as long as it may need them. */
+#define _GNU_SOURCE
 #include "eval/evaluate.h"
-#include "data/loader.h"
-#include "device/exec.h"
+#include "data/json.h"
 #include "eval/recall.h"
 #include "eval/results.h"
+#include "eval/towers.h"
 #include "train/files.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* One task on its way. */
+typedef struct {
+    TicEvalTask *task;
+    TicEvalSet set;
+    bool there;                  /* it has data (a union: all its parts have) */
+    bool is_union, wanted;       /* wanted: a union needs what this part was made of */
+    bool encoded;
+    TicFeatures features;
+    TicClassCounts counts;
+    TicEvalCounts left_out;
+    char *line;                  /* of eval_results.jsonl */
+} Item;
+
 typedef struct {
     const TicProgram *program;
+    const TicEvalOptions *o;
+    TicTaskList list;
+    Item *item;
+    int n, missing, unsupported, evaluated, reused;
     TicModel *model;
     TicPool *pool;
-    TicExec *image, *text;
     TicBpe *bpe;
-    int64_t batch, width;
+    TicTowers *towers;
     char *results;               /* eval_results.jsonl's path */
     char digest[20];             /* of the checkpoint's bytes */
+    uint64_t vocab;              /* of the vocabulary's bytes */
+    float *classifier;           /* of the classes and templates with this hash: sets of many years share them */
+    uint64_t classifier_of;
 } Eval;
 
-/* Features of one set: a row an image, a row a line of its caption. */
-typedef struct {
-    float *image, *text;
-    int64_t *image_of;
-    int64_t images, texts, image_room, text_room, skipped;
-} Features;
+/* ---- which tasks */
 
-static void *grown(void *p, int64_t rows, int64_t *room, size_t row_bytes)
+static TicStatus list_tasks(Eval *e)
 {
-    if (rows <= *room)
-        return p;
-    *room = rows * 2;
-    return tic_realloc(p, (size_t)*room * row_bytes);
+    const TicEvalOptions *o = e->o;
+    if (!o->data && !o->imagenet_val)
+        return tic_fail(TIC_USER, "--data: no pool given");
+    TicStatus status = o->tasks ? tic_tasks_read(&e->list, o->tasks) : e->program->n_tasks ? tic_tasks_of_program(&e->list, e->program)
+                     : o->data ? tic_eval_discover(o->data, &e->list) : TIC_OK;
+    if (status)
+        return status;
+    tic_tasks_add_unions(&e->list, e->program);
+    if (o->imagenet_val) {
+        tic_tasks_add(&e->list, "imagenet-val");
+        TicEvalTask *t = &e->list.task[e->list.count - 1];
+        free(t->name);
+        t->name = tic_strdup("ImageNet validation folder");
+    }
+    return TIC_OK;
 }
 
-/* Runs the tower on `n` filled rows and appends its features. */
-static void flush(TicExec *x, const char *output, int64_t n, int64_t width, float *into)
+static bool part_of(const Item *part, const Item *whole)
 {
-    tic_exec_run(x);
-    memcpy(into, tic_exec_output(x, output, NULL), (size_t)(n * width) * sizeof *into);
+    if (!whole->is_union || part->is_union || part->task->lo < whole->task->lo || part->task->hi > whole->task->hi)
+        return false;
+    char *a = tic_task_family(part->task->key), *b = tic_task_family(whole->task->key);
+    bool same = !strcmp(a, b);
+    free(a);
+    free(b);
+    return same;
 }
 
-static TicStatus encode(Eval *e, const TicShardList *shards, Features *f)
+static TicStatus open_folder(Item *x, const char *folder)
 {
-    const TicProgram *p = e->program;
-    TicSamplesConfig c = { .shards = *shards, .image_size = p->image_size };
-    for (int k = 0; k < 3; k++) {
-        c.mean[k] = (float)p->mean[k];
-        c.std[k] = (float)p->std[k];
-    }
-    TicSamples *samples;
-    TRY(tic_samples_open(&c, &samples));
-    float *pixels = tic_exec_input(e->image, "pixels");
-    int32_t *tokens = tic_exec_input(e->text, "tokens");
-    int64_t plane = 3ll * p->image_size * p->image_size, in_image = 0, in_text = 0, image_rows = 0, text_rows = 0, of_room = 0;
-    TicSample s;
-    TicStatus status;
-    while (!(status = tic_samples_next(samples, &s))) {
-        memcpy(pixels + in_image * plane, s.pixels, (size_t)plane * sizeof *pixels);
-        for (const char *line = s.caption, *end = s.caption + s.caption_size; s.has_caption && line < end;) {
-            const char *stop = line;     /* lines as Python's splitlines sees them: \n, \r, \r\n */
-            while (stop < end && *stop != '\n' && *stop != '\r')
-                stop++;
-            tic_bpe_encode(e->bpe, line, (size_t)(stop - line), p->context, tokens + in_text * p->context);
-            f->image_of = grown(f->image_of, f->texts + 1, &of_room, sizeof *f->image_of);
-            f->image_of[f->texts++] = f->images;
-            if (++in_text == e->batch) {
-                f->text = grown(f->text, text_rows + in_text, &f->text_room, (size_t)e->width * sizeof *f->text);
-                flush(e->text, "text_features", in_text, e->width, f->text + text_rows * e->width);
-                text_rows += in_text;
-                in_text = 0;
-            }
-            line = stop < end && *stop == '\r' && stop + 1 < end && stop[1] == '\n' ? stop + 2 : stop + 1;
-        }
-        f->images++;
-        if (++in_image == e->batch) {
-            f->image = grown(f->image, image_rows + in_image, &f->image_room, (size_t)e->width * sizeof *f->image);
-            flush(e->image, "image_features", in_image, e->width, f->image + image_rows * e->width);
-            image_rows += in_image;
-            in_image = 0;
-        }
-    }
-    if (status == TIC_END) {
-        status = TIC_OK;
-        f->image = grown(f->image, image_rows + in_image + 1, &f->image_room, (size_t)e->width * sizeof *f->image);
-        f->text = grown(f->text, text_rows + in_text + 1, &f->text_room, (size_t)e->width * sizeof *f->text);
-        for (int64_t i = in_image; in_image && i < e->batch; i++)
-            memcpy(pixels + i * plane, pixels, (size_t)plane * sizeof *pixels);
-        for (int64_t i = in_text; in_text && i < e->batch; i++)
-            memcpy(tokens + i * p->context, tokens, (size_t)p->context * sizeof *tokens);
-        if (in_image)
-            flush(e->image, "image_features", in_image, e->width, f->image + image_rows * e->width);
-        if (in_text)
-            flush(e->text, "text_features", in_text, e->width, f->text + text_rows * e->width);
-    }
-    TicLoaderStats stats;
-    tic_samples_stats(samples, &stats);
-    for (int i = 0; i < TIC_SKIP_REASONS; i++)
-        f->skipped += stats.skipped[i];
-    tic_samples_close(samples);
+    char *up = tic_format("%s/..", folder), *names = tic_format("%s/classnames.txt", folder);
+    FILE *f = fopen(names, "r");
+    if (f)
+        fclose(f);
+    x->set.folder = tic_strdup(folder);
+    TicStatus status = tic_classes_read(f ? folder : up, 0, &x->set.classes, &x->set.templates);
+    x->set.digest = tic_hash(folder, strlen(folder), 0);
+    x->there = !status;
+    free(names);
+    free(up);
     return status;
 }
 
-static TicStatus evaluate_year(Eval *e, const char *data, int year, TicRecall *sum, int *sets)
+/* Finds the data of each task; says what will be skipped. */
+static TicStatus resolve(Eval *e, bool say)
 {
-    TicShardList shards = { 0 };
-    if (tic_shards_for_eval(&shards, data, "retrieval", year, NULL)) {
-        tic_error_clear();       /* a year without a held-out set is left out */
+    const TicEvalOptions *o = e->o;
+    e->n = e->list.count;
+    e->item = tic_alloc((size_t)(e->n + 1) * sizeof *e->item);
+    for (int i = 0; i < e->n; i++) {
+        Item *x = &e->item[i];
+        *x = (Item){ .task = &e->list.task[i], .is_union = e->list.task[i].lo < e->list.task[i].hi };
+        if (x->task->kind == TIC_TASK_UNSUPPORTED) {
+            e->unsupported++;
+            if (say)
+                printf("skipped: %s (%s): %s\n", x->task->name, x->task->key, x->task->why);
+            continue;
+        }
+        TicStatus status = TIC_OK;
+        if (!strcmp(x->task->key, "imagenet-val"))
+            status = open_folder(x, o->imagenet_val);
+        else if (!x->is_union)
+            status = o->data ? tic_eval_set_open(o->data, x->task, &x->set) : tic_fail(TIC_END, "no --data given");
+        if (status == TIC_END) {
+            e->missing++;
+            if (say)
+                printf("skipped: %s: %s\n", x->task->name, tic_error());
+            tic_error_clear();
+        } else if (status) {
+            return status;
+        } else if (!x->is_union) {
+            x->there = true;
+        }
+    }
+    int found = 0;
+    for (int i = 0; i < e->n; i++) {
+        Item *u = &e->item[i];
+        int parts = 0, first = -1;
+        for (int k = 0; k < e->n && u->is_union; k++) {
+            if (!part_of(&e->item[k], u) || !e->item[k].there)
+                continue;
+            parts++;
+            first = first < 0 ? k : first;
+            u->set.digest = tic_hash(&e->item[k].set.digest, sizeof(uint64_t), u->set.digest);
+            u->there = parts == u->task->hi - u->task->lo + 1;
+            if (e->item[k].set.classes.count != e->item[first].set.classes.count)
+                return tic_fail(TIC_USER, "%s and %s differ in their number of classes, and %s unites them", e->item[k].set.folder,
+                                e->item[first].set.folder, u->task->name);
+        }
+        for (int k = 0; k < e->n && u->there; k++)
+            e->item[k].wanted |= part_of(&e->item[k], u);
+        found += u->there;
+    }
+    if (!found)
+        return tic_fail(TIC_USER, "%s: no held-out sets: looked for eval/retrieval/YEAR below it, and for those of the task list",
+                        o->data ? o->data : o->imagenet_val);
+    return TIC_OK;
+}
+
+static void close_tasks(Eval *e)
+{
+    for (int i = 0; i < e->n; i++) {
+        tic_eval_set_clear(&e->item[i].set);
+        tic_features_clear(&e->item[i].features);
+        tic_class_counts_clear(&e->item[i].counts);
+        free(e->item[i].line);
+    }
+    free(e->item);
+    tic_tasks_clear(&e->list);
+}
+
+/* ---- encoding */
+
+static uint64_t hash_lines(const TicLines *l, uint64_t h)
+{
+    for (int i = 0; i < l->count; i++)
+        h = tic_hash(l->line[i], strlen(l->line[i]) + 1, h);
+    return h;
+}
+
+static TicStatus classify(Eval *e, Item *x)
+{
+    uint64_t which = hash_lines(&x->set.templates, hash_lines(&x->set.classes, 1));
+    if (!e->classifier || which != e->classifier_of) {
+        free(e->classifier);
+        e->classifier = NULL;
+        TRY(tic_towers_classifier(e->towers, &x->set.classes, &x->set.templates, &e->classifier));
+        e->classifier_of = which;
+    }
+    x->counts = tic_class_counts_new(x->set.classes.count);
+    TicStatus status = strcmp(x->task->key, "imagenet-val")
+        ? tic_towers_classify(e->towers, &x->set.shards, e->classifier, &x->counts, &x->left_out)
+        : tic_towers_classify_folder(e->towers, x->set.folder, e->classifier, &x->counts, &x->left_out);
+    if (!status && !x->counts.images)
+        status = tic_fail(TIC_USER, "%s: no sample with an image and a class", x->set.folder);
+    return status;
+}
+
+static TicStatus encode(Eval *e, Item *x)
+{
+    if (x->encoded)
         return TIC_OK;
-    }
-    Features f = { 0 };
-    TicStatus status = encode(e, &shards, &f);
-    tic_shards_clear(&shards);
-    if (!status && f.images && f.texts) {
-        TicRecall r = tic_recall(f.image, f.images, f.text, f.texts, f.image_of, e->width);
-        double chance = 1.0 / (double)r.images;
-        printf("%d  %6lld %6lld   %6.3f %6.3f %6.3f   %6.3f %6.3f %6.3f   recall@1 = %.3f, %.1f times chance%s\n", year, (long long)r.images,
-               (long long)r.texts, r.image_recall[0], r.image_recall[1], r.image_recall[2], r.text_recall[0], r.text_recall[1],
-               r.text_recall[2], r.mean_recall_1, r.mean_recall_1 / chance, f.skipped ? " (samples skipped)" : "");
-        char *line = tic_format("{\"key\": \"tic/datacomp/retrieval/yearly/%d\", \"dataset\": \"TiC/DataComp/Retrieval/%d\", \"metrics\": {"
-                "\"image_retrieval_recall@1\": %.9g, \"text_retrieval_recall@1\": %.9g, \"image_retrieval_recall@5\": %.9g, "
-                "\"text_retrieval_recall@5\": %.9g, \"image_retrieval_recall@10\": %.9g, \"text_retrieval_recall@10\": %.9g, "
-                "\"mean_recall@1\": %.9g, \"main_metric\": %.9g}, \"checkpoint\": \"%s\"}",
-                year, year, r.image_recall[0], r.text_recall[0], r.image_recall[1], r.text_recall[1], r.image_recall[2], r.text_recall[2],
-                r.mean_recall_1, r.mean_recall_1, e->digest);
-        status = tic_results_put(e->results, line);
-        free(line);
-        sum->images += r.images;
-        sum->mean_recall_1 += r.mean_recall_1;
-        sum->image_recall[0] += r.mean_recall_1 / chance;
-        ++*sets;
-    }
-    free(f.image);
-    free(f.text);
-    free(f.image_of);
+    TicStatus status = x->task->kind == TIC_TASK_ZEROSHOT ? classify(e, x)
+                     : tic_towers_pairs(e->towers, &x->set.shards, &x->features, &x->left_out);
+    if (!status && x->task->kind == TIC_TASK_RETRIEVAL && !x->features.images)
+        status = tic_fail(TIC_USER, "%s: no sample with a usable image", x->set.folder);
+    x->encoded = !status;
     return status;
 }
+
+static TicStatus unite(Eval *e, Item *u)
+{
+    int64_t width = tic_towers_width(e->towers);
+    for (int i = 0; i < e->n; i++) {
+        Item *x = &e->item[i];
+        if (!part_of(x, u))
+            continue;
+        TRY(encode(e, x));
+        u->left_out.skipped += x->left_out.skipped;
+        u->left_out.unlabelled += x->left_out.unlabelled;
+        if (u->task->kind == TIC_TASK_ZEROSHOT) {
+            if (!u->counts.classes)
+                u->counts = tic_class_counts_new(x->counts.classes);
+            tic_class_counts_add(&u->counts, &x->counts);
+            continue;
+        }
+        TicFeatures *f = &u->features;
+        const TicFeatures *g = &x->features;
+        f->image = tic_realloc(f->image, (size_t)((f->images + g->images) * width) * sizeof(float));
+        f->text = tic_realloc(f->text, (size_t)((f->texts + g->texts) * width + 1) * sizeof(float));
+        f->image_of = tic_realloc(f->image_of, (size_t)(f->texts + g->texts + 1) * sizeof(int64_t));
+        memcpy(f->image + f->images * width, g->image, (size_t)(g->images * width) * sizeof(float));
+        if (g->texts)
+            memcpy(f->text + f->texts * width, g->text, (size_t)(g->texts * width) * sizeof(float));
+        for (int64_t t = 0; t < g->texts; t++)
+            f->image_of[f->texts + t] = g->image_of[t] + f->images;
+        f->images += g->images;
+        f->texts += g->texts;
+    }
+    u->encoded = true;
+    return TIC_OK;
+}
+
+/* ---- scores */
+
+static char *quoted(const char *text) { return tic_json_quote(text, strlen(text)); }
+
+/* {"key", "dataset", "metrics": {METRICS, "main_metric"}, "images", "skipped", "checkpoint", "data"} */
+static char *result_line(const Eval *e, const Item *x, const char *metrics, double main, int64_t images)
+{
+    char *key = quoted(x->task->key), *name = quoted(x->task->name), number[40] = "null";
+    if (*x->task->metric)
+        snprintf(number, sizeof number, "%.9g", main);
+    char *line = tic_format("{\"key\": %s, \"dataset\": %s, \"metrics\": {%s, \"main_metric\": %s}, \"images\": %" PRId64
+                            ", \"skipped\": %" PRId64 ", \"checkpoint\": \"%s\", \"data\": \"%016" PRIx64 "\"}", key, name, metrics, number,
+                            images, x->left_out.skipped + x->left_out.unlabelled, e->digest, x->set.digest ^ e->vocab);
+    free(key);
+    free(name);
+    return line;
+}
+
+static char *score_retrieval(Eval *e, Item *x)
+{
+    const TicFeatures *f = &x->features;
+    TicRecall r = tic_recall(e->pool, f->image, f->images, f->text, f->texts, f->image_of, tic_towers_width(e->towers));
+    static const int k[3] = { 1, 5, 10 };
+    double main = r.mean_recall_1;
+    for (int i = 0; i < 3; i++) {
+        char name[2][40];
+        snprintf(name[0], sizeof name[0], "image_retrieval_recall@%d", k[i]);
+        snprintf(name[1], sizeof name[1], "text_retrieval_recall@%d", k[i]);
+        main = !strcmp(x->task->metric, name[0]) ? r.image_recall[i] : !strcmp(x->task->metric, name[1]) ? r.text_recall[i] : main;
+    }
+    char *metrics = tic_format("\"image_retrieval_recall@1\": %.9g, \"text_retrieval_recall@1\": %.9g, \"image_retrieval_recall@5\": %.9g, "
+                               "\"text_retrieval_recall@5\": %.9g, \"image_retrieval_recall@10\": %.9g, \"text_retrieval_recall@10\": %.9g, "
+                               "\"mean_recall@1\": %.9g", r.image_recall[0], r.text_recall[0], r.image_recall[1], r.text_recall[1],
+                               r.image_recall[2], r.text_recall[2], r.mean_recall_1);
+    char *line = result_line(e, x, metrics, main, r.images);
+    free(metrics);
+    return line;
+}
+
+static char *score_classes(Eval *e, Item *x)
+{
+    const TicClassCounts *c = &x->counts;
+    double acc1 = tic_class_acc(c, 1), acc5 = tic_class_acc(c, 5), mean = tic_class_mean_recall(c);
+    char five[40] = "null";
+    if (c->classes >= 5)
+        snprintf(five, sizeof five, "%.9g", acc5);
+    double main = !strcmp(x->task->metric, "acc5") ? acc5 : !strcmp(x->task->metric, "mean_per_class_recall") ? mean : acc1;
+    char *metrics = tic_format("\"acc1\": %.9g, \"acc5\": %s, \"mean_per_class_recall\": %.9g", acc1, five, mean);
+    char *line = result_line(e, x, metrics, main, c->images);
+    free(metrics);
+    return line;
+}
+
+static double field(const TicJson *root, const char *name)
+{
+    const TicJson *n = tic_json_get(tic_json_get(root, "metrics"), name);
+    return n && n->kind == TIC_JSON_NUMBER ? n->number : 0;
+}
+
+static void print_line(const Item *x, bool reused)
+{
+    TicJson *root;
+    if (tic_json_parse(x->line, strlen(x->line), &root))
+        return;
+    const TicJson *images = tic_json_get(root, "images"), *skipped = tic_json_get(root, "skipped");
+    int64_t n = 0, left = 0;
+    tic_json_integer(images, &n);
+    tic_json_integer(skipped, &left);
+    if (x->task->kind == TIC_TASK_RETRIEVAL)
+        printf("%-40s %6lld images   recall@1 %.3f = %.1f times chance; text->image %.3f %.3f %.3f, image->text %.3f %.3f %.3f", x->task->name,
+               (long long)n, field(root, "mean_recall@1"), field(root, "mean_recall@1") * (double)n, field(root, "image_retrieval_recall@1"),
+               field(root, "image_retrieval_recall@5"), field(root, "image_retrieval_recall@10"), field(root, "text_retrieval_recall@1"),
+               field(root, "text_retrieval_recall@5"), field(root, "text_retrieval_recall@10"));
+    else
+        printf("%-40s %6lld images   acc1     %.3f; acc5 %.3f, mean per-class recall %.3f", x->task->name, (long long)n, field(root, "acc1"),
+               field(root, "acc5"), field(root, "mean_per_class_recall"));
+    if (left)
+        printf(" (%lld samples skipped)", (long long)left);
+    printf("%s\n", reused ? " (done before)" : "");
+    fflush(stdout);
+    tic_json_free(root);
+}
+
+static TicStatus evaluate_task(Eval *e, Item *x)
+{
+    char data[20];
+    snprintf(data, sizeof data, "%016" PRIx64, x->set.digest ^ e->vocab);
+    TRY(tic_results_find(e->results, x->task->key, e->digest, data, &x->line));
+    bool reused = x->line != NULL;
+    if (!reused) {
+        TRY(x->is_union ? unite(e, x) : encode(e, x));
+        x->line = x->task->kind == TIC_TASK_RETRIEVAL ? score_retrieval(e, x) : score_classes(e, x);
+        TRY(tic_results_put(e->results, x->line));
+    }
+    if (!x->wanted) {
+        tic_features_clear(&x->features);
+        tic_class_counts_clear(&x->counts);
+    }
+    e->reused += reused;
+    e->evaluated += !reused;
+    print_line(x, reused);
+    return TIC_OK;
+}
+
+/* ---- summaries */
+
+static bool main_metric(const Item *x, double *value)
+{
+    TicJson *root;
+    if (!x->line || tic_json_parse(x->line, strlen(x->line), &root))
+        return false;
+    const TicJson *n = tic_json_get(tic_json_get(root, "metrics"), "main_metric");
+    bool there = n && n->kind == TIC_JSON_NUMBER;
+    *value = there ? n->number : 0;
+    tic_json_free(root);
+    return there;
+}
+
+static void print_families(const Eval *e)
+{
+    for (int i = 0; i < e->n; i++) {
+        const Item *x = &e->item[i];
+        char *family = tic_task_family(x->task->key);
+        double sum = 0, value;
+        int count = 0;
+        bool first = x->line && x->task->lo && !x->is_union;
+        for (int k = 0; k < e->n && first; k++) {
+            char *other = tic_task_family(e->item[k].task->key);
+            if (!strcmp(family, other) && !e->item[k].is_union && main_metric(&e->item[k], &value)) {
+                first = k >= i;
+                sum += value;
+                count++;
+            }
+            free(other);
+        }
+        if (first && count) {
+            char *name = tic_task_name(family);
+            printf("%s: %.3f, mean of %d\n", name, sum / count, count);
+            free(name);
+        }
+        free(family);
+    }
+}
+
+static void print_groups(const Eval *e)
+{
+    for (int g = 0; tic_group_name(g); g++) {
+        double sum = 0, value;
+        int count = 0;
+        for (int i = 0; i < e->n; i++) {
+            if (tic_group_has(g, e->item[i].task->key) && main_metric(&e->item[i], &value)) {
+                sum += value;
+                count++;
+            }
+        }
+        if (count == tic_group_size(g))
+            printf("%s: %.3f\n", tic_group_name(g), sum / count);
+        else if (count)
+            printf("%s: %.3f (%d of its %d tasks)\n", tic_group_name(g), sum / count, count, tic_group_size(g));
+    }
+}
+
+/* ---- the whole */
 
 /* OUT/eval_results.jsonl; without --out beside the folder of the checkpoint: .../NAME/checkpoints/epoch_N.pt. */
 static TicStatus place_results(const TicEvalOptions *o, char **path)
@@ -159,52 +412,76 @@ static TicStatus place_results(const TicEvalOptions *o, char **path)
     return status;
 }
 
+static TicStatus open_model(Eval *e, const TicKernel *kernels)
+{
+    const TicEvalOptions *o = e->o;
+    uint64_t digest = 0;
+    TRY(tic_model_new(e->program, kernels, &e->model));
+    TRY(tic_load_weights(e->model, o->ckpt));
+    TRY(tic_hash_file(o->ckpt, &digest));
+    snprintf(e->digest, sizeof e->digest, "%016" PRIx64, digest);
+    TRY(tic_bpe_open(o->vocab, &e->bpe));
+    if (o->vocab)
+        TRY(tic_hash_file(o->vocab, &e->vocab));
+    if (tic_bpe_is_fallback(e->bpe))
+        printf("no vocabulary given (--vocab): captions are spelled byte by byte\n");
+    e->pool = tic_pool_new((int)o->threads);
+    return tic_towers_open(e->model, e->pool, e->bpe, o->batch, &e->towers);
+}
+
 TicStatus tic_evaluate(const TicProgram *p, const TicKernel *kernels, const TicEvalOptions *o)
 {
+    Eval e = { .program = p, .o = o };
     if (!o->ckpt)
         return tic_fail(TIC_USER, "--ckpt: no checkpoint given");
-    if (!o->data)
-        return tic_fail(TIC_USER, "--data: no pool given");
-    if (!tic_program_entry(p, "image") || !tic_program_entry(p, "text"))
-        return tic_fail(TIC_USER, "retrieval needs encode_image and encode_text: the model has not both");
-    Eval e = { .program = p, .batch = o->batch };
-    TicStatus status = tic_model_new(p, kernels, &e.model);
+    TicStatus status = list_tasks(&e);
     if (!status)
-        status = tic_load_weights(e.model, o->ckpt);
-    uint64_t digest = 0;
+        status = resolve(&e, true);
     if (!status)
-        status = tic_hash_file(o->ckpt, &digest);
-    snprintf(e.digest, sizeof e.digest, "%016" PRIx64, digest);
-    if (!status)
-        status = tic_bpe_open(o->vocab, &e.bpe);
-    e.pool = tic_pool_new((int)o->threads);
-    if (!status)
-        status = tic_exec_open(e.model, e.pool, "image", o->batch, &e.image);
-    if (!status)
-        status = tic_exec_open(e.model, e.pool, "text", o->batch, &e.text);
+        status = open_model(&e, kernels);
     if (!status)
         status = place_results(o, &e.results);
+    for (int i = 0; i < e.n && !status; i++)
+        if (e.item[i].there)
+            status = evaluate_task(&e, &e.item[i]);
     if (!status) {
-        int64_t values;
-        TicRecall sum = { 0 };
-        int sets = 0;
-        tic_exec_output(e.image, "image_features", &values);
-        e.width = values / o->batch;
-        if (tic_bpe_is_fallback(e.bpe))
-            printf("no vocabulary given (--vocab): captions are spelled byte by byte\n");
-        printf("year  images  texts   text->image R@1 5 10     image->text R@1 5 10\n");
-        for (int year = 1990; !status && year <= 2100; year++)
-            status = evaluate_year(&e, o->data, year, &sum, &sets);
-        if (!status && !sets)
-            status = tic_fail(TIC_USER, "%s: no held-out sets: looked for eval/retrieval/YEAR below it", o->data);
-        else if (!status)
-            printf("mean over %d years: recall@1 = %.3f, %.1f times chance\n", sets, sum.mean_recall_1 / sets, sum.image_recall[0] / sets);
+        print_families(&e);
+        print_groups(&e);
+        printf("%d tasks evaluated, %d done before, %d without data, %d of another protocol\n", e.evaluated, e.reused, e.missing, e.unsupported);
     }
-    free(e.results);
-    tic_exec_close(e.image);
-    tic_exec_close(e.text);
-    tic_pool_free(e.pool);
+    tic_towers_close(e.towers);
+    if (e.pool)
+        tic_pool_free(e.pool);
     tic_bpe_close(e.bpe);
-    tic_model_free(e.model);
+    if (e.model)
+        tic_model_free(e.model);
+    free(e.classifier);
+    free(e.results);
+    close_tasks(&e);
+    return status;
+}
+
+TicStatus tic_evaluate_check(const TicProgram *p, const TicEvalOptions *o)
+{
+    Eval e = { .program = p, .o = o };
+    TicStatus status = list_tasks(&e);
+    if (!status)
+        status = resolve(&e, false);
+    close_tasks(&e);
+    return status;
+}
+
+TicStatus tic_evaluate_write_tasks(const TicProgram *p, const TicEvalOptions *o, const char *path)
+{
+    Eval e = { .program = p, .o = o };
+    TicStatus status = o->tasks || p->n_tasks || o->data ? list_tasks(&e)
+                     : tic_fail(TIC_USER, "the program has no `eval` block; --data DIR lists the sets that are there");
+    if (!status && !e.list.count)
+        status = tic_fail(TIC_USER, "%s: no held-out sets below it", o->data ? o->data : path);
+    if (!status)
+        status = tic_tasks_write(&e.list, path);
+    if (!status)
+        printf("tasks: %s\n", path);
+    close_tasks(&e);
     return status;
 }

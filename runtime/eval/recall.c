@@ -1,72 +1,109 @@
 /* recall.c -- see recall.h. The rank of a positive is how many others score higher (or equal and earlier), so no row is
- * ever sorted: for each row the best-ranked positive decides all three k. */
+ * ever sorted or stored. For each image only its best-scoring text can decide (every k asks for the best one), and for
+ * each text there is only one image: one score a row is computed first, then every score is computed once and compared
+ * with that of its row and that of its column. Work is cut into pieces of TEXTS texts by IMAGES images, which stay in
+ * the cache; a piece counts into rows of its own, so threads never meet. Comparisons are turned so that NaN finds nothing. */
 #include "eval/recall.h"
 #include <stdlib.h>
+#include <string.h>
 
+enum { TEXTS = 64, IMAGES = 64 };
 static const int K[3] = { 1, 5, 10 };
 
-static float dot(const float *a, const float *b, int64_t n)
+typedef float Lanes __attribute__((vector_size(32), aligned(4), may_alias));
+
+float tic_dot(const float *a, const float *b, int64_t n)
 {
-    float part[8] = { 0 };       /* a fixed shape: the same sum on every machine width */
+    Lanes part = { 0 };
     int64_t i = 0;
     for (; i + 8 <= n; i += 8)
-        for (int k = 0; k < 8; k++)
-            part[k] += a[i + k] * b[i + k];
+        part += *(const Lanes *)(const void *)(a + i) * *(const Lanes *)(const void *)(b + i);
     for (; i < n; i++)
         part[0] += a[i] * b[i];
     return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
 }
 
-/* How many of score[0..n) come before entry p. */
-static int64_t rank_of(const float *score, int64_t n, int64_t p)
+typedef struct {
+    const float *image, *text;
+    const int64_t *image_of;
+    int64_t images, texts, width, first_text;
+    float *own, *best;           /* the score a text has with its image; of an image with its best text */
+    int64_t *best_at;            /* which text that is; -1: the image has none */
+    int64_t *text_rank, *image_rank;
+} Job;
+
+/* Task: IMAGES images against all texts in [first_text, first_text + TEXTS): ranks of the images grow here; those of the
+ * texts go to text_rank[task][TEXTS], summed afterwards. */
+static void compare(void *const *buf, int64_t ignored, int64_t task, void *scratch)
 {
-    int64_t before = 0;
-    for (int64_t i = 0; i < n; i++)
-        before += score[i] > score[p] || (score[i] == score[p] && i < p);
-    return before;
+    Job *j = buf[0];
+    int64_t *rank = j->text_rank + task * TEXTS;
+    int64_t last = j->first_text + TEXTS < j->texts ? j->first_text + TEXTS : j->texts;
+    int64_t from = task * IMAGES, to = from + IMAGES < j->images ? from + IMAGES : j->images;
+    for (int64_t t = j->first_text; t < last; t++) {
+        int64_t before = 0, own_at = j->image_of[t];
+        float own = j->own[t];
+        const float *row = j->text + t * j->width;
+        for (int64_t i = from; i < to; i++) {
+            float score = tic_dot(row, j->image + i * j->width, j->width);
+            before += !(own > score || (own == score && own_at <= i));
+            j->image_rank[i] += !(j->best[i] > score || (j->best[i] == score && j->best_at[i] <= t));
+        }
+        rank[t - j->first_text] = before;
+    }
 }
 
-TicRecall tic_recall(const float *image, int64_t images, const float *text, int64_t texts, const int64_t *image_of, int64_t width)
+static void best_texts(Job *j)
+{
+    for (int64_t i = 0; i < j->images; i++)
+        j->best_at[i] = -1;
+    for (int64_t t = 0; t < j->texts; t++) {
+        int64_t i = j->image_of[t];
+        j->own[t] = tic_dot(j->text + t * j->width, j->image + i * j->width, j->width);
+        if (j->best_at[i] < 0 || j->own[t] > j->best[i]) {
+            j->best[i] = j->own[t];
+            j->best_at[i] = t;
+        }
+    }
+}
+
+TicRecall tic_recall(TicPool *pool, const float *image, int64_t images, const float *text, int64_t texts, const int64_t *image_of,
+                     int64_t width)
 {
     TicRecall r = { .images = images, .texts = texts };
-    float *score = tic_alloc((size_t)(images > texts ? images : texts) * sizeof *score);
-    for (int64_t t = 0; t < texts; t++) {
-        for (int64_t i = 0; i < images; i++)
-            score[i] = dot(text + t * width, image + i * width, width);
-        int64_t rank = rank_of(score, images, image_of[t]);
-        for (int k = 0; k < 3; k++)
-            r.image_recall[k] += rank < K[k];
-    }
-    /* the texts of each image, by counting */
-    int64_t *start = tic_alloc((size_t)(images + 2) * sizeof *start), *list = tic_alloc((size_t)(texts + 1) * sizeof *list);
-    for (int64_t t = 0; t < texts; t++)
-        start[image_of[t] + 1]++;
-    for (int64_t i = 0; i < images; i++)
-        start[i + 1] += start[i];
-    int64_t *at = tic_alloc((size_t)(images + 1) * sizeof *at);
-    for (int64_t t = 0; t < texts; t++)
-        list[start[image_of[t]] + at[image_of[t]]++] = t;
-    for (int64_t i = 0; i < images; i++) {
-        if (start[i] == start[i + 1])
-            continue;
-        for (int64_t t = 0; t < texts; t++)
-            score[t] = dot(text + t * width, image + i * width, width);
-        int64_t best = texts;
-        for (int64_t j = start[i]; j < start[i + 1]; j++) {
-            int64_t rank = rank_of(score, texts, list[j]);
-            best = rank < best ? rank : best;
+    int64_t tasks = (images + IMAGES - 1) / IMAGES;
+    Job j = { .image = image, .text = text, .image_of = image_of, .images = images, .texts = texts, .width = width,
+              .own = tic_alloc((size_t)(texts + 1) * sizeof(float)), .best = tic_alloc((size_t)(images + 1) * sizeof(float)),
+              .best_at = tic_alloc((size_t)(images + 1) * sizeof(int64_t)),
+              .text_rank = tic_alloc((size_t)(tasks * TEXTS + 1) * sizeof(int64_t)),
+              .image_rank = tic_alloc((size_t)(images + 1) * sizeof(int64_t)) };
+    void *buf[] = { &j };
+    best_texts(&j);
+    for (; j.first_text < texts; j.first_text += TEXTS) {
+        if (pool)
+            tic_pool_run(pool, compare, buf, 1, tasks);
+        for (int64_t task = 0; task < tasks && !pool; task++)
+            compare(buf, 1, task, NULL);
+        for (int64_t t = j.first_text; t < texts && t < j.first_text + TEXTS; t++) {
+            int64_t rank = 0;
+            for (int64_t task = 0; task < tasks; task++)
+                rank += j.text_rank[task * TEXTS + t - j.first_text];
+            for (int k = 0; k < 3; k++)
+                r.image_recall[k] += rank < K[k];
         }
-        for (int k = 0; k < 3; k++)
-            r.text_recall[k] += best < K[k];
     }
+    for (int64_t i = 0; i < images; i++)
+        for (int k = 0; k < 3; k++)
+            r.text_recall[k] += j.best_at[i] >= 0 && j.image_rank[i] < K[k];
     for (int k = 0; k < 3; k++) {
         r.image_recall[k] /= texts ? (double)texts : 1;
         r.text_recall[k] /= images ? (double)images : 1;
     }
     r.mean_recall_1 = (r.image_recall[0] + r.text_recall[0]) / 2;
-    free(score);
-    free(start);
-    free(list);
-    free(at);
+    free(j.own);
+    free(j.best);
+    free(j.best_at);
+    free(j.text_rank);
+    free(j.image_rank);
     return r;
 }

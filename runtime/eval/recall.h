@@ -6,6 +6,7 @@
 #ifndef TIC_EVAL_RECALL_H
 #define TIC_EVAL_RECALL_H
 #include "base.h"
+#include "device/pool.h"
 
 typedef struct {
     int64_t images, texts;
@@ -15,6 +16,10 @@ typedef struct {
 } TicRecall;
 
 /* image: [images, width], text: [texts, width], both of unit length; image_of[t] is the image text t belongs to.
- * Memory: one row of scores at a time, whatever the sizes. */
-TicRecall tic_recall(const float *image, int64_t images, const float *text, int64_t texts, const int64_t *image_of, int64_t width);
+ * No score is kept: memory is a few numbers an image and a text. `pool` may be NULL; the result does not depend on it. */
+TicRecall tic_recall(TicPool *pool, const float *image, int64_t images, const float *text, int64_t texts, const int64_t *image_of,
+                     int64_t width);
+
+/* The dot product, summed in a fixed shape: the same on every machine width. */
+float tic_dot(const float *a, const float *b, int64_t n);
 #endif

@@ -60,3 +60,32 @@ TicStatus tic_results_put(const char *path, const char *line)
     free(id);
     return status;
 }
+
+static bool says(const TicJson *root, const char *name, const char *text)
+{
+    const TicJson *n = tic_json_get(root, name);
+    return n && n->kind == TIC_JSON_STRING && !strcmp(n->text, text);
+}
+
+TicStatus tic_results_find(const char *path, const char *key, const char *checkpoint, const char *data, char **line)
+{
+    char *text = NULL;
+    size_t size = 0;
+    *line = NULL;
+    if (access(path, F_OK))
+        return TIC_OK;
+    TRY(tic_read_file(path, LARGEST_FILE, &text, &size));
+    for (char *s = text, *end; !*line && s < text + size; s = end + 1) {
+        end = memchr(s, '\n', (size_t)(text + size - s));
+        if (!end)
+            break;
+        TicJson *root = NULL;
+        if (tic_json_parse(s, (size_t)(end - s), &root))
+            tic_error_clear();
+        if (says(root, "key", key) && says(root, "checkpoint", checkpoint) && says(root, "data", data))
+            *line = tic_format("%.*s", (int)(end - s), s);
+        tic_json_free(root);
+    }
+    free(text);
+    return TIC_OK;
+}

@@ -8,4 +8,7 @@
  * The file is replaced as a whole, so evaluating twice, or being killed in between, leaves the bytes of doing it once.
  * TIC_IO when the system refuses: the file is then as it was. TIC_BUG for a line without the two texts. */
 TicStatus tic_results_put(const char *path, const char *line);
+
+/* *line: the line of this task, checkpoint and data, NULL when there is none (also when there is no file). Caller frees. */
+TicStatus tic_results_find(const char *path, const char *key, const char *checkpoint, const char *data, char **line);
 #endif

@@ -322,11 +322,19 @@ static TicStatus update_weights(Continual *c, int t)
     return status;
 }
 
-static TicStatus evaluate_step(Continual *c, int t)
+static TicEvalOptions eval_options(const Continual *c)
 {
     const TicTrainOptions *o = &c->o->train;
+    return (TicEvalOptions){ .data = o->data, .vocab = o->vocab, .tasks = c->o->tasks, .imagenet_val = c->o->imagenet_val, .batch = 64,
+                             .threads = o->threads };
+}
+
+static TicStatus evaluate_step(Continual *c, int t)
+{
     char *ckpt = tic_format("%s/%s", c->dir, c->step[t].result), *out = tic_format("%s/%s", c->dir, c->step[t].folder);
-    TicEvalOptions e = { .ckpt = ckpt, .data = o->data, .vocab = o->vocab, .out = out, .batch = 64, .threads = o->threads };
+    TicEvalOptions e = eval_options(c);
+    e.ckpt = ckpt;
+    e.out = out;
     TicStatus status = tic_evaluate(c->program, c->kernels, &e);
     free(ckpt);
     free(out);
@@ -413,6 +421,10 @@ TicStatus tic_continual(const TicProgram *p, const TicKernel *kernels, const Tic
         status = tic_make_dirs(c.dir);
     if (!status)
         status = check_lineage(&c);
+    if (!status && !o->no_eval) {
+        TicEvalOptions e = eval_options(&c);
+        status = tic_evaluate_check(p, &e);
+    }
     if (!status)
         print_plan(&c);
     for (int t = c.first; t < c.n && !status; t++)

@@ -17,6 +17,7 @@
 typedef struct {
     TicTrainOptions train;       /* steps: of one budget; a strategy's budget of several takes as many times more */
     bool fork, no_eval;
+    const char *tasks, *imagenet_val;    /* as of TicEvalOptions */
 } TicContinualOptions;
 
 TicStatus tic_continual(const TicProgram *p, const TicKernel *kernels, const TicContinualOptions *o, int *stopped);

@@ -29,7 +29,7 @@ static void test_counts(void **state)
         text[2 * i] = (float)cos(text_deg[i] * M_PI / 180);
         text[2 * i + 1] = (float)sin(text_deg[i] * M_PI / 180);
     }
-    TicRecall r = tic_recall(image, 4, text, 5, image_of, 2);
+    TicRecall r = tic_recall(NULL, image, 4, text, 5, image_of, 2);
     assert_int_equal(r.images, 4);
     assert_int_equal(r.texts, 5);
     close_to(r.image_recall[0], 3.0 / 5);        /* texts 0, 2, 3 find their image first; 1 and 4 find image 1 */
@@ -44,10 +44,10 @@ static void test_ties_and_empty(void **state)
 {
     float same[6] = { 1, 0, 1, 0, 1, 0 };
     int64_t image_of[3] = { 0, 1, 2 };
-    TicRecall r = tic_recall(same, 3, same, 3, image_of, 2);
+    TicRecall r = tic_recall(NULL, same, 3, same, 3, image_of, 2);
     close_to(r.image_recall[0], 1.0 / 3);
     close_to(r.text_recall[0], 1.0 / 3);
-    r = tic_recall(same, 0, same, 0, image_of, 2);
+    r = tic_recall(NULL, same, 0, same, 0, image_of, 2);
     close_to(r.image_recall[0], 0);
     close_to(r.mean_recall_1, 0);
 }
