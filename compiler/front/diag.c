@@ -371,7 +371,7 @@ const char *diag_closest(const char *word, const char *const *list)
         if (m > WORD)
             continue;
         int far = distance(word, (int)n, *list, (int)m);
-        if (far && far < limit) {
+        if (far && far < limit && far < (int)n && far < (int)m) {
             limit = far;
             best = *list;
         }

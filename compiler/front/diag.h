@@ -87,6 +87,6 @@ void diag_text(const Diag *d, Text *out);
 void diag_print(const Diag *d, FILE *out);
 
 /* The word of a NULL-terminated list that `word` was probably meant to be (edit distance below 3, below 2 for words
- * shorter than 4; a swap of neighbours counts once), or NULL. An equal word is not an answer. */
+ * shorter than 4; a swap of neighbours counts once; one letter is like no other), or NULL. An equal word is not an answer. */
 const char *diag_closest(const char *word, const char *const *list);
 #endif

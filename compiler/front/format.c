@@ -595,8 +595,8 @@ static void flat_item(Text *t, const Node *n)
         text_printf(t, " %s ", n->text);
         flat(t, n->b, P_VALUE, WIDE);
         break;
-    case AST_LET:
-        text_printf(t, "let %s = ", n->text);
+    case AST_LET: case AST_CONST:
+        text_printf(t, "%s %s = ", tree_kind(n->kind), n->text);
         flat(t, n->a, P_VALUE, WIDE);
         break;
     case AST_SET:
@@ -771,8 +771,8 @@ static void item(Fmt *f, const Node *n, int depth, bool entries, int left)
         value(f, n->b, P_VALUE, WIDE, inner, 0);
         break;
     }
-    case AST_LET:
-        put(f, arena_printf(f->arena, "let %s = ", n->text));
+    case AST_LET: case AST_CONST:
+        put(f, arena_printf(f->arena, "%s %s = ", tree_kind(n->kind), n->text));
         value(f, n->a, P_VALUE, WIDE, inner, 0);
         break;
     case AST_RETURN:

@@ -82,7 +82,7 @@
 %token END "the end of the line"
 %token DEFINE "a definition"
 %token <text> NAME "a name" NUM "a number" STR "a string"
-%token USE "`use`" FN "`fn`" PARAM "`param`" STATE "`state`" LET "`let`" RETURN "`return`" FOR "`for`" IN "`in`"
+%token USE "`use`" FN "`fn`" PARAM "`param`" STATE "`state`" LET "`let`" CONST "`const`" RETURN "`return`" FOR "`for`" IN "`in`"
 %token IF "`if`" THEN "`then`" ELSE "`else`" AND "`and`" OR "`or`" NOT "`not`" AS "`as`"
 %token DOTS "`..`" HALF_OPEN "`..<`" EQ "`==`" NE "`!=`" LE "`<=`" GE "`>=`"
 %token JUNK "skipped text"
@@ -127,6 +127,7 @@ item:
   | PARAM target init                 { $$ = NODE_AT(PARAM, @3, $3->text, $2, $3->a, NULL); }
   | STATE target init                 { $$ = NODE_AT(STATE, @3, $3->text, $2, $3->a, NULL); }
   | LET NAME '=' value                { $$ = NODE_AT(LET, @2, $2, $4, NULL, NULL); }
+  | CONST NAME '=' value              { $$ = NODE_AT(CONST, @2, $2, $4, NULL, NULL); }
   | RETURN value                      { $$ = NODE(RETURN, $2, NULL, NULL); }
   | FOR NAME IN value body            { $$ = NODE_AT(FOR, @2, $2, $4, $5.first, NULL); }
   | IF value body else                { $$ = NODE(WHEN, $2, $3.first, $4.first); }

@@ -77,7 +77,7 @@ static bool can_end(int kind)                              /* a statement */
 static bool only_starts(int kind)                          /* a statement, and stands nowhere else */
 {
     return kind == TOK_USE || kind == TOK_FN || kind == TOK_PARAM || kind == TOK_STATE || kind == TOK_LET
-        || kind == TOK_RETURN || kind == TOK_FOR;
+        || kind == TOK_CONST || kind == TOK_RETURN || kind == TOK_FOR;
 }
 
 static bool can_start(int kind)

@@ -42,7 +42,7 @@ const Node *define_find(Sema *s, const char *block, const char *name)
     return NULL;
 }
 
-/* A `let` with the value that the command line gives it, if any. */
+/* A `let` or `const` with the value that the command line gives it, if any. */
 const Node *define_value(Sema *s, const char *block, const Node *let)
 {
     const Node *value = define_find(s, block, let->text);
@@ -77,7 +77,7 @@ static void define_check(Sema *s)
 
 /* ---- the top level */
 
-static void collect(Sema *s, const Node *items, bool library);
+static void collect(Sema *s, const Node *items, const Node *use);
 
 static void use_module(Sema *s, const Node *n)
 {
@@ -90,7 +90,7 @@ static void use_module(Sema *s, const Node *n)
     const char *text = s->module ? s->module(s->module_ctx, n->text, &path) : NULL;
     if (!text) {
         sema_error(s, n->word, "there is no module `%s`: neither `%s.tic` beside the file nor in the library", n->text, n->text);
-        sema_suggest(s, n->text, library);
+        suggest_or_list(s, n->text, library, "modules of the library");
         return;
     }
     PUSH(s->arena, s->loaded, n->text);
@@ -101,7 +101,7 @@ static void use_module(Sema *s, const Node *n)
     }
     const Node *tree = parse_file(s->arena, s->diag, file);
     if (s->diag->errors == errors)
-        collect(s, tree->a, true);
+        collect(s, tree->a, n);
 }
 
 static void add_function(Sema *s, const Node *n)
@@ -159,7 +159,7 @@ static void add_strategy(Sema *s, const Node *n)
         PUSH(s->arena, s->strategy, n);
 }
 
-static void add_block(Sema *s, const Node *n, bool library)
+static void add_block(Sema *s, const Node *n, const Node *use)
 {
     static const char *const kinds[] = { "model", "data", "train", "continual", "eval" };
     if (!strcmp(n->text, "optimizer")) {
@@ -173,8 +173,9 @@ static void add_block(Sema *s, const Node *n, bool library)
     for (int k = 0; k < N_BLOCKS; k++) {
         if (strcmp(n->text, kinds[k]))
             continue;
-        if (library) {
+        if (use) {
             sema_error(s, n->word, "a module has no `%s` block; it belongs to the file that uses the module", n->text);
+            sema_note(s, use->span, "used here");
         } else if (s->block[k]) {
             sema_error(s, n->word, "there are two `%s` blocks", n->text);
             sema_note(s, s->block[k]->word, "here first");
@@ -184,17 +185,19 @@ static void add_block(Sema *s, const Node *n, bool library)
         return;
     }
     sema_error(s, n->word, "there is no block `%s`", n->text);
-    sema_suggest(s, n->text, block_words);
+    suggest_or_list(s, n->text, block_words, "blocks");
 }
 
 static void add_let(Sema *s, const Node *n)
 {
-    Name *made = scope_declare(s, s->scope, n->text, NAME_LET, value_error(), n->word);
+    NameKind kind = n->kind == AST_CONST ? NAME_CONST : NAME_LET;
+    Name *made = scope_declare(s, s->scope, n->text, kind, value_error(), n->word);
     if (made)
         made->lazy = define_value(s, NULL, n);
 }
 
-static void collect(Sema *s, const Node *items, bool library)
+/* `use`: the line that asked for this module; NULL for the file itself. */
+static void collect(Sema *s, const Node *items, const Node *use)
 {
     for (const Node *n = items; n; n = n->next) {
         switch (n->kind) {
@@ -205,21 +208,25 @@ static void collect(Sema *s, const Node *items, bool library)
             add_function(s, n);
             break;
         case AST_LET:
+        case AST_CONST:
             add_let(s, n);
             break;
         case AST_BLOCK:
-            add_block(s, n, library);
+            add_block(s, n, use);
             break;
         case AST_SET:
             sema_error(s, n->span, "this stands outside of every block and function");
             if (n->a->kind == AST_NAME)
-                sema_help(s, "a constant is introduced by `let %s = ...`", n->a->text);
+                sema_help(s, "a constant is introduced by `const %s = ...`", n->a->text);
+            else
+                sema_help(s, "a file has `use`, `const`, `let`, `fn` and blocks");
             break;
         case AST_PARAM:
             sema_error(s, n->span, "a parameter stands in a function or in the model");
             break;
         default:
             sema_error(s, n->span, "this stands outside of every function");
+            sema_help(s, "a file has `use`, `const`, `let`, `fn` and blocks");
             break;
         }
     }
@@ -227,27 +234,35 @@ static void collect(Sema *s, const Node *items, bool library)
 
 /* ---- in order */
 
-static bool blocks_present(Sema *s, const Node *file)
+static bool blocks_present(Sema *s)
 {
     static const char *const word[] = { "model", "data", "train" };
+    static const char *const form[] = { "model NAME { fn encode_image(...) = ... }", "data NAME { shards = ... }",
+                                        "train { batch = ... }" };
+    const Node *first = NULL;
     bool ok = true;
+    for (int k = 0; k < N_BLOCKS; k++) {
+        if (s->block[k] && (!first || s->block[k]->span.lo < first->span.lo))
+            first = s->block[k];
+    }
     for (int k = 0; k < 3; k++) {
         if (s->block[k])
             continue;
-        sema_error(s, (Span){ file->span.lo, file->span.lo }, "this program has no `%s` block", word[k]);
+        sema_error(s, first->word, "this program has no `%s` block", word[k]);
+        sema_help(s, "write `%s`", form[k]);
         ok = false;
     }
     return ok;
 }
 
-static void check_blocks(Sema *s, const Node *file)
+static bool check_blocks(Sema *s)          /* true: the model is right */
 {
     int errors = s->diag->errors;
-    if (!blocks_present(s, file))
-        return;
+    if (!blocks_present(s))
+        return false;
     bool model = sema_model(s, s->block[B_MODEL]);
     if (s->student)                  /* all else was checked with the student */
-        return;
+        return model;
     sema_data(s, s->block[B_DATA]);
     sema_train(s, s->block[B_TRAIN]);
     if (s->block[B_CONTINUAL])
@@ -258,10 +273,12 @@ static void check_blocks(Sema *s, const Node *file)
         sema_eval(s, s->block[B_EVAL]);
     if (model && s->diag->errors == errors)
         sema_optimizer(s);
+    return model;
 }
 
-/* Constants and functions that nothing asked for; those of modules are their own file's business. */
-static void check_rest(Sema *s, const Source *main)
+/* Constants and functions that nothing asked for; those of modules are their own file's business, and those of a wrong
+ * model would say the same in other words. */
+static void check_rest(Sema *s, const Source *main, bool model)
 {
     for (int i = 0; i < s->top->scope->name.n; i++) {
         Name *name = s->top->scope->name.at[i];
@@ -270,8 +287,8 @@ static void check_rest(Sema *s, const Source *main)
     }
     for (int i = 0; i < s->fn.n && !s->stopped; i++) {
         Closure *c = s->fn.at[i];
-        if (!c->called && !c->optimizer && source_of(s->diag->sources, c->at.lo) == main)
-            call_dry(s, c);
+        if (!c->called && (model || !c->model) && source_of(s->diag->sources, c->at.lo) == main)
+            c->optimizer ? sema_unused_optimizer(s, c) : call_unused(s, c);
     }
     for (int i = 0; i < s->strategy.n; i++) {
         if (source_of(s->diag->sources, s->strategy.at[i]->span.lo) == main)
@@ -298,15 +315,15 @@ bool sema_analyse(Sema *s, Program *p, int file, const Define *define, int n_def
     int start = d->sources->file.at[file].start;
     if (d->errors != errors || !define_load(s, define, n_define))
         return false;
-    collect(s, tree->a, false);
-    bool library = true;
+    collect(s, tree->a, NULL);
+    bool library = true, model = true;
     for (int k = 0; k < N_BLOCKS; k++)
         library &= !s->block[k];
     if (d->errors == errors) {
         if (!library)
-            check_blocks(s, tree);
+            model = check_blocks(s);
         if (!s->stopped && !s->student)
-            check_rest(s, source_of(d->sources, start));
+            check_rest(s, source_of(d->sources, start), model);
         if (d->errors == errors && !s->student)
             define_check(s);
     }

@@ -11,6 +11,7 @@
  *   sema_reduce.c      sum[i](...) and its family: each a temporary tensor
  *   sema_equation.c    equations: left side, pieces, Comps
  *   sema_call.c        calls: arguments, signature axes, `as` scopes
+ *   sema_builtin.c     built-in functions
  *   sema_exec.c        statements of a body, parameters
  *   sema_model.c       the model block: inputs, encoders, loss, state_dict order
  *   sema_block.c       data, train and eval; the tables of entries
@@ -34,6 +35,7 @@ enum {
     MOST_FORMALS = 64,
 };
 #define MOST_ELEMENTS ((int64_t)1 << 31)                       /* of one parameter */
+#define MOST_TENSOR ((int64_t)1 << 40)                         /* of any other tensor, for one of the batch */
 
 typedef struct Sema Sema;
 typedef struct Scope Scope;
@@ -108,6 +110,7 @@ typedef struct Value {
 
 typedef enum NameKind {
     NAME_LET,
+    NAME_CONST,
     NAME_FORMAL,
     NAME_LOOP,
     NAME_TENSOR,                    /* by equations */
@@ -121,7 +124,7 @@ typedef struct Name {
     Value value;
     Span at;
     Scope *scope;
-    const Node *lazy;               /* a LET or PARAM of the file or the model that nobody has asked for yet */
+    const Node *lazy;               /* a LET, CONST or PARAM of the file or the model that nobody has asked for yet */
     bool busy;
 } Name;
 
@@ -158,6 +161,7 @@ struct Frame {
     Eq *shared;                     /* it is evaluated inside the caller's equation */
     bool optimizer;
     bool returned;
+    bool lost;                      /* an `if` or `for` of it could not run: what it would have defined is unknown */
     Value result;
     Span return_at;
     const char *tag;
@@ -175,7 +179,8 @@ struct Module {
 typedef struct Param {
     Def *def;
     const Node *node;
-    int round;                      /* the call of a model function that made it */
+    const Frame *frame;             /* the call that made it */
+    int round;                      /* of model functions, at the time */
 } Param;
 
 /* ---- equations */
@@ -191,6 +196,7 @@ typedef struct Axis {
 typedef struct Access {             /* to be checked when all extents are known */
     const Affine *map;
     const Def *def;
+    const char *name;               /* of the tensor, where it is read */
     int dim;
     Span at;
     Axis *axis[MOST_AXES];
@@ -224,6 +230,7 @@ struct Eq {
     int n_left;
     bool has_rest;
     int rest[MAX_RANK], n_rest;     /* axes that `..` stands for */
+    bool first_value;               /* of a parameter or state */
     int guarded;                    /* inside this many conditions that hold only at run time */
     ARRAY(Access) access;
     ARRAY(Temp) temp;
@@ -262,6 +269,7 @@ struct Sema {
     int statements, calls, nested;
     bool stopped;                   /* a limit was hit: unwind */
     bool dry;                       /* checking a function that nobody calls: no graph comes out */
+    bool alone;                     /* the same, once more, when its signature says every extent: into a graph nobody keeps */
     const Program *student;         /* this is the teacher of that program: the same inputs, frozen parameters */
     bool host;                      /* optimiser: scalars are computed by the host in f64 */
     int round;
@@ -277,6 +285,7 @@ struct Sema {
     const Closure *optimizer;
     ARRAY(Constant) constant;
     double *decay;                  /* by position in `param` */
+    struct { const Closure *fn; double y, t; } samples;        /* the strategy's samples(y), and what it may be asked of */
     const char *updating;           /* name of the parameter whose step is being written */
     ARRAY(StateRow) state;          /* of that step */
 };
@@ -289,6 +298,7 @@ void sema_note(Sema *s, Span at, const char *fmt, ...) __attribute__((format(pri
 void sema_help(Sema *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void sema_calls(Sema *s);                                      /* the owed notes: before the next error, at a frame's end */
 void sema_suggest(Sema *s, const char *word, const char *const *list);   /* help: did you mean */
+void suggest_or_list(Sema *s, const char *word, const char *const *list, const char *what);   /* ...; else all of them */
 const char *sema_text(Sema *s, const Node *n);                 /* as the user wrote it, cut when long */
 
 typedef struct Words { ARRAY(const char *) list; } Words;
@@ -328,6 +338,7 @@ Value value_settle(Sema *s, Value v, const char *name, Span at);   /* a scalar w
 /* ---- sema_eval.c */
 Value value_of(Sema *s, Eq *q, const Node *n);
 Value eval_plain(Sema *s, const Node *n, const char *name);    /* an expression of its own, no free indices; settled */
+Value eval_const(Sema *s, const Node *item);                   /* what a CONST says; V_ERROR after a message */
 Value eval_number(Sema *s, const Node *n, const char *what);   /* V_NUM, or V_ERROR after a message */
 Value name_value(Sema *s, Name *name, Span at);
 const Expr *sema_op(Sema *s, Op op, const Expr *a, const Expr *b, const Expr *c);
@@ -339,10 +350,12 @@ void eq_begin(Sema *s, Eq *q, EqMode mode, const char *name);
 int eq_push(Sema *s, Eq *q, const char *name, Ext ext, Span at, const char *why);   /* the number, -1: too many */
 int eq_find(const Eq *q, const char *name);
 const Affine *index_map(Sema *s, Eq *q, const Node *n);        /* NULL after an error */
-Value index_load(Sema *s, Eq *q, Def *def, const Node *indices, Span at);
+Value index_load(Sema *s, Eq *q, Def *def, const char *name, const Node *indices, Span at);   /* name: as the text calls it */
 bool eq_constrain(Sema *s, Eq *q, Axis *axis, Ext ext, Span at, const char *why);
 bool eq_known(Sema *s, Eq *q, Axis *axis, Span at);            /* the extent, if need be from the function's names */
 bool def_use(Sema *s, Def *def, Span at);                      /* about to be read: no more pieces */
+void note_def(Sema *s, const Def *def, const char *name);        /* note: where the tensor called `name` is defined */
+void index_lost(Sema *s, const Eq *q, const Node *n, const char *near);   /* says that nothing runs over index `n` */
 Ext index_size(Sema *s, Eq *q, const Node *n);                 /* size(i); EXT_OPEN after an error */
 
 /* ---- sema_reduce.c */
@@ -351,6 +364,8 @@ Value eval_reduce(Sema *s, Eq *q, const Node *n);
 /* ---- sema_equation.c */
 void exec_equation(Sema *s, const Node *set);
 void exec_assign(Sema *s, Name *name, const Node *set);        /* the optimiser and `after`: a new value for a tensor */
+bool expr_is_integer(const Graph *g, const Expr *e);           /* whole numbers made from an integer tensor */
+bool too_many_elements(Sema *s, const char *name, int rank, const Ext *shape, int64_t most, Span at);   /* after a message */
 bool eq_finish(Sema *s, Eq *q);                                /* extents, ranges, temporaries */
 int eq_left(Sema *s, Eq *q, const Node *indices, const Affine **store, Span *at);   /* the rank, -1 after an error */
 Value eq_result(Sema *s, Eq *q, Value v, const char *name, Span at);
@@ -372,7 +387,12 @@ bool bind_formal(Sema *s, const Node *formal, Value v, Span at);   /* in the cur
 bool match_arguments(Sema *s, const Node *args, const Closure *fn, int skip, const Node **by_formal);
 Value argument_value(Sema *s, Eq *q, const Node *formal, const Node *arg);  /* in the caller's frame; settled */
 bool bind_default(Sema *s, const Node *formal);                /* in the current frame */
-void call_dry(Sema *s, Closure *fn);
+void call_unused(Sema *s, Closure *fn);                        /* checks a function that nobody calls */
+void call_dry(Sema *s, const Closure *fn);
+
+/* ---- sema_builtin.c */
+Value builtin_call(Sema *s, Eq *q, const Node *call, Module *module);   /* of one of builtin_words */
+void unknown_function(Sema *s, const Node *callee);            /* the message about it */
 
 /* ---- sema_exec.c */
 void exec_items(Sema *s, const Node *items);
@@ -405,5 +425,6 @@ void sema_continual(Sema *s, const Node *block);
 void sema_strategy(Sema *s, const Node *block);
 
 /* ---- sema_update.c */
+void sema_unused_optimizer(Sema *s, Closure *fn);
 bool sema_optimizer(Sema *s);                                  /* the optimiser entry, tried on a copy of the tensors */
 #endif

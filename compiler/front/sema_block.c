@@ -46,7 +46,7 @@ void check_entries(Sema *s, const Node *block, const char *const *list, const ch
         }
         if (!in_list(n->a->text, list)) {
             sema_error(s, n->a->span, "`%s` has no entry `%s`", block->text, n->a->text);
-            sema_suggest(s, n->a->text, list);
+            suggest_or_list(s, n->a->text, list, "its entries");
             continue;
         }
         for (const Node *m = block->c; m != n; m = m->next) {
@@ -76,10 +76,21 @@ const Node *block_value(Sema *s, enum BlockKind kind, const char *name)
     return given ? given : s->block[kind] ? entry_find(s->block[kind]->c, name) : NULL;
 }
 
+/* An entry of another name was meant for this one: that has had its message. */
+static bool misspelt(const Node *block, const char *name)
+{
+    const char *const list[] = { name, NULL };
+    for (const Node *n = block->c; n; n = n->next) {
+        if (n->kind == AST_SET && n->a->kind == AST_NAME && diag_closest(n->a->text, list))
+            return true;
+    }
+    return false;
+}
+
 static const Node *wanted(Sema *s, enum BlockKind kind, const char *name, const char *example)
 {
     const Node *n = block_value(s, kind, name);
-    if (!n && s->block[kind]) {
+    if (!n && s->block[kind] && !misspelt(s->block[kind], name)) {
         sema_error(s, s->block[kind]->word, "`%s` says nothing of `%s`", s->block[kind]->text, name);
         sema_help(s, "write `%s = %s`", name, example);
     }
@@ -185,7 +196,8 @@ static void check_shards(Sema *s, const Node *n)
             return;
         }
         if (!list && strncmp(c, "{data}", 6) && strncmp(c, "{year}", 6)) {
-            sema_error(s, n->span, "`shards` knows `{data}` and `{year}`, and this is `{%.*s}`", (int)k, c + 1);
+            int lo = n->word.lo + 1 + (int)(c - text);
+            sema_error(s, (Span){ lo, lo + (int)k + 2 }, "`shards` knows `{data}` and `{year}`, and this is `{%.*s}`", (int)k, c + 1);
             sema_suggest(s, arena_strndup(s->arena, c + 1, k), (const char *const[]){ "data", "year", NULL });
             return;
         }
@@ -221,7 +233,8 @@ static void check_image(Sema *s, const Node *n)
         return;
     const Node *edge = word_argument(n, NULL), *filter = word_argument(n, "filter");
     if (!edge) {
-        sema_error(s, n->span, "`%s` misses the edge of the crop: `%s(224)`", n->a->text, n->a->text);
+        sema_error(s, n->span, "`%s` does not say how many pixels wide the crop is", n->a->text);
+        sema_help(s, "write `%s(%lld)`", n->a->text, s->image ? (long long)s->image->shape[2] : 224);
         return;
     }
     if (!whole_entry(s, edge, n->a->text, 1, 4096, &size))
@@ -229,7 +242,7 @@ static void check_image(Sema *s, const Node *n)
     if (s->image && s->image->shape[2] != size) {
         sema_error(s, edge->span, "the crop is %lld pixels wide, and the model takes %lld", (long long)size,
                    (long long)s->image->shape[2]);
-        sema_note(s, s->image->at, "here");
+        sema_note(s, s->image->at, "the model asks for it here");
         return;
     }
     if (filter && choice(s, filter, "filter", (const char *const[]){ "bicubic", NULL }) < 0)
@@ -274,7 +287,7 @@ static void check_text(Sema *s, const Node *n)
         return;
     sema_error(s, c->span, "captions are %lld tokens long, and the model takes %lld", (long long)found, (long long)context);
     if (s->text_tokens)
-        sema_note(s, s->text_tokens->at, "here");
+        sema_note(s, s->text_tokens->at, "the model asks for it here");
 }
 
 void sema_data(Sema *s, const Node *block)

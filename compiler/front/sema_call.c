@@ -116,14 +116,24 @@ static const char *formal_text(Sema *s, const Node *formal)
     return source_text(s->diag->sources, formal->span);
 }
 
+/* "3: [batch, 49, 64]", or the count alone where nothing more is known. */
+static const char *axes_text(Sema *s, int rank, const Ext *shape)
+{
+    for (int k = 0; k < rank; k++) {
+        if (shape[k] < 0 && shape[k] != EXT_BATCH)
+            return arena_printf(s->arena, "%d", rank);
+    }
+    return arena_printf(s->arena, "%d: %s", rank, shape_text(s, rank, shape));
+}
+
 static bool wrong_rank(Sema *s, const Node *formal, const Value *v, Span at)
 {
     int n = tree_count(formal->a);
     const char *least = formal->a->kind == AST_REST ? "at least " : "";
     n -= least[0] != 0;
     if (v->kind == V_TENSOR)
-        sema_error(s, at, "argument `%s` of `%s` has %s%d ax%s, and this has %d: %s", formal->text, s->frame->name,
-                   least, n, n == 1 ? "is" : "es", v->def->rank, shape_text(s, v->def->rank, v->def->shape));
+        sema_error(s, at, "argument `%s` of `%s` has %s%d ax%s, and this has %s", formal->text, s->frame->name,
+                   least, n, n == 1 ? "is" : "es", axes_text(s, v->def->rank, v->def->shape));
     else
         sema_error(s, at, "argument `%s` of `%s` is a tensor, and this is %s", formal->text, s->frame->name,
                    value_text(s, v));
@@ -148,9 +158,14 @@ static bool bind_rest(Sema *s, const Node *formal, const Node *axis, int n, cons
         same = f->rest[k] == shape[k] || f->rest[k] == EXT_ANY || shape[k] == EXT_ANY;
     if (same)
         return true;
-    sema_error(s, at, "`..` of `%s` stands for %s in argument `%s`, but for %s before", f->name,
-               shape_text(s, n, shape), formal->text, shape_text(s, f->n_rest, f->rest));
-    sema_note(s, f->rest_at, "before");
+    if (f->n_rest == n)
+        sema_error(s, at, "`..` of `%s` stands for %s in argument `%s`, but for %s in the one before", f->name,
+                   shape_text(s, n, shape), formal->text, shape_text(s, n, f->rest));
+    else
+        sema_error(s, at, "`..` of `%s` stands for %d ax%s in argument `%s`, but for %d in the one before", f->name, n,
+                   n == 1 ? "is" : "es", formal->text, f->n_rest);
+    sema_note(s, axis->span, "it stands here");
+    sema_note(s, f->rest_at, "and here");
     blame_caller(s);
     return false;
 }
@@ -177,9 +192,9 @@ static bool bind_axis(Sema *s, const Node *formal, const Node *axis, int dim, Ex
         return false;
     if (n == ext || ext == EXT_ANY)
         return true;
-    sema_error(s, at, "axis `%s` of argument `%s` is %s long, and this is %s", axis->text, formal->text,
-               ext_text(s, n), ext_text(s, ext));
-    sema_note(s, axis->span, "asked for here");
+    sema_error(s, at, "axis `%s` of argument `%s` of `%s` runs over %s, and here over %s", axis->text, formal->text,
+               s->frame->name, ext_text(s, n), ext_text(s, ext));
+    sema_note(s, axis->span, "it is asked for here");
     blame_caller(s);
     return false;
 }
@@ -238,15 +253,7 @@ static bool named_argument(Sema *s, const Node *arg, const Closure *fn, int skip
         Words w = { { 0 } };
         formal_words(s, fn->formals, skip, &w);
         sema_error(s, name->span, "`%s` has no argument `%s`", fn->name, name->text);
-        const char *near = diag_closest(name->text, words_list(s, &w));
-        if (near) {
-            sema_help(s, "did you mean `%s`?", near);
-        } else if (w.list.n > 1) {
-            Text t = { .arena = s->arena };
-            for (int i = 0; i + 1 < w.list.n; i++)
-                text_printf(&t, "%s%s", i ? ", " : "", w.list.at[i]);
-            sema_help(s, "its arguments: %s", text_data(&t));
-        }
+        suggest_or_list(s, name->text, words_list(s, &w), "its arguments");
         return false;
     }
     if (by_formal[k]) {
@@ -367,7 +374,7 @@ static bool calls_itself(Sema *s, const Closure *fn, Span at)
 static bool only_expressions(const Node *items)
 {
     for (const Node *i = items; i; i = i->next) {
-        bool plain = i->kind == AST_LET || i->kind == AST_RETURN;
+        bool plain = i->kind == AST_LET || i->kind == AST_CONST || i->kind == AST_RETURN;
         if (i->kind == AST_WHEN)
             plain = only_expressions(i->b) && only_expressions(i->c);
         if (!plain)
@@ -411,11 +418,9 @@ static Value run(Sema *s, Eq *q, const Closure *fn, bool pointwise, Span at)
     }
     int errors = s->diag->errors;
     exec_items(s, fn->body);
-    if (!s->frame->returned && s->diag->errors == errors && !s->stopped) {
+    if (!s->frame->returned && !fn->optimizer && s->diag->errors == errors && !s->stopped) {
         s->frame->result = value_error();
-        sema_error(s, at.lo ? at : fn->at, "`%s` returns nothing", fn->name);
-        blame_caller(s);
-        sema_note(s, fn->at, "it is defined here");
+        sema_error(s, fn->at, "`%s` returns nothing", fn->name);
         sema_help(s, "its last line should be `return ...`");
     }
     return s->frame->returned ? s->frame->result : value_error();
@@ -480,10 +485,13 @@ static Value call(Sema *s, Eq *q, const Closure *fn, Value *arg, bool *given, co
     Frame *f = frame_open(s, fn, at, module);
     k = 0;
     for (const Node *p = fn->formals; p && ok; p = p->next, k++) {
-        if (given[k] && arg[k].kind == V_ERROR)
-            scope_add(s, s->scope, p->text, NAME_FORMAL, arg[k], p->word);     /* only when dry */
-        else
-            ok = given[k] ? bind_formal(s, p, arg[k], node[k] ? node[k]->span : at) : bind_default(s, p);
+        if (given[k] && arg[k].kind == V_ERROR) {              /* only when dry */
+            if (p->kind == AST_FORMAL && p->c && !p->b)
+                eval_plain(s, p->c, p->text);
+            scope_add(s, s->scope, p->text, NAME_FORMAL, arg[k], p->word);
+        } else {
+            ok = given[k] ? bind_formal(s, p, arg[k], node[k] ? node[k]->span : at.lo ? at : p->span) : bind_default(s, p);
+        }
     }
     if (ok)
         result = run(s, q, fn, pointwise, at);
@@ -492,6 +500,17 @@ static Value call(Sema *s, Eq *q, const Closure *fn, Value *arg, bool *given, co
     if (result.kind != V_ERROR)
         remember(s, fn, arg, n, result);
     return result;
+}
+
+/* How many samples a step has is known of the step that is trained and the one that is drawn from. */
+static bool knows_samples(Sema *s, const Value *step, Span at)
+{
+    if (step->kind != V_NUM || s->host || step->num == s->samples.y || step->num == s->samples.t)
+        return true;
+    sema_error(s, at, "`samples` is asked of step %s where y = %s, t = %s", number_text(s, step->num),
+               number_text(s, s->samples.y), number_text(s, s->samples.t));
+    sema_help(s, "a share of draws may follow from `samples(y)` and `samples(t)` alone");
+    return false;
 }
 
 static Value call_closure(Sema *s, Eq *q, const Closure *fn, const Node *n, Module *module)
@@ -520,7 +539,7 @@ static Value call_closure(Sema *s, Eq *q, const Closure *fn, const Node *n, Modu
         sema_note(s, fn->at, "it is defined here");
         return value_error();
     }
-    if (!ok || poison)
+    if (!ok || calls_itself(s, fn, n->span) || poison || (fn == s->samples.fn && !knows_samples(s, &arg[0], n->b->span)))
         return value_error();
     return call(s, q, fn, arg, given, node, n->span, module);
 }
@@ -543,9 +562,10 @@ Value call_values(Sema *s, const Closure *fn, const Value *arg, Span at)
     return call_within(s, NULL, fn, arg, at);
 }
 
-/* A function of the file that nobody calls, with tensors of unknown extents: names, counts of indices and arguments
- * are checked all the same. */
-void call_dry(Sema *s, Closure *fn)
+/* ---- functions of the file that nobody calls */
+
+/* With tensors of unknown extents: names, counts of indices and arguments are checked all the same. */
+void call_dry(Sema *s, const Closure *fn)
 {
     Graph *g = s->g;
     s->dry = true;
@@ -568,32 +588,93 @@ void call_dry(Sema *s, Closure *fn)
         arg[k] = value_def(def, f->span);
     }
     call_values(s, fn, arg, (Span){ 0, 0 });
-    fn->called = true;
     s->g = g;
     s->dry = false;
     s->scalar.n = 0;
 }
 
-/* ---- what stands before ( */
+/* Made of numbers and names of the file. */
+static bool is_constant(Sema *s, const Node *n)
+{
+    switch (n->kind) {
+    case AST_NUM:
+        return true;
+    case AST_NAME:
+        return scope_outer(s, n->text) || scope_local(s, n->text);
+    case AST_UNARY:
+        return is_constant(s, n->a);
+    case AST_BINARY:
+        return is_constant(s, n->a) && is_constant(s, n->b);
+    default:
+        return false;
+    }
+}
 
-static const struct { const char *word, *ours; } foreign[] = {
-    { "log", "the natural logarithm is `ln(x)`" },
-    { "relu", "write `max(x, 0)`" },
-    { "pow", "power is written `x^2`" },
-    { "where", "write `if condition then a else b`" },
-    { "matmul", "name what is summed: `sum[k](a[i, k] * b[k, j])`" },
-    { "dot", "name what is summed: `sum[k](a[k] * b[k])`" },
-    { "einsum", "write the equation: `y[i, j] = sum[k](a[i, k] * b[k, j])`" },
-    { "len", "the extent of the axis that `i` runs over is `size(i)`" },
-    { "shape", "the extent of the axis that `i` runs over is `size(i)`" },
-    { "dim", "the number of axes is `rank(x)`" },
-    { "ndim", "the number of axes is `rank(x)`" },
-    { "transpose", "write the indices in another order: `y[j, i] = x[i, j]`" },
-    { "reshape", "write the equation: `y[r*16 + i] = x[r, i]`" },
-    { "range", "a range is `0..<n`" },
-    { "zeros", "a tensor of zeros is an equation: `z[i: 4] = 0`" },
-    { "ones", "a tensor of ones is an equation: `z[i: 4] = 1`" },
-};
+/* What the signature says of the extent of an axis, at its own place or another; NULL: nothing. */
+static const Node *declared_extent(Sema *s, const Closure *fn, const Node *axis)
+{
+    for (const Node *f = fn->formals; f; f = f->next) {
+        for (const Node *a = f->kind == AST_FORMAL ? f->a : NULL; a; a = a->next) {
+            if (axis->text && a->kind == AST_AXIS && !strcmp(a->text, axis->text) && is_constant(s, a->a))
+                return a->a;
+        }
+    }
+    return NULL;
+}
+
+/* When the signature says every extent and the other arguments have defaults: as it would be called, into a graph that
+ * nobody keeps. Then ranges, pieces and shapes are checked as well. */
+static void call_alone(Sema *s, const Closure *fn)
+{
+    Value arg[MOST_FORMALS];
+    bool given[MOST_FORMALS] = { false };
+    const Node *node[MOST_FORMALS] = { NULL };
+    Module root = { .name = "", .path = "" }, *old = s->top->module;
+    Graph *g = s->g;
+    int k = 0, n_param = s->param.n;
+    s->g = graph_new(s->arena, s->diag->sources);
+    for (const Node *f = fn->formals; f; f = f->next, k++) {
+        Ext shape[MAX_RANK];
+        int rank = 0;
+        bool known = f->kind == AST_FORMAL && (f->a ? tree_count(f->a) <= MAX_RANK : f->c != NULL);
+        for (const Node *a = known ? f->a : NULL; a && known; a = a->next, rank++) {
+            const Node *extent = declared_extent(s, fn, a);
+            Value v = extent ? eval_plain(s, extent, a->text) : value_error();
+            known = extent && value_extent(s, &v, a->text, extent->span, &shape[rank]);
+        }
+        if (!known) {
+            s->g = g;
+            return;
+        }
+        given[k] = f->a != NULL;
+        if (!given[k])
+            continue;
+        Def *def = def_new(s, f->text, f->span, rank, shape);
+        def->tensor = graph_tensor(s->g, f->text, rank, shape, T_INPUT, DT_F32);
+        arg[k] = value_def(def, f->span);
+    }
+    s->alone = true;
+    s->scalar.n = 0;
+    s->top->module = NEW(s->arena, Module);
+    *s->top->module = root;
+    call(s, NULL, fn, arg, given, node, (Span){ 0, 0 }, NULL);
+    s->top->module = old;
+    s->param.n = n_param;
+    s->alone = false;
+    s->scalar.n = 0;
+    s->g = g;
+}
+
+void call_unused(Sema *s, Closure *fn)
+{
+    int errors = s->diag->errors;
+    call_dry(s, fn);
+    if (s->diag->errors == errors && !s->stopped)
+        call_alone(s, fn);
+    fn->called = true;
+}
+
+/* ---- what stands before ( */
 
 static bool listed(const char *word, const char *const *list)
 {
@@ -603,37 +684,6 @@ static bool listed(const char *word, const char *const *list)
     }
     return false;
 }
-
-static void unknown_function(Sema *s, const Node *callee)
-{
-    static const char *const modules[] = { "nn", "clip", "optim", "init", NULL };
-    const char *name = callee->text;
-    sema_error(s, callee->span, "there is no function `%s`", name);
-    for (size_t i = 0; i < LEN(foreign); i++) {
-        if (!strcmp(foreign[i].word, name)) {
-            sema_help(s, "%s", foreign[i].ours);
-            return;
-        }
-    }
-    const char *line = arena_printf(s->arena, "\nfn %s(", name);
-    for (const char *const *m = modules; *m && s->module; m++) {
-        const char *path, *text = NULL;
-        bool loaded = false;
-        for (int i = 0; i < s->loaded.n; i++)
-            loaded |= !strcmp(s->loaded.at[i], *m);
-        if (!loaded)
-            text = s->module(s->module_ctx, *m, &path);
-        if (text && strstr(text, line)) {
-            sema_help(s, "it is in the library: `use %s`", *m);
-            return;
-        }
-    }
-    Words w = { { 0 } };
-    fn_words(s, &w);
-    sema_suggest(s, name, words_list(s, &w));
-}
-
-static Value builtin(Sema *s, Eq *q, const Node *n, Module *module);
 
 Value eval_call(Sema *s, Eq *q, const Node *n, Module *module)
 {
@@ -652,7 +702,7 @@ Value eval_call(Sema *s, Eq *q, const Node *n, Module *module)
     if (fn)
         return call_closure(s, q, fn, n, module);
     if (listed(word, builtin_words) && !(listed(word, reducer_words) && tree_count(n->b) < 2))
-        return builtin(s, q, n, module);
+        return builtin_call(s, q, n, module);
     if (listed(word, reducer_words)) {
         sema_error(s, callee->span, "`%s` does not say over which index", word);
         sema_help(s, "write `%s[d](...)`; the indices that stay are those on the left of `=`", word);
@@ -694,129 +744,4 @@ Value eval_as(Sema *s, Eq *q, const Node *n)
         m = module_enter(s, m, v.kind == V_ERROR ? "0" : arena_printf(s->arena, "%lld", (long long)k));
     }
     return eval_call(s, q, n->a, m);
-}
-
-/* ---- built-in functions */
-
-static bool count_arguments(Sema *s, const Node *n, int want)
-{
-    int n_args = tree_count(n->b);
-    for (const Node *a = n->b; a; a = a->next) {
-        if (a->kind == AST_NAMED) {
-            sema_error(s, a->span, "the arguments of `%s` have no names", n->a->text);
-            return false;
-        }
-    }
-    if (n_args == want)
-        return true;
-    sema_error(s, n->span, "`%s` takes %d argument%s, and here %s %d", n->a->text, want, want == 1 ? "" : "s",
-               n_args == 1 ? "is" : "are", n_args);
-    return false;
-}
-
-static Value builtin_size(Sema *s, Eq *q, const Node *n)
-{
-    Ext e = index_size(s, q, n->b);
-    if (e == EXT_OPEN || e == EXT_ANY)
-        return value_error();
-    return value_expr(expr_extent(s->g, e), n->span);
-}
-
-static Value builtin_of_tensor(Sema *s, Eq *q, const Node *n)  /* rank, name */
-{
-    Value v = value_of(s, q, n->b);
-    bool rank = n->a->text[0] == 'r';
-    if (v.kind == V_ERROR || s->dry)
-        return value_error();
-    if (v.kind == V_TENSOR && rank)
-        return value_num(v.def->rank, n->span);
-    if (v.kind == V_TENSOR)
-        return (Value){ .kind = V_STR, .text = s->g->tensor[v.def->tensor].name, .at = n->span };
-    if (rank && (v.kind == V_NUM || v.kind == V_EXPR))
-        return value_num(0, n->span);
-    sema_error(s, n->b->span, "`%s` takes a tensor, and this is %s", n->a->text, value_text(s, &v));
-    return value_error();
-}
-
-static Value builtin_distribution(Sema *s, Eq *q, const Node *n)
-{
-    bool normal = n->a->text[0] == 'n';
-    double x[2];
-    int k = 0;
-    for (const Node *a = n->b; a; a = a->next, k++) {
-        Value v = value_of(s, q, a);
-        if (v.kind == V_ERROR)
-            return v;
-        if (v.kind != V_NUM || !(v.num - v.num == 0)) {
-            sema_error(s, a->span, "`%s` takes numbers known when the program is compiled, and this is %s", n->a->text,
-                       value_text(s, &v));
-            return value_error();
-        }
-        x[k] = v.num;
-    }
-    if (normal && x[1] < 0) {
-        sema_error(s, n->b->next->span, "a standard deviation is not negative, and this is %s", number_text(s, x[1]));
-        return value_error();
-    }
-    if (!normal && x[0] > x[1]) {
-        sema_error(s, n->span, "`uniform` goes from a lower to a higher number, and this from %s to %s",
-                   number_text(s, x[0]), number_text(s, x[1]));
-        return value_error();
-    }
-    return (Value){ .kind = V_DIST, .dist = { normal ? INIT_NORMAL : INIT_UNIFORM, x[0], x[1] }, .at = n->span };
-}
-
-static Value builtin_extreme(Sema *s, Eq *q, const Node *n)    /* max(a, b, ...), min(a, b, ...) */
-{
-    Op op = n->a->text[1] == 'a' ? OP_MAX : OP_MIN;
-    const Expr *e = NULL;
-    for (const Node *a = n->b; a; a = a->next) {
-        if (a->kind == AST_NAMED) {
-            sema_error(s, a->span, "the arguments of `%s` have no names", n->a->text);
-            sema_help(s, "along an axis: `%s[d](...)`", n->a->text);
-            return value_error();
-        }
-        Value v = value_of(s, q, a);
-        const Expr *x = value_scalar(s, &v, a->span);
-        if (!x)
-            return value_error();
-        e = e ? sema_op(s, op, e, x, NULL) : x;
-    }
-    return value_expr(e, n->span);
-}
-
-static Value builtin_op(Sema *s, Eq *q, const Node *n)
-{
-    int op = 0;
-    while (op_info[op].arity != 1 || strcmp(op_info[op].name, n->a->text))
-        op++;
-    Value v = value_of(s, q, n->b);
-    const Expr *x = value_scalar(s, &v, n->b->span);
-    if (!x)
-        return value_error();
-    Value r = value_expr(sema_op(s, (Op)op, x, NULL, NULL), n->span);
-    if (r.kind == V_NUM && r.num != r.num && v.num == v.num) {
-        sema_error(s, n->span, "`%s(%s)` is not a number", n->a->text, number_text(s, v.num));
-        return value_error();
-    }
-    return r;
-}
-
-static Value builtin(Sema *s, Eq *q, const Node *n, Module *module)
-{
-    const char *word = n->a->text;
-    if (module) {
-        sema_error(s, n->a->span, "`%s` has no parameters that `as` could name", word);
-        return value_error();
-    }
-    if (!strcmp(word, "max") || !strcmp(word, "min"))
-        return builtin_extreme(s, q, n);
-    bool pair = !strcmp(word, "uniform") || !strcmp(word, "normal");
-    if (!count_arguments(s, n, pair ? 2 : 1))
-        return value_error();
-    if (!strcmp(word, "size"))
-        return builtin_size(s, q, n);
-    if (!strcmp(word, "rank") || !strcmp(word, "name"))
-        return builtin_of_tensor(s, q, n);
-    return pair ? builtin_distribution(s, q, n) : builtin_op(s, q, n);
 }

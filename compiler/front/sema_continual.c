@@ -108,20 +108,34 @@ static const Rule *rule_find(const char *name)
     return NULL;
 }
 
+/* The name that an entry is for, or NULL. */
+static const Node *entry_name(const Node *n)
+{
+    const Node *target = n->kind == AST_SET ? n->a : NULL, *name = target && target->kind == AST_CALL ? target->a : target;
+    return name && name->kind == AST_NAME ? name : NULL;
+}
+
 /* One entry; its function, or NULL. */
 static Closure *strategy_entry(Sema *s, const Node *strategy, const Node *n)
 {
-    const Node *target = n->kind == AST_SET ? n->a : NULL;
-    const Node *name = target && target->kind == AST_CALL ? target->a : target;
-    if (!target || name->kind != AST_NAME) {
+    const Node *target = n->kind == AST_SET ? n->a : NULL, *name = entry_name(n);
+    if (!name) {
         sema_error(s, n->span, "a strategy has entries: `init = previous`, `mix(y, t) = ...`");
         return NULL;
     }
     const Rule *rule = rule_find(name->text);
     if (!rule && strcmp(name->text, "init")) {
         sema_error(s, name->span, "a strategy has no entry `%s`", name->text);
-        sema_suggest(s, name->text, rule_words);
+        suggest_or_list(s, name->text, rule_words, "its entries");
         return NULL;
+    }
+    for (const Node *m = strategy->c; m != n; m = m->next) {
+        const Node *other = entry_name(m);
+        if (other && !strcmp(other->text, name->text)) {
+            sema_error(s, name->span, "`%s` stands here twice", name->text);
+            sema_note(s, other->span, "here first");
+            return NULL;
+        }
     }
     if (!rule) {
         bool word = n->b->kind == AST_NAME && (!strcmp(n->b->text, "previous") || !strcmp(n->b->text, "random"));
@@ -136,12 +150,14 @@ static Closure *strategy_entry(Sema *s, const Node *strategy, const Node *n)
         sema_error(s, target->span, "this entry of a strategy is written `%s = ...`", rule->form);
         return NULL;
     }
-    (void)strategy;
     return closure_new(s, rule->name, n, target->b, n->b, NULL, s->scope, name->span);
 }
 
+/* mix(y, t), or budget(t) where `b` is not asked for. */
 static double number_call(Sema *s, const Closure *fn, double a, double b, bool *ok)
 {
+    s->samples.y = a;
+    s->samples.t = tree_count(fn->formals) == 2 ? b : a;
     Value arg[2] = { value_num(a, fn->at), value_num(b, fn->at) };
     Value v = call_values(s, fn, arg, fn->at);
     *ok = v.kind == V_NUM;
@@ -239,6 +255,7 @@ static void schedule_names(Sema *s, const Node *strategy)
     *count = (Node){ .kind = AST_NUM, .height = 1, .span = strategy->span, .word = strategy->span,
                      .text = arena_printf(s->arena, "%lld", (long long)s->program->train.samples) };
     Closure *samples = closure_new(s, "samples", count, &formal, count, NULL, s->scope, strategy->word);
+    s->samples.fn = samples;
     scope_add(s, s->scope, "samples", NAME_FORMAL, (Value){ .kind = V_FN, .fn = samples }, strategy->word);
     scope_add(s, s->scope, "base", NAME_FORMAL, value_num((double)s->program->train.samples, strategy->word), strategy->word);
 }
@@ -306,11 +323,9 @@ static const Node *strategy_find(Sema *s, const Node *name)
         words_add(s, &w, s->strategy.at[i]->a->text);
     }
     sema_error(s, name->span, "there is no strategy `%s`", name->text);
-    bool none = !w.list.n;
-    const char *near = diag_closest(name->text, words_list(s, &w));
-    if (near)
-        sema_help(s, "did you mean `%s`?", near);
-    else if (none)
+    if (w.list.n)
+        suggest_or_list(s, name->text, words_list(s, &w), "strategies here");
+    else
         sema_help(s, "strategies of the library come by `use continual`");
     return NULL;
 }

@@ -91,6 +91,8 @@ static bool temp_comp(Sema *s, Temp *t)
         t->def->shape[n] = s->g->tensor[t->def->tensor].shape[n] = s->dry ? 1 : t->axis[k]->ext;
         store[n++] = aff_axis(s->g, k);
     }
+    if (too_many_elements(s, t->def->name, n, t->def->shape, MOST_TENSOR, t->at))
+        return false;
     Plan p = { t->def, t->axis, t->n, t->free, t->red, t->reducer, t->body, store, t->at };
     return make_comp(s, &p);
 }
@@ -120,11 +122,11 @@ static bool check_access(Sema *s, const Access *a)
     const char *what = source_text(s->diag->sources, a->at);
     if (lo == hi)
         sema_error(s, a->at, "index %lld is outside axis %d of `%s`, which goes from 0 to %lld", (long long)lo,
-                   a->dim + 1, a->def->name, (long long)last);
+                   a->dim + 1, a->name, (long long)last);
     else
         sema_error(s, a->at, "`%s` goes from %lld to %lld, and axis %d of `%s` from 0 to %lld", what, (long long)lo,
-                   (long long)hi, a->dim + 1, a->def->name, (long long)last);
-    sema_note(s, a->def->at, "`%s` is defined here", a->def->name);
+                   (long long)hi, a->dim + 1, a->name, (long long)last);
+    note_def(s, a->def, a->name);
     for (int k = 0; k < a->n; k++) {
         if (aff_axes(a->map) >> k & 1)
             sema_note(s, a->axis[k]->at, "`%s` runs over %s because of %s", a->axis[k]->name,
@@ -180,10 +182,10 @@ static bool is_integer(const Graph *g, const Expr *e, bool *tensor)
     return ok;
 }
 
-static DType dtype_of(const Graph *g, const Expr *body)
+bool expr_is_integer(const Graph *g, const Expr *e)
 {
     bool tensor = false;
-    return is_integer(g, body, &tensor) && tensor ? DT_I32 : DT_F32;
+    return is_integer(g, e, &tensor) && tensor;
 }
 
 /* The reduction that is the whole right side, or NULL. */
@@ -199,6 +201,18 @@ static Temp *whole_side(Eq *q, const Expr *body, uint32_t left)
     return t->def->tensor == body->tensor ? t : NULL;
 }
 
+/* The batch is one of its axes, or not: `shape` is for one of it. */
+bool too_many_elements(Sema *s, const char *name, int rank, const Ext *shape, int64_t most, Span at)
+{
+    double count = 1;
+    for (int k = 0; k < rank; k++)
+        count *= shape[k] < 0 ? 1 : (double)shape[k];
+    if (count <= (double)most)
+        return false;
+    sema_error(s, at, "`%s` would have %s elements; at most %lld", name, number_text(s, count), (long long)most);
+    return true;
+}
+
 /* The equation itself: `def` on the box that `store` says. The first piece makes the tensor. */
 static bool finish_equation(Sema *s, Eq *q, Def *def, uint32_t left, const Affine *const *store, const Expr *body,
                             Span at)
@@ -208,11 +222,13 @@ static bool finish_equation(Sema *s, Eq *q, Def *def, uint32_t left, const Affin
         whole->merged = true;
     if (!eq_finish(s, q))
         return false;
-    DType dtype = whole ? s->g->tensor[whole->def->tensor].dtype : dtype_of(s->g, body);
+    DType dtype = whole ? s->g->tensor[whole->def->tensor].dtype : expr_is_integer(s->g, body) ? DT_I32 : DT_F32;
     if (def->tensor < 0 && whole)
         def->tensor = whole->def->tensor;
     else if (def->tensor < 0)
         def->tensor = graph_tensor(s->g, def->name, 0, NULL, T_TEMP, dtype);
+    if (too_many_elements(s, def->name, def->rank, def->shape, MOST_TENSOR, at))
+        return false;
     Tensor *t = &s->g->tensor[def->tensor];
     t->rank = def->rank;
     t->span = def->at;
@@ -293,10 +309,9 @@ static bool left_axis(Sema *s, Eq *q, const Node *n)           /* i: n */
         return false;
     }
     Value v = value_of(s, q, n->a);
-    if (!(s->dry && v.kind == V_ERROR) && !value_extent(s, &v, n->text, n->a->span, &ext))
-        return false;
-    return note_index(s, n, ext) &&
-           eq_push(s, q, n->text, ext, n->span, arena_printf(s->arena, "`%s`", sema_text(s, n))) >= 0;
+    bool ok = (s->dry && v.kind == V_ERROR) || value_extent(s, &v, n->text, n->a->span, &ext);
+    ok &= note_index(s, n, ext);
+    return eq_push(s, q, n->text, ext, n->span, arena_printf(s->arena, "`%s`", sema_text(s, n))) >= 0 && ok;
 }
 
 /* Every name of an index expression on the left that is no name of the function is an index. */
@@ -356,7 +371,10 @@ int eq_left(Sema *s, Eq *q, const Node *indices, const Affine **store, Span *at)
     if (!ok)
         return -1;
     if (rank > MAX_RANK) {
-        sema_error(s, (Span){ indices->span.lo, indices->span.hi }, "a tensor has at most %d axes", MAX_RANK);
+        const Node *last = indices;
+        while (last->next)
+            last = last->next;
+        sema_error(s, (Span){ indices->span.lo, last->span.hi }, "a tensor has at most %d axes, and here are %d", MAX_RANK, rank);
         return -1;
     }
     int n = 0;
@@ -575,18 +593,22 @@ static bool define(Sema *s, const Node *set, Def *def)
         sema_note(s, def->at, "here");
         return false;
     }
+    if (rank < 0)
+        return false;
     def->busy = true;
     Value v = value_of(s, &q, set->b);
     def->busy = false;
-    if (rank < 0 || v.kind == V_ERROR)
+    if (v.kind == V_ERROR)
         return false;
     if (v.kind == V_TENSOR && v.def->rank) {
-        sema_error(s, set->b->span, "`%s` has %d ax%s and stands here without an index", v.def->name, v.def->rank,
+        const char *text = sema_text(s, set->b);
+        sema_error(s, set->b->span, "`%s` has %d ax%s and stands here without an index", text, v.def->rank,
                    v.def->rank == 1 ? "is" : "es");
+        note_def(s, v.def, text);
         if (set->b->kind != AST_NAME)
-            sema_help(s, "give the result a name: `let %s = %s`", def->name, sema_text(s, set->b));
+            sema_help(s, "give the result a name: `let %s = %s`", def->name, text);
         else
-            sema_help(s, "write `%s[...]` with an index for each axis", v.def->name);
+            sema_help(s, "write `%s[...]` with an index for each axis", text);
         return false;
     }
     const Expr *body = value_scalar(s, &v, set->b->span);

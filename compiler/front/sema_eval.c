@@ -9,8 +9,8 @@
 #include <string.h>
 
 const char *const reducer_words[] = { "sum", "mean", "max", "min", "argmax", "logsumexp", "softmax", NULL };
-const char *const builtin_words[] = { "exp", "ln", "sqrt", "rsqrt", "erf", "tanh", "sin", "cos", "abs", "floor", "max",
-                                      "min", "size", "rank", "name", "uniform", "normal", NULL };
+const char *const builtin_words[] = { "exp", "ln", "sqrt", "rsqrt", "erf", "tanh", "sin", "cos", "abs", "floor", "mod",
+                                      "max", "min", "size", "rank", "name", "uniform", "normal", NULL };
 
 /* ---- names */
 
@@ -39,14 +39,16 @@ static void unknown_name(Sema *s, const Eq *q, const Node *n)
     }
     if (among(n->text, nothing_words)) {
         sema_error(s, n->span, "there is no `%s`", n->text);
-        sema_help(s, "leave the argument out: its default applies");
+        sema_help(s, "an argument that is left out has its default");
         return;
     }
     const Index *index = frame_index(s->frame, n->text);
     if (index) {
-        if (q->mode == EQ_EXPLICIT || q->base) {
-            sema_error(s, n->span, "index `%s` is neither on the left nor reduced", n->text);
-            sema_help(s, "put it on the left, or reduce over it: `sum[%s](...)`", n->text);
+        if (q->first_value) {
+            sema_error(s, n->span, "`%s` is an index, and a parameter has one first value for all of its elements", n->text);
+            sema_help(s, "write a number, `= 1`, or a distribution, `~ normal(0, 0.02)`");
+        } else if (q->mode != EQ_PLAIN || q->base) {
+            index_lost(s, q, n, NULL);
         } else {
             sema_error(s, n->span, "`%s` is an index, and nothing runs over it here", n->text);
             sema_note(s, index->at, "it is introduced here");
@@ -54,15 +56,25 @@ static void unknown_name(Sema *s, const Eq *q, const Node *n)
         }
         return;
     }
+    if (s->frame->lost)             /* what did not run may have defined it */
+        return;
     sema_error(s, n->span, "there is no `%s` here", n->text);
-    Words w = { { 0 } };
+    Words w = { { 0 } }, parts = { { 0 } };
     scope_words(s, q, &w);
+    const char *dot = strchr(n->text, '.');
+    for (int i = 0; dot && i < w.list.n; i++) {                /* student.logits: what else there is of it */
+        if (!strncmp(w.list.at[i], n->text, (size_t)(dot + 1 - n->text)))
+            words_add(s, &parts, w.list.at[i]);
+    }
     for (int i = 0; i < s->frame->index.n; i++)
         words_add(s, &w, s->frame->index.at[i].name);
-    sema_suggest(s, n->text, words_list(s, &w));
+    if (parts.list.n)
+        suggest_or_list(s, n->text, words_list(s, &parts), "known");
+    else
+        sema_suggest(s, n->text, words_list(s, &w));
 }
 
-/* A let or param of the file or the model is executed when it is first asked for, in its own surroundings. */
+/* A let, const or param of the file or the model is executed when it is first asked for, in its own surroundings. */
 static void force(Sema *s, Name *name, Span at)
 {
     const Node *item = name->lazy;
@@ -81,7 +93,7 @@ static void force(Sema *s, Name *name, Span at)
     if (item->kind == AST_PARAM) {
         exec_param(s, item, name);
     } else {
-        Value v = eval_plain(s, item->a, name->name);
+        Value v = item->kind == AST_CONST ? eval_const(s, item) : eval_plain(s, item->a, name->name);
         if (name->lazy)             /* else it was found to need itself */
             name->value = v;
     }
@@ -131,8 +143,9 @@ static Value eval_name(Sema *s, Eq *q, const Node *n)
 
 static bool hole_text(Sema *s, Eq *q, const Node *n, const char *hole, size_t length, Text *out)
 {
-    Node name = { .kind = AST_NAME, .span = n->span, .word = n->span,
-                  .text = arena_strndup(s->arena, hole, length) };
+    int lo = n->word.lo + (int)(hole - n->text);               /* parentheses belong to the span, not to the word */
+    Span at = { lo, lo + (int)length };
+    Node name = { .kind = AST_NAME, .span = at, .word = at, .text = arena_strndup(s->arena, hole, length) };
     Value v = eval_name(s, q, &name);
     int64_t whole;
     if (v.kind == V_ERROR)
@@ -142,7 +155,7 @@ static bool hole_text(Sema *s, Eq *q, const Node *n, const char *hole, size_t le
     } else if (value_whole(&v, &whole)) {
         text_printf(out, "%lld", (long long)whole);
     } else {
-        sema_error(s, n->span, "`{%s}` is neither a string nor a whole number but %s", name.text, value_text(s, &v));
+        sema_error(s, at, "`{%s}` is neither a string nor a whole number but %s", name.text, value_text(s, &v));
         return false;
     }
     return true;
@@ -268,7 +281,7 @@ static Value fold_numbers(Sema *s, const Node *n, double x, double y)
         break;
     case '/':
         if (y == 0) {
-            sema_error(s, n->span, "division by zero: `%s` is 0", sema_text(s, n->b));
+            sema_error(s, n->span, "division by zero");
             return value_error();
         }
         r = x / y;
@@ -277,7 +290,7 @@ static Value fold_numbers(Sema *s, const Node *n, double x, double y)
         r = pow(x, y);
     }
     if (isnan(r) && !isnan(x) && !isnan(y)) {
-        sema_error(s, n->span, "`%s` is not a number: %s %s %s", sema_text(s, n), number_text(s, x), n->text,
+        sema_error(s, n->span, "this is not a number: %s%s%s %s %s", x < 0 ? "(" : "", number_text(s, x), x < 0 ? ")" : "", n->text,
                    number_text(s, y));
         return value_error();
     }
@@ -327,7 +340,8 @@ static Value eval_binary(Sema *s, Eq *q, const Node *n)
     if (is_truth(&a) || is_truth(&b)) {
         const Node *at = is_truth(&a) ? n->a : n->b;
         sema_error(s, at->span, "`%s` takes numbers, and this is %s", n->text, value_text(s, is_truth(&a) ? &a : &b));
-        sema_help(s, "to count what holds write `(if %s then 1 else 0)`", sema_text(s, at));
+        if ((is_truth(&a) ? a : b).kind == V_EXPR)
+            sema_help(s, "to count what holds write `(if %s then 1 else 0)`", sema_text(s, at));
         return value_error();
     }
     if (a.kind == V_NUM && b.kind == V_NUM)
@@ -338,7 +352,7 @@ static Value eval_binary(Sema *s, Eq *q, const Node *n)
     if (!x || !y)
         return value_error();
     if (n->text[0] == '/' && b.kind == V_NUM && b.num == 0) {
-        sema_error(s, n->span, "division by zero: `%s` is 0", sema_text(s, n->b));
+        sema_error(s, n->span, "division by zero");
         return value_error();
     }
     const Expr *e = sema_op(s, op_named(n->text), x, y, NULL);
@@ -423,7 +437,8 @@ static Value eval_index(Sema *s, Eq *q, const Node *n)
     if (base.kind == V_ERROR)
         return base;
     if (base.kind == V_TENSOR)
-        return base.def->broken ? value_error() : index_load(s, q, base.def, n->b, n->span);
+        return base.def->broken ? value_error()
+                                : index_load(s, q, base.def, n->a->kind == AST_NAME ? n->a->text : base.def->name, n->b, n->span);
     if (base.kind == V_LIST) {
         int64_t k;
         Value at = n->b->next ? value_error() : value_of(s, q, n->b);
@@ -515,6 +530,17 @@ Value eval_plain(Sema *s, const Node *n, const char *name)
     if (v.kind == V_ERROR || !eq_finish(s, &q))
         return value_error();
     return value_settle(s, v, name, n->span);
+}
+
+Value eval_const(Sema *s, const Node *item)
+{
+    Value v = eval_plain(s, item->a, item->text);
+    if (v.kind != V_TENSOR && v.kind != V_EXPR && v.kind != V_FN)
+        return v;
+    sema_error(s, item->a->span, "constant `%s` is known when the program is compiled, and this is %s", item->text, value_text(s, &v));
+    if (v.kind != V_FN)
+        sema_help(s, "write `let %s = ...`", item->text);
+    return value_error();
 }
 
 Value eval_number(Sema *s, const Node *n, const char *what)

@@ -83,17 +83,6 @@ static int declared_shape(Sema *s, const Node *target, const char *name, Ext *sh
     return rank;
 }
 
-static bool too_large(Sema *s, const char *name, int rank, const Ext *shape, Span at)
-{
-    double count = 1;
-    for (int k = 0; k < rank; k++)
-        count *= shape[k] < 0 ? 1 : (double)shape[k];
-    if (count <= (double)MOST_ELEMENTS)
-        return false;
-    sema_error(s, at, "`%s` would have %.3g elements; at most %lld", name, count, (long long)MOST_ELEMENTS);
-    return true;
-}
-
 static const char *target_name(const Node *target)
 {
     return target->kind == AST_INDEX ? target->a->text : target->text;
@@ -101,7 +90,12 @@ static const char *target_name(const Node *target)
 
 static Init first_value(Sema *s, const Node *n, bool *ok)
 {
-    Value v = eval_plain(s, n->b, target_name(n->a));
+    Eq q;
+    eq_begin(s, &q, EQ_PLAIN, target_name(n->a));
+    q.first_value = true;
+    Value v = value_of(s, &q, n->b);
+    if (v.kind == V_ERROR || !eq_finish(s, &q))
+        v = value_error();
     *ok = s->dry && v.kind == V_ERROR;
     return *ok ? (Init){ INIT_CONST, 0, 0 } : value_init(s, &v, n->text[0] == '~', n->b, ok);
 }
@@ -122,15 +116,41 @@ static Param *param_find(Sema *s, const char *path)
     return NULL;
 }
 
+static int frame_depth(const Frame *f)
+{
+    int n = 0;
+    for (; f; f = f->up)
+        n++;
+    return n;
+}
+
+/* Two ways to the same parameter: the call by which the first leaves the second. */
+static Span parting(const Frame *first, const Frame *second)
+{
+    Span at = first->call;
+    for (int n = frame_depth(first), m = frame_depth(second); first != second; n--) {
+        at = first->call;
+        first = first->up;
+        while (m >= n) {
+            second = second->up;
+            m--;
+        }
+    }
+    return at;
+}
+
 /* Another call of a model's function (a second view of the batch, say) shares the parameters of the first. */
 static Def *shared_param(Sema *s, const Param *known, const Node *n, const char *path, int rank, const Ext *shape)
 {
     const Def *def = known->def;
     if (known->node != n || known->round == s->round) {
         sema_error(s, n->a->span, "there is a parameter `%s` already", path);
-        sema_note(s, known->node->a->span, "here first");
-        if (known->node == n)
-            sema_help(s, "both calls stand in the same scope: give each its own, `f(...) as NAME`");
+        if (known->node != n) {
+            sema_note(s, known->node->a->span, "here first");
+            return NULL;
+        }
+        sema_note(s, parting(known->frame, s->frame), "it comes from this call");
+        sema_help(s, "give each call a scope of its own: `f(...) as NAME`");
         return NULL;
     }
     if (def->rank != rank || memcmp(def->shape, shape, sizeof *shape * (size_t)rank)) {
@@ -153,7 +173,7 @@ static Def *new_param(Sema *s, Module *m, const Node *n, const char *path, int r
     s->g->tensor[def->tensor].span = n->a->span;
     if (!s->dry) {
         PUSH(s->arena, m->own, s->param.n);
-        PUSH(s->arena, s->param, (Param){ def, n, s->round });
+        PUSH(s->arena, s->param, (Param){ def, n, s->frame, s->round });
     }
     return def;
 }
@@ -165,7 +185,7 @@ static Def *make_param(Sema *s, const Node *n)
     bool ok;
     int rank = declared_shape(s, n->a, name, shape);
     Init init = first_value(s, n, &ok);
-    if (rank < 0 || !ok || too_large(s, name, rank, shape, n->a->span))
+    if (rank < 0 || !ok || too_many_elements(s, name, rank, shape, MOST_ELEMENTS, n->a->span))
         return NULL;
     Module *m = module_of(s, name, &leaf);
     const char *path = m->path[0] ? arena_printf(s->arena, "%s.%s", m->path, leaf) : leaf;
@@ -217,7 +237,7 @@ static void exec_state(Sema *s, const Node *n)
         ok = false;
     }
     Value v = value_error();
-    if (rank >= 0 && ok && !too_large(s, name, rank, shape, n->a->span)) {
+    if (rank >= 0 && ok && !too_many_elements(s, name, rank, shape, MOST_ELEMENTS, n->a->span)) {
         Def *def = def_new(s, name, n->a->span, rank, shape);
         Ext known[MAX_RANK];
         for (int k = 0; k < rank; k++)
@@ -232,7 +252,12 @@ static void exec_state(Sema *s, const Node *n)
         PUSH(s->arena, s->state, (StateRow){ declared, v.def });
 }
 
-/* ---- let, rebinding, return */
+/* ---- let, const, rebinding, return */
+
+static void exec_const(Sema *s, const Node *n)
+{
+    scope_declare(s, s->scope, n->text, NAME_CONST, eval_const(s, n), n->word);
+}
 
 static Value body_value(Sema *s, const Node *n, const char *name)
 {
@@ -264,7 +289,7 @@ static void assign_scalar(Sema *s, Name *name, const Node *set)
     if (!old || old->rank || v.kind == V_TENSOR) {
         sema_error(s, set->span, "`%s` is %s and cannot become %s", name->name, value_text(s, &name->value),
                    value_text(s, &v));
-        if (old && old->rank)
+        if (old && old->rank && s->frame->has_rest)
             sema_help(s, "with indices: `%s[..] = ...`", name->name);
         return;
     }
@@ -279,6 +304,12 @@ static void unknown_target(Sema *s, const Node *target)
     const char *near = diag_closest(target->text, words_list(s, &w));
     if (scope_outer(s, target->text)) {
         sema_error(s, target->span, "`%s` belongs to the file or the model and gets no new value here", target->text);
+        return;
+    }
+    if (s->updating && !strcmp(s->updating, "after") && s->frame->optimizer) {
+        sema_error(s, target->span, "the model has no parameter `%s`", target->text);
+        if (near)
+            sema_help(s, "did you mean `%s`?", near);
         return;
     }
     sema_error(s, target->span, "there is no `%s` here that could get a new value", target->text);
@@ -306,11 +337,14 @@ static void exec_rebind(Sema *s, const Node *n)
         name->value = v;
         return;
     }
-    static const char *const what[] = { "", "an argument", "the counter of a loop", "defined by an equation",
+    static const char *const what[] = { "", "a constant", "an argument", "the counter of a loop", "defined by an equation",
                                         "a parameter", "a state" };
     sema_error(s, n->a->span, "`%s` is %s and gets no new value", name->name, what[name->kind]);
     sema_note(s, name->at, "here");
-    sema_help(s, "give the new value a name of its own: `let NAME = ...`");
+    if (name->kind == NAME_CONST)
+        sema_help(s, "a name that gets new values is introduced by `let`");
+    else
+        sema_help(s, "give the new value a name of its own: `let NAME = ...`");
 }
 
 static void exec_return(Sema *s, const Node *n)
@@ -378,6 +412,7 @@ static void exec_for(Sema *s, const Node *n)
     Value *value = NULL, unknown = value_error();
     int count = 0;
     bool known = loop_values(s, n->a, &value, &count);
+    s->frame->lost |= !known && !s->dry;
     if (!name_is_free(s, n->text, n->word))
         return;
     if (!known && s->dry) {                                    /* how often is not known: look at it once */
@@ -407,6 +442,7 @@ static void exec_when(Sema *s, const Node *n)
         scope_pop(s);
         return;
     }
+    s->frame->lost = true;
     if (v.kind == V_ERROR)
         return;
     sema_error(s, n->a->span, "an `if` statement chooses when the program is compiled, and this is %s", value_text(s, &v));
@@ -466,6 +502,9 @@ static void exec_item(Sema *s, const Node *n)
     switch (n->kind) {
     case AST_LET:
         exec_let(s, n);
+        break;
+    case AST_CONST:
+        exec_const(s, n);
         break;
     case AST_SET:
         exec_set(s, n);

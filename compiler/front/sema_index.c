@@ -59,8 +59,13 @@ int eq_find(const Eq *q, const char *name)
 bool eq_constrain(Sema *s, Eq *q, Axis *axis, Ext ext, Span at, const char *why)
 {
     (void)q;
-    if (ext == EXT_ANY || axis->ext == ext)
+    if (axis->ext == ext)
         return true;
+    if (ext == EXT_ANY) {
+        if (axis->ext == EXT_OPEN)
+            axis->ext = ext;
+        return true;
+    }
     if (axis->ext == EXT_OPEN || axis->ext == EXT_ANY) {
         axis->ext = ext;
         axis->at = at;
@@ -87,7 +92,7 @@ bool eq_known(Sema *s, Eq *q, Axis *axis, Span at)
     if (axis->ext != EXT_OPEN)
         return true;
     axis->ext = EXT_ANY;                                       /* one message */
-    sema_error(s, at, "the extent of `%s` follows from no access", axis->name);
+    sema_error(s, at, "nothing says how far `%s` runs: no tensor here is indexed by `%s` alone", axis->name, axis->name);
     Words w = { { 0 } };
     for (const Scope *scope = s->scope; scope && scope->frame == s->frame; scope = scope->up) {
         for (int i = 0; i < scope->name.n; i++) {
@@ -149,6 +154,8 @@ static const Affine *whole_index(Sema *s, const Node *n, const Value *v)
     if (v->under != 0)
         sema_error(s, n->span, "an index is whole, and `%s` is %s / %s = %s", sema_text(s, n), number_text(s, v->over),
                    number_text(s, v->under), number_text(s, v->num));
+    else if (n->kind == AST_NUM)
+        sema_error(s, n->span, "an index is whole, and this is %s", number_text(s, v->num));
     else
         sema_error(s, n->span, "an index is whole, and `%s` is %s", sema_text(s, n), number_text(s, v->num));
     return NULL;
@@ -169,21 +176,36 @@ static const Affine *map_of_value(Sema *s, const Node *n, const Value *v)
         return e->aff;
     if (e && e->kind == E_LOAD && s->g->tensor[e->tensor].dtype == DT_I32)
         return aff_load(s->g, e);
-    if (s->dry && e && e->kind == E_LOAD)
-        return NULL;
+    if (e && e->kind == E_LOAD && (s->dry || (s->alone && s->g->tensor[e->tensor].kind == T_INPUT)))
+        return NULL;                                           /* an argument that may well be made of integers */
     if (e && e->kind == E_LOAD) {
         sema_error(s, n->span, "`%s` is no integer tensor and cannot be an index", sema_text(s, n));
         sema_help(s, "integer tensors are the tokens, results of `argmax`, and sums of these");
     } else if (v->kind == V_TENSOR) {
-        sema_error(s, n->span, "`%s` stands here without an index", v->def->name);
-        sema_note(s, v->def->at, "defined here");
+        sema_error(s, n->span, "`%s` has %d ax%s and stands here without an index", sema_text(s, n), v->def->rank,
+                   v->def->rank == 1 ? "is" : "es");
+        note_def(s, v->def, sema_text(s, n));
+    } else if (!e) {
+        sema_error(s, n->span, "an index is a sum of index names times whole numbers, and this is %s", value_text(s, v));
     } else {
-        sema_error(s, n->span, "an index is a sum of index names times whole numbers, and this is %s",
-                   e ? "something else" : value_text(s, v));
-        if (e)
-            sema_help(s, "name it by an equation first: `at[...] = %s`, if it is made of integers", sema_text(s, n));
+        sema_error(s, n->span, "an index is a sum of index names times whole numbers, and `%s` is not", sema_text(s, n));
+        if (expr_is_integer(s->g, e))
+            sema_help(s, "name it by an equation first: `at[...] = %s`", sema_text(s, n));
     }
     return NULL;
+}
+
+void index_lost(Sema *s, const Eq *q, const Node *n, const char *near)
+{
+    bool result = q->mode == EQ_RESULT;
+    sema_error(s, n->span, result ? "index `%s` is neither in the signature nor reduced"
+                                  : "index `%s` is neither on the left nor reduced", n->text);
+    if (near)
+        sema_help(s, "did you mean `%s`?", near);
+    else if (result)
+        sema_help(s, "reduce over it, `sum[%s](...)`, or name the result by an equation: `z[..., %s] = ...`", n->text, n->text);
+    else
+        sema_help(s, "put it on the left, or reduce over it: `sum[%s](...)`", n->text);
 }
 
 static const Affine *unknown_index(Sema *s, Eq *q, const Node *n)
@@ -195,11 +217,7 @@ static const Affine *unknown_index(Sema *s, Eq *q, const Node *n)
     Words w = { { 0 } };
     scope_words(s, q, &w);
     const char *near = diag_closest(n->text, words_list(s, &w));
-    sema_error(s, n->span, "index `%s` is neither on the left nor reduced", n->text);
-    if (near)
-        sema_help(s, "did you mean `%s`?", near);
-    else
-        sema_help(s, "put it on the left, or reduce over it: `sum[%s](...)`", n->text);
+    index_lost(s, q, n, near);
     return NULL;
 }
 
@@ -209,7 +227,8 @@ static const Affine *map_name(Sema *s, Eq *q, const Node *n)
     int axis = known ? -1 : eq_find(q, n->text);
     if (axis >= 0)
         return aff_axis(s->g, axis);
-    if (!known && !scope_outer(s, n->text) && strcmp(n->text, "None"))
+    bool word = !strcmp(n->text, "None") || !strcmp(n->text, "true") || !strcmp(n->text, "false");
+    if (!known && !word && !scope_outer(s, n->text))
         return unknown_index(s, q, n);
     Value v = value_of(s, q, n);
     return map_of_value(s, n, &v);
@@ -288,42 +307,52 @@ bool def_use(Sema *s, Def *def, Span at)
     return !def->broken;
 }
 
-static bool wrong_count(Sema *s, const Eq *q, const Def *def, const Node *indices, int n, Span at)
+void note_def(Sema *s, const Def *def, const char *name)
+{
+    if (name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")])
+        sema_note(s, def->at, "it is defined here");
+    else if (strcmp(def->name, name))
+        sema_note(s, def->at, "`%s` is `%s`, defined here", name, def->name);
+    else
+        sema_note(s, def->at, "`%s` is defined here", name);
+}
+
+static bool wrong_count(Sema *s, const Eq *q, const Def *def, const char *name, const Node *indices, int n, Span at)
 {
     bool rest = false;
     for (const Node *i = indices; i; i = i->next)
         rest |= i->kind == AST_REST;
     if (rest)
-        sema_error(s, at, "`%s` has %d ax%s and is indexed by %d and the %d of `..`", def->name, def->rank,
+        sema_error(s, at, "`%s` has %d ax%s and is indexed by %d and the %d of `..`", name, def->rank,
                    def->rank == 1 ? "is" : "es", n - q->n_rest, q->n_rest);
     else
-        sema_error(s, at, "`%s` has %d ax%s and is indexed by %d", def->name, def->rank, def->rank == 1 ? "is" : "es", n);
-    sema_note(s, def->at, "defined here");
+        sema_error(s, at, "`%s` has %d ax%s and is indexed by %d", name, def->rank, def->rank == 1 ? "is" : "es", n);
+    note_def(s, def, name);
     return false;
 }
 
-static const char *axis_text(Sema *s, const Def *def, int dim)
+static const char *axis_text(Sema *s, const char *name, int dim)
 {
-    return arena_printf(s->arena, "axis %d of `%s`", dim + 1, def->name);
+    return arena_printf(s->arena, "axis %d of `%s`", dim + 1, name);
 }
 
 /* A constant map is checked at once, others when all extents are known. */
-static bool note_access(Sema *s, Eq *q, const Affine *map, const Def *def, int dim, Span at)
+static bool note_access(Sema *s, Eq *q, const Affine *map, const Def *def, const char *name, int dim, Span at)
 {
     if (q->guarded || def->shape[dim] == EXT_ANY)
         return true;
-    Access a = { .map = map, .def = def, .dim = dim, .at = at, .n = q->n };
+    Access a = { .map = map, .def = def, .name = name, .dim = dim, .at = at, .n = q->n };
     memcpy(a.axis, q->axis, (size_t)q->n * sizeof *q->axis);
     PUSH(s->arena, q->access, a);
     return true;
 }
 
-static bool one_index(Sema *s, Eq *q, Def *def, int dim, const Affine *map, Span at)
+static bool one_index(Sema *s, Eq *q, Def *def, const char *name, int dim, const Affine *map, Span at)
 {
     int axis = aff_plain(map);
     if (axis >= 0)
-        return eq_constrain(s, q, q->axis[axis], def->shape[dim], at, axis_text(s, def, dim));
-    return note_access(s, q, map, def, dim, at);
+        return eq_constrain(s, q, q->axis[axis], def->shape[dim], at, axis_text(s, name, dim));
+    return note_access(s, q, map, def, name, dim, at);
 }
 
 static bool rest_in_sight(Sema *s, const Eq *q, Span at)
@@ -340,7 +369,7 @@ static bool rest_in_sight(Sema *s, const Eq *q, Span at)
     return false;
 }
 
-Value index_load(Sema *s, Eq *q, Def *def, const Node *indices, Span at)
+Value index_load(Sema *s, Eq *q, Def *def, const char *name, const Node *indices, Span at)
 {
     const Affine *map[MAX_RANK] = { NULL };
     int n = 0, want = 0;
@@ -355,21 +384,21 @@ Value index_load(Sema *s, Eq *q, Def *def, const Node *indices, Span at)
         want += i->kind == AST_REST ? q->n_rest : 1;
     }
     if (want != def->rank) {
-        wrong_count(s, q, def, indices, want, at);
+        wrong_count(s, q, def, name, indices, want, at);
         return value_error();
     }
-    for (const Node *i = indices; i; i = i->next) {
+    for (const Node *i = indices; i && ok; i = i->next) {      /* one message */
         if (i->kind == AST_REST) {
             for (int k = 0; k < q->n_rest; k++, n++) {
                 map[n] = aff_axis(s->g, q->rest[k]);
-                ok &= eq_constrain(s, q, q->axis[q->rest[k]], def->shape[n], i->span, axis_text(s, def, n));
+                ok &= eq_constrain(s, q, q->axis[q->rest[k]], def->shape[n], i->span, axis_text(s, name, n));
             }
             continue;
         }
         map[n] = i->kind == AST_AXIS ? NULL : index_map(s, q, i);
         if (i->kind == AST_AXIS)
             value_of(s, q, i);                                     /* says that `i: n` belongs on the left */
-        ok &= map[n] && one_index(s, q, def, n, map[n], i->span);
+        ok &= map[n] && one_index(s, q, def, name, n, map[n], i->span);
         n++;
     }
     return ok ? value_expr(expr_load(s->g, def->tensor, map), at) : value_error();

@@ -46,7 +46,8 @@ static void collect(Sema *s, const Node *items)
             add_function(s, n);
             break;
         case AST_LET:
-            add_lazy(s, define_value(s, NULL, n), n->text, NAME_LET, n->word);
+        case AST_CONST:
+            add_lazy(s, define_value(s, NULL, n), n->text, n->kind == AST_CONST ? NAME_CONST : NAME_LET, n->word);
             break;
         case AST_PARAM:
             if (n->a->kind == AST_INDEX)
@@ -57,7 +58,7 @@ static void collect(Sema *s, const Node *items)
         default:
             sema_error(s, n->span, "a model has functions, parameters and constants, and this is none");
             if (n->kind == AST_SET)
-                sema_help(s, "a constant is introduced by `let`");
+                sema_help(s, "a constant is introduced by `const`");
             break;
         }
     }
@@ -73,7 +74,7 @@ static Closure *required(Sema *s, const Node *block, const char *name, int n_for
     }
     if (tree_count(c->formals) == n_formals)
         return c;
-    sema_error(s, c->at, "`%s` of a model takes %d argument%s, and this %d", name, n_formals, n_formals == 1 ? "" : "s",
+    sema_error(s, c->at, "`%s` of a model takes %d argument%s, and this takes %d", name, n_formals, n_formals == 1 ? "" : "s",
                tree_count(c->formals));
     sema_help(s, "write `fn %s = ...`", example);
     return NULL;
@@ -87,8 +88,8 @@ static bool input_shape(Sema *s, const Closure *fn, const char *example, int ran
     const Node *formal = fn->formals;
     int k = 0;
     if (tree_count(formal->a) != rank) {
-        sema_error(s, formal->span, "the argument of `%s` has %d axes, and here are %d", fn->name, rank,
-                   tree_count(formal->a));
+        int n = tree_count(formal->a);
+        sema_error(s, formal->span, "the argument of `%s` has %d axes, and here %s %d", fn->name, rank, n == 1 ? "is" : "are", n);
         sema_help(s, "write `%s`", example);
         return false;
     }

@@ -38,12 +38,14 @@ static const ReducerRow *reducer_find(Sema *s, const Node *n)
         sema_help(s, "only reducers do: sum, mean, max, min, argmax, logsumexp, softmax");
         return NULL;
     }
+    const Name *other = scope_local(s, n->text);
+    if (other && other->value.kind != V_ERROR) {
+        sema_error(s, n->word, "`%s` is %s and cannot be called", n->text, value_text(s, &other->value));
+        sema_note(s, other->at, "it is defined here");
+        return NULL;
+    }
     sema_error(s, n->word, "there is no reducer `%s`", n->text);
-    const char *near = diag_closest(n->text, reducer_words);
-    if (near)
-        sema_help(s, "did you mean `%s`?", near);
-    else
-        sema_help(s, "reducers: sum, mean, max, min, argmax, logsumexp, softmax");
+    suggest_or_list(s, n->text, reducer_words, "reducers");
     return NULL;
 }
 
@@ -189,10 +191,8 @@ static bool all_used(Sema *s, const Eq *q, const Node *n, const Expr *body, uint
 
 static Value finish_reduce(Sema *s, Eq *q, const Node *n, const ReducerRow *row, const Expr *body, uint32_t red)
 {
-    if (!all_used(s, q, n, body, red))
-        return value_error();
     if (row->reducer == RED_ARGMAX && (red & (red - 1))) {
-        sema_error(s, n->span, "`argmax` gives a position along one index");
+        sema_error(s, n->span, "`argmax` gives a position along one index, and here are %d", __builtin_popcount(red));
         return value_error();
     }
     const Expr *count = NULL;
@@ -234,13 +234,16 @@ Value eval_reduce(Sema *s, Eq *q, const Node *n)
     if (ok) {
         Value body = value_of(s, q, arg);
         const Expr *e = NULL;
-        if (body.kind == V_EXPR && body.truth)
+        if (body.kind == V_EXPR && body.truth) {
             sema_error(s, arg->span, "`%s` takes numbers, and this is %s", n->text, value_text(s, &body));
-        else
+            sema_help(s, "to count what holds write `if %s then 1 else 0`", sema_text(s, arg));
+        } else {
             e = value_scalar(s, &body, arg->span);
-        for (int k = first; e && k < q->n; k++)
-            ok &= eq_known(s, q, q->axis[k], n->span);
-        if (e && ok)
+        }
+        ok = e && all_used(s, q, n, e, red);
+        for (int k = first; ok && k < q->n; k++)
+            ok = eq_known(s, q, q->axis[k], q->axis[k]->first);
+        if (ok)
             v = finish_reduce(s, q, n, row, e, red);
     }
     q->n = first;

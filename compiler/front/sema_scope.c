@@ -65,6 +65,19 @@ void sema_suggest(Sema *s, const char *word, const char *const *list)
         sema_help(s, "did you mean `%s`?", near);
 }
 
+void suggest_or_list(Sema *s, const char *word, const char *const *list, const char *what)
+{
+    const char *near = diag_closest(word, list);
+    if (near) {
+        sema_help(s, "did you mean `%s`?", near);
+    } else if (*list) {
+        Text t = { .arena = s->arena };
+        for (int i = 0; list[i]; i++)
+            text_printf(&t, "%s%s", i ? ", " : "", list[i]);
+        sema_help(s, "%s: %s", what, text_data(&t));
+    }
+}
+
 const char *sema_text(Sema *s, const Node *n)
 {
     enum { LONG = 50 };

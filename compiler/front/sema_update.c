@@ -34,11 +34,9 @@ static const Closure *optimizer_find(Sema *s, const Node *name)
         words_add(s, &w, s->fn.at[i]->name);
     }
     sema_error(s, name->span, "there is no optimizer `%s`", name->text);
-    bool none = !w.list.n;
-    const char *near = diag_closest(name->text, words_list(s, &w));
-    if (near)
-        sema_help(s, "did you mean `%s`?", near);
-    else if (none)
+    if (w.list.n)
+        suggest_or_list(s, name->text, words_list(s, &w), "optimizers here");
+    else
         sema_help(s, "optimizers of the library come by `use optim`");
     return NULL;
 }
@@ -53,13 +51,13 @@ static bool optimizer_signature(Sema *s, const Closure *fn)
 }
 
 /* While the host's scalars are evaluated, `step` and `total` are names of the file. */
-static void host_begin(Sema *s)
+static void host_begin(Sema *s, Span at)
 {
     static const char *const name[] = { "step", "total" };
     s->host = true;
     s->scalar.n = 0;
     for (int k = 0; k < 2; k++) {
-        Def *def = def_new(s, name[k], s->program->train.optimizer->span, 0, NULL);
+        Def *def = def_new(s, name[k], at, 0, NULL);
         def->tensor = graph_tensor(s->g, name[k], 0, NULL, T_INPUT, DT_F64);
         scope_add(s, s->top->scope, name[k], NAME_FORMAL, value_def(def, def->at), def->at);
     }
@@ -123,7 +121,8 @@ static bool weight_decay(Sema *s, const OptCall *o, Value w, double *decay)
     if (v.kind == V_ERROR)
         return false;
     if (v.kind != V_NUM || !(v.num >= 0)) {
-        sema_error(s, o->node->span, "`weight_decay` of parameter `%s` is a number from 0 on, and this is %s", s->updating,
+        sema_error(s, name->value.at.lo ? name->value.at : o->node->span,
+                   "`weight_decay` of parameter `%s` is a number from 0 on, and this is %s", s->updating,
                    value_text(s, &v));
         return false;
     }
@@ -141,6 +140,8 @@ static bool one_step(Sema *s, const OptCall *o, int i, Def *grad, bool body, Ste
     s->state.n = 0;
     Frame *f = frame_open(s, o->fn, o->node->span, s->root);
     for (const Node *p = o->fn->formals; p && ok; p = p->next, k++) {
+        if (k == 1)
+            grad->at = p->span;     /* for messages */
         if (k < 2)
             ok = bind_formal(s, p, value_def(k ? grad : w, p->span), p->span);
         else
@@ -217,6 +218,21 @@ static Graph *copy_tensors(Sema *s)
     return g;
 }
 
+/* An optimizer of the file that the program does not use: with a parameter of unknown shape. */
+void sema_unused_optimizer(Sema *s, Closure *fn)
+{
+    if (!optimizer_signature(s, fn))
+        return;
+    Graph *g = s->g;
+    s->g = graph_new(s->arena, s->diag->sources);
+    s->updating = "w";
+    host_begin(s, fn->at);
+    call_dry(s, fn);
+    host_end(s);
+    s->g = g;
+    fn->called = true;
+}
+
 static bool try_after_block(Sema *s, Def *const *value);
 
 bool sema_optimizer(Sema *s)
@@ -228,7 +244,7 @@ bool sema_optimizer(Sema *s)
     if (!s->program->train.optimizer)
         return false;
     s->g = copy_tensors(s);
-    host_begin(s);
+    host_begin(s, s->program->train.optimizer->span);
     bool ok = read_call(s, &o);
     s->decay = NEWN(s->arena, double, s->param.n + 1);
     if (ok)
@@ -406,7 +422,7 @@ bool sema_update(Program *p, Graph *g, Diag *d, const int *grads)
                 grad[i] = gradient_def(s, i, grads[k]);
         }
     }
-    host_begin(s);
+    host_begin(s, p->train.optimizer->span);
     bool ok = read_call(s, &o);
     if (ok)
         rate_output(s, &o);

@@ -105,6 +105,21 @@ bool value_whole(const Value *v, int64_t *n)
     return true;
 }
 
+static const Expr *without_index(Sema *s, const Def *def, Span at)
+{
+    const char *text = source_text(s->diag->sources, at);
+    bool name = text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")] == 0;
+    if (!*text || strlen(text) > 50)
+        text = def->name;
+    sema_error(s, at, "`%s` has %d ax%s and stands here without an index", text, def->rank, def->rank == 1 ? "is" : "es");
+    note_def(s, def, text);
+    if (name)
+        sema_help(s, "arithmetic is done element by element: write `%s[...]` with an index for each axis", text);
+    else
+        sema_help(s, "give it a name, `let t = ...`, and write `t[...]` with an index for each axis");
+    return NULL;
+}
+
 const Expr *value_scalar(Sema *s, const Value *v, Span at)
 {
     switch (v->kind) {
@@ -120,11 +135,7 @@ const Expr *value_scalar(Sema *s, const Value *v, Span at)
             return NULL;
         if (!v->def->rank)
             return expr_load(s->g, v->def->tensor, NULL);
-        sema_error(s, at, "`%s` has %d ax%s and stands here without an index", v->def->name, v->def->rank,
-                   v->def->rank == 1 ? "is" : "es");
-        sema_note(s, v->def->at, "defined here");
-        sema_help(s, "arithmetic is done element by element: write `%s[...]` with an index for each axis", v->def->name);
-        return NULL;
+        return without_index(s, v->def, at);
     case V_STR:
     case V_LIST:
     case V_RANGE:
@@ -133,6 +144,8 @@ const Expr *value_scalar(Sema *s, const Value *v, Span at)
         break;
     }
     sema_error(s, at, "a number is wanted here, and this is %s", value_text(s, v));
+    if (v->at.lo && (v->at.hi <= at.lo || at.hi <= v->at.lo))
+        sema_note(s, v->at, "it comes from here");
     if (v->kind == V_DIST)
         sema_help(s, "a distribution gives a parameter its first value: `param w[d] ~ normal(0, 0.02)`");
     return NULL;
@@ -166,7 +179,7 @@ bool value_extent(Sema *s, const Value *v, const char *what, Span at, Ext *ext)
             sema_error(s, at, "the extent of `%s` would be %s; at most %lld elements", what, number,
                        (long long)MOST_ELEMENTS);
         if (v->at.lo && (v->at.lo != at.lo || v->at.hi != at.hi))
-            sema_note(s, v->at, "computed here");
+            sema_note(s, v->at, v->under != 0 ? "computed here" : "it comes from here");
         return false;
     }
     *ext = n;

@@ -86,13 +86,13 @@ static const char *name_before(const Parse *p, int bracket)
 
 static bool wrong_word(Slip *s)
 {
-    static const char *const words[] = { "use", "fn", "param", "state", "let", "return", "for", "if", NULL };
+    static const char *const words[] = { "use", "fn", "param", "state", "let", "const", "return", "for", "if", NULL };
     static const struct {
         const char *word, *ours;
     } foreign[] = {
         { "def", "fn" }, { "func", "fn" }, { "function", "fn" }, { "fun", "fn" },
         { "import", "use" }, { "from", "use" }, { "include", "use" },
-        { "var", "let" }, { "const", "let" }, { "class", "model" },
+        { "var", "let" }, { "class", "model" },
     };
     const Token *item = s->item;
     if (!s->word)
@@ -106,6 +106,13 @@ static bool wrong_word(Slip *s)
     if (!strcmp(item[0].text, "while") && item[1].kind != '=' && item[1].kind != '{') {
         parse_error(s->p, item[0].span, "there is no `while`: how often a loop runs is known when it is compiled");
         parse_help(s->p, "write `for i in 0..<n { ... }`");
+        return true;
+    }
+    bool set = !strcmp(item[0].text, "retrieval") || !strcmp(item[0].text, "zeroshot");
+    if (set && item[1].kind == TOK_NAME) {
+        const char *name = rest_of_line(s->p, item[1].span.lo);
+        parse_error(s->p, item[1].span, "the name of a set stands in quotes");
+        parse_help(s->p, "write `%s \"%s\"`", item[0].text, name ? name : "...");
         return true;
     }
     const char *near = diag_closest(item[0].text, words);
@@ -323,7 +330,7 @@ static bool lost_value(Slip *s)
 /* What could stand here, as words: the tokens that start a value and the operators are one word each. */
 static const char *expected(const Slip *s, Text *out)
 {
-    static const char statements[] = " a name, `use`, `fn`, `param`, `state`, `let`, `return`, `for`, `if`, "
+    static const char statements[] = " a name, `use`, `fn`, `param`, `state`, `let`, `const`, `return`, `for`, `if`, "
                                      "a definition, the end of the file,";
     static const char values[] = " a name, a number, a string, '(', '[', '-', `not`, `if`,";
     static const char infixes[] = " '+', '-', '*', '/', '^', '<', '>', `==`, `!=`, `<=`, `>=`, `and`, `or`, `as`, '[', "
