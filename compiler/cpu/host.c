@@ -65,7 +65,7 @@ static V operation(Host *h, const Expr *e)
     case OP_NOT: return truth(h, LLVMBuildNot(b, holds(h, x), ""));
     case N_OPS: break;
     }
-    low_fail(h->l, "no f64 code for `%s`", op_info[e->op].name);
+    low_fail(h->l, "no f64 code for scalar function %d", (int)e->op);
     return x;
 }
 
