@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# language.sh -- every ```tic block of the pages in examples/ is a complete file that the compiler accepts and the formatter
+# leaves as it is. Words behind ```tic are flags: ```tic -D n=3
+. tests/e2e/lib.sh
+
+blocks() {         # PAGE: one file a block in $T/blocks, its flags beside it
+    rm -rf "$T/blocks" && mkdir "$T/blocks"
+    awk -v dir="$T/blocks" '
+        /^```tic/ { n++; file = sprintf("%s/line_%d.tic", dir, NR); flags = $0; sub(/^```tic */, "", flags)
+                    print flags > (file ".flags"); printf "" > file; open = 1; next }
+        /^```/    { open = 0 }
+        open      { print > file }' "$1"
+}
+
+one() {            # PAGE BLOCK
+    local name="$1, $(basename "$2" .tic)" flags
+    read -r -a flags <"$2.flags"
+    cp "$2" "$T/before"
+    if ! "$TICC" --check "${flags[@]}" "$2" >"$T/out" 2>&1; then not_ok "$name" "$(cat "$T/out")"
+    elif ! "$TICC" fmt "$2" || ! cmp -s "$2" "$T/before"; then not_ok "$name: not as \`ticc fmt\` writes it" "$(diff "$T/before" "$2")"
+    else ok "$name"; fi
+}
+
+for page in examples/*.md; do
+    blocks "$page"
+    found=$(ls "$T/blocks" | grep -c '\.tic$')
+    [ "$found" -gt 0 ] && ok "$page has examples" || not_ok "$page has examples" "no \`\`\`tic block in $page"
+    for block in "$T"/blocks/*.tic; do [ -f "$block" ] && one "$page" "$block"; done
+done
+finish
