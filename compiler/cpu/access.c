@@ -88,7 +88,7 @@ int tensor_arg(const Low *l, int tensor)
     return -1;
 }
 
-static Mem row_major(Low *l, int tensor)
+Mem tensor_layout(Low *l, int tensor)
 {
     const Tensor *t = &l->graph->tensor[tensor];
     Mem p = {.dtype = t->dtype, .rank = t->rank};
@@ -102,7 +102,7 @@ static Mem row_major(Low *l, int tensor)
 
 Mem tensor_mem(Low *l, int tensor)
 {
-    Mem p = row_major(l, tensor);
+    Mem p = tensor_layout(l, tensor);
     int arg = tensor_arg(l, tensor);
     if (arg < 0) {
         low_fail(l, "tensor %%%d (%s) is not an argument of its kernel", tensor, l->graph->tensor[tensor].name);
@@ -194,14 +194,14 @@ void access_loads(Low *l, const Expr *e, Accesses *out)
         const Member *m = member_of(l, load[i]);
         if (m && !m->placed)
             continue;                  /* in a register */
-        Mem p = m ? m->mem : row_major(l, load[i]->tensor);
+        Mem p = m ? m->mem : tensor_layout(l, load[i]->tensor);
         add_access(l, &p, load[i]->idx, false, out);
     }
 }
 
 void access_store(Low *l, const Comp *c, Accesses *out)
 {
-    Mem p = row_major(l, c->out);
+    Mem p = tensor_layout(l, c->out);
     add_access(l, &p, c->store, true, out);
 }
 

@@ -1,24 +1,31 @@
 /* emit.c -- the module: kernels by signature, their functions, and the object file. See cpu.h. */
 #include "cpu/lower.h"
 #include <ctype.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 CpuModule *cpu_module_new(Arena *a, const CpuTarget *t, Text *why)
 {
-    Target *target = target_new(a, t, why);
-    if (!target)
-        return NULL;
     CpuModule *m = NEW(a, CpuModule);
+    int n = t && t->parts > 1 ? t->parts : 1;
     m->arena = a;
-    m->t = target;
-    m->gen = (Gen){.t = target, .arena = a, .b = LLVMCreateBuilderInContext(target->ctx)};
+    m->part = NEWN(a, Part, n);
+    for (; m->n_part < n; m->n_part++) {
+        Target *target = target_new(a, t, why);
+        if (!target) {
+            cpu_module_free(m);
+            return NULL;
+        }
+        m->part[m->n_part].t = target;
+        m->part[m->n_part].gen = (Gen){.t = target, .arena = a, .b = LLVMCreateBuilderInContext(target->ctx)};
+    }
     return m;
 }
 
 const char *cpu_module_target(const CpuModule *m)
 {
-    return m->t->name;
+    return m->part[0].t->name;
 }
 
 int cpu_module_kernels(const CpuModule *m)
@@ -26,12 +33,37 @@ int cpu_module_kernels(const CpuModule *m)
     return m->kernels.n;
 }
 
+int cpu_module_parts(const CpuModule *m)
+{
+    return m->n_part;
+}
+
+const char *cpu_module_path(const CpuModule *m, const char *path, int part)
+{
+    return part ? arena_printf(m->arena, "%s.%d.o", path, part) : path;
+}
+
 void cpu_module_free(CpuModule *m)
 {
-    if (m->gen.b)
-        LLVMDisposeBuilder(m->gen.b);
-    m->gen.b = NULL;
-    target_free(m->t);
+    for (int i = 0; i < m->n_part; i++) {
+        if (m->part[i].gen.b)
+            LLVMDisposeBuilder(m->part[i].gen.b);
+        m->part[i].gen.b = NULL;
+        target_free(m->part[i].t);
+    }
+}
+
+V part_helper(const Part *p, const char *name)
+{
+    for (int i = 0; i < p->helpers.n; i++)
+        if (!strcmp(p->helpers.at[i].name, name))
+            return p->helpers.at[i].fn;
+    return NULL;
+}
+
+void part_helper_is(Low *l, const char *name, V fn)
+{
+    PUSH(l->m->arena, l->part->helpers, (struct Helper){name, fn});
 }
 
 void low_fail(Low *l, const char *fmt, ...)
@@ -75,7 +107,7 @@ void launch_begin(Low *l, const char *part)
         return;
     }
     l->out->kernel[l->out->n++] = l->m->kernels.n;
-    PUSH(l->m->arena, l->m->kernels, (struct KernelFn){l->g->fn, NULL});
+    PUSH(l->m->arena, l->m->kernels, (struct KernelFn){l->g->fn, NULL, (int)(l->part - l->m->part)});
 }
 
 void launch_tasks(Low *l)
@@ -118,6 +150,16 @@ static int workspace(Fused *f, int64_t n)
     return t;
 }
 
+/* The part with the least code so far. */
+static Part *next_part(CpuModule *m)
+{
+    Part *best = m->part;
+    for (int i = 1; i < m->n_part; i++)
+        if (m->part[i].blocks < best->blocks)
+            best = &m->part[i];
+    return best;
+}
+
 int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int cap, Text *why)
 {
     Lowered *known = NULL;
@@ -126,7 +168,9 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
             known = &m->done.at[i];
     if (!known) {
         Lowered made = {.signature = k->signature};
-        Low l = {.m = m, .g = &m->gen, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .out = &made, .why = why};
+        Part *part = next_part(m);
+        Low l = {.m = m, .part = part, .g = &part->gen, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .out = &made,
+                 .why = why};
         l.member = NEWN(m->arena, Member, k->n_comp);
         l.n_member = k->n_comp;
         for (int i = 0; i < k->n_comp; i++)
@@ -134,6 +178,8 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
         l.comp = &k->comp[0];
         if (!lower_class(&l) || l.failed)
             return -1;
+        for (int i = 0; i < made.n; i++)
+            part->blocks += LLVMCountBasicBlocks(m->kernels.at[made.kernel[i]].run);
         PUSH(m->arena, m->done, made);
         known = &m->done.at[m->done.n - 1];
     }
@@ -153,28 +199,73 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
 
 /* ---- the object */
 
-static void constant(CpuModule *m, const char *name, V value, unsigned align)
+static void constant(Target *t, const char *name, V value, unsigned align)
 {
-    V global = LLVMAddGlobal(m->t->module, LLVMTypeOf(value), name);
+    V global = LLVMAddGlobal(t->module, LLVMTypeOf(value), name);
     LLVMSetInitializer(global, value);
     LLVMSetGlobalConstant(global, 1);
     LLVMSetAlignment(global, align);
 }
 
+/* A kernel's function as part 0 sees it: its own, or one declared by name and defined in another part. */
+static V visible(CpuModule *m, V fn, int part)
+{
+    if (!part)
+        return fn;
+    size_t n;
+    LLVMSetLinkage(fn, LLVMExternalLinkage);
+    LLVMSetVisibility(fn, LLVMHiddenVisibility);
+    Target *t = m->part[0].t;
+    Ty type = LLVMFunctionType(t->none, NULL, 0, 0);     /* only its address is taken */
+    V here = LLVMAddFunction(t->module, LLVMGetValueName2(fn, &n), type);
+    LLVMSetVisibility(here, LLVMHiddenVisibility);
+    return here;
+}
+
+typedef struct Writer { Target *t; const char *path; char kind; Text why; Arena arena; bool good; } Writer;
+
+static void *write_part(void *arg)
+{
+    Writer *w = arg;
+    w->good = target_emit(w->t, w->path, w->kind, &w->why);
+    return NULL;
+}
+
 bool cpu_module_emit(CpuModule *m, const void *blob, size_t blob_size, const char *path, char kind, Text *why)
 {
-    Target *t = m->t;
+    Target *t = m->part[0].t;
     Ty pair[] = {t->ptr, t->ptr};
     Ty entry = LLVMStructTypeInContext(t->ctx, pair, 2, 0);
     int n = m->kernels.n;
     V *all = NEWN(m->arena, V, n + 1);
     for (int i = 0; i < n; i++) {
-        V two[] = {m->kernels.at[i].run, m->kernels.at[i].tasks};
+        const struct KernelFn *k = &m->kernels.at[i];
+        V two[] = {visible(m, k->run, k->part), visible(m, k->tasks, k->part)};
         all[i] = LLVMConstStructInContext(t->ctx, two, 2, 0);
     }
     all[n] = LLVMConstNull(entry);     /* ends the table; and an array has at least one element */
-    constant(m, "tic_kernels", LLVMConstArray2(entry, all, (uint64_t)n + 1), 16);
+    constant(t, "tic_kernels", LLVMConstArray2(entry, all, (uint64_t)n + 1), 16);
     if (blob)
-        constant(m, "tic_program", LLVMConstStringInContext2(t->ctx, blob, blob_size, 1), 64);
-    return target_emit(t, path, kind, why);
+        constant(t, "tic_program", LLVMConstStringInContext2(t->ctx, blob, blob_size, 1), 64);
+
+    Writer *w = NEWN(m->arena, Writer, m->n_part);
+    pthread_t *thread = NEWN(m->arena, pthread_t, m->n_part);
+    bool *started = NEWN(m->arena, bool, m->n_part), good = true;
+    for (int i = 0; i < m->n_part; i++) {
+        w[i] = (Writer){.t = m->part[i].t, .path = cpu_module_path(m, path, i), .kind = kind};
+        w[i].why.arena = &w[i].arena;                    /* arenas are not shared between threads */
+        started[i] = i && !pthread_create(&thread[i], NULL, write_part, &w[i]);
+    }
+    for (int i = 0; i < m->n_part; i++)
+        if (!started[i])
+            write_part(&w[i]);
+    for (int i = 0; i < m->n_part; i++) {
+        if (started[i])
+            pthread_join(thread[i], NULL);
+        if (!w[i].good && good)
+            text_printf(why, "%s", text_data(&w[i].why));
+        good = good && w[i].good;
+        arena_free(&w[i].arena);
+    }
+    return good;
 }

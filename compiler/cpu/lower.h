@@ -22,13 +22,21 @@ typedef struct Lowered {
     int64_t workspace;                 /* f32 elements; 0: none */
 } Lowered;
 
-struct CpuModule {
-    Arena *arena;
+/* A part is an LLVM module in a context of its own, so that parts become machine code on a thread each. A kernel and the
+ * helpers it calls are in one part; the table of kernels, in part 0, knows the others by name. */
+typedef struct Part {
     Target *t;
     Gen gen;
-    ARRAY(struct KernelFn { V run, tasks; }) kernels;
+    ARRAY(struct Helper { const char *name; V fn; }) helpers;    /* functions that kernels of this part share */
+    unsigned blocks;                   /* basic blocks so far: its share of the work */
+} Part;
+
+struct CpuModule {
+    Arena *arena;
+    Part *part;
+    int n_part;
+    ARRAY(struct KernelFn { V run, tasks; int part; }) kernels;
     ARRAY(Lowered) done;
-    ARRAY(struct Helper { const char *name; V fn; }) helpers;    /* micro-kernels, shared by contractions */
 };
 
 /* Where a tensor is: elements of `dtype` at base + sum over dimensions of stride * index. A Mem may leave some axes
@@ -53,7 +61,8 @@ typedef struct Member {
 /* The lowering of one kernel. */
 typedef struct Low {
     CpuModule *m;
-    Gen *g;
+    Part *part;
+    Gen *g;                            /* the part's */
     Arena *arena;
     const Fused *f;
     const Graph *graph;
@@ -77,6 +86,10 @@ bool lower_reduce(Low *l);
 bool lower_scatter(Low *l);
 bool lower_host(Low *l);
 bool lower_contract(Low *l);
+
+/* A function of the part by its name; NULL when it is not there yet. part_helper_is enters one. */
+V    part_helper(const Part *p, const char *name);
+void part_helper_is(Low *l, const char *name, V fn);
 
 /* Begins the function of the next launch (its name from the kernel and `part`), and after its body the function that
  * counts its tasks. launch_tasks ends the first and begins the second; launch_end returns the count. */
@@ -115,6 +128,7 @@ typedef struct Group { int axis; Poly n; } Group;
 
 int   tensor_arg(const Low *l, int tensor);                      /* its position in buf[], -1: not an argument */
 Mem tensor_mem(Low *l, int tensor);
+Mem tensor_layout(Low *l, int tensor);                           /* without a base: before a function is begun */
 Lin   linear(Low *l, const Mem *p, const Affine *const *idx);
 void  access_comp(Low *l, const Comp *c, Accesses *out);         /* loads from memory, and the store */
 void  access_loads(Low *l, const Expr *e, Accesses *out);

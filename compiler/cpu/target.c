@@ -177,9 +177,8 @@ bool target_emit(Target *t, const char *path, char kind, Text *why)
     }
     LLVMDisposeMessage(error);
     error = NULL;
-    char *name = arena_printf(t->arena, "%s", path);
-    LLVMBool failed = kind == 'l' ? LLVMPrintModuleToFile(t->module, name, &error)
-                                  : LLVMTargetMachineEmitToFile(t->machine, t->module, name,
+    LLVMBool failed = kind == 'l' ? LLVMPrintModuleToFile(t->module, path, &error)
+                                  : LLVMTargetMachineEmitToFile(t->machine, t->module, path,
                                                                 kind == 's' ? LLVMAssemblyFile : LLVMObjectFile, &error);
     if (failed) {
         text_printf(why, "%s: %s", path, error ? error : "not written");

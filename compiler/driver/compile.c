@@ -224,7 +224,7 @@ static int build_strategy(Job *j, Program *p, Entry *entry, int *n)
     return 0;
 }
 
-static int link_program(Job *j, const char *object, const char *output)
+static int link_program(Job *j, const char *const *object, int n_object, const char *output)
 {
     const char *library = j->o->library;
     char self[4096];
@@ -243,7 +243,16 @@ static int link_program(Job *j, const char *object, const char *output)
     if (!cc || !*cc || strchr(cc, ' '))
         cc = "cc";
     const char *extra = getenv("TICC_LDFLAGS");      /* one flag, e.g. -fsanitize=address for a sanitizer build */
-    const char *argv[] = { cc, "-o", output, object, library, "-ljpeg", "-lpng", "-lz", "-lm", "-pthread", extra, NULL };
+    const char *rest[] = { library, "-ljpeg", "-lpng", "-lz", "-lm", "-pthread", extra };
+    const char **argv = NEWN(&j->arena, const char *, 3 + n_object + (int)LEN(rest) + 1);
+    int n_argv = 0;
+    argv[n_argv++] = cc;
+    argv[n_argv++] = "-o";
+    argv[n_argv++] = output;
+    for (int i = 0; i < n_object; i++)
+        argv[n_argv++] = object[i];
+    for (size_t i = 0; i < LEN(rest) && rest[i]; i++)
+        argv[n_argv++] = rest[i];
     pid_t pid;
     int status = 0;
     if (posix_spawnp(&pid, cc, NULL, NULL, (char *const *)argv, environ)) {
@@ -293,7 +302,9 @@ static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
 {
     const Options *o = j->o;
     Text why = { .arena = &j->arena };
-    CpuTarget target = { o->target ? o->target : "native", NULL };
+    bool text = emits(j, "llvm") || emits(j, "asm");
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    CpuTarget target = { o->target ? o->target : "native", NULL, text ? 1 : cores > 8 ? 8 : (int)cores };
     CpuModule *m = cpu_module_new(&j->arena, &target, &why);
     if (!m) {
         fprintf(stderr, "ticc: %s\n", text_data(&why));
@@ -311,21 +322,26 @@ static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
                      .n_kernels = cpu_module_kernels(m), .n_distinct = entry[0].fused->n_distinct };
     size_t size;
     const void *blob = blob_build(&in, &j->arena, &size);
-    bool text = emits(j, "llvm") || emits(j, "asm");
     const char *output = o->output ? o->output : text ? "/dev/stdout" : default_output(j);
     const char *object = text ? output : arena_printf(&j->arena, "%s.%d.o", output, (int)getpid());
     bool done = cpu_module_emit(m, blob, size, object, emits(j, "llvm") ? 'l' : text ? 's' : 'o', &why);
+    int n_object = cpu_module_parts(m);
+    const char **objects = NEWN(&j->arena, const char *, n_object);
+    for (int i = 0; i < n_object; i++)
+        objects[i] = cpu_module_path(m, object, i);
     cpu_module_free(m);
     if (!done) {
-        unlink(object);
+        for (int i = 0; i < n_object; i++)
+            unlink(objects[i]);
         fprintf(stderr, "ticc: %s\n", text_data(&why));
         return USER_FAULT;
     }
     mark(j, "LLVM to machine code");
     if (text)
         return 0;
-    int code = link_program(j, object, output);
-    unlink(object);
+    int code = link_program(j, objects, n_object, output);
+    for (int i = 0; i < n_object; i++)
+        unlink(objects[i]);
     mark(j, "link");
     return code;
 }

@@ -379,7 +379,7 @@ static void unknown_processor(void **state)
 {
     Arena a = { 0 };
     Text why = { .arena = &a };
-    CpuTarget t = { "z80", NULL };
+    CpuTarget t = { .cpu = "z80" };
     assert_null(cpu_module_new(&a, &t, &why));
     assert_non_null(strstr(text_data(&why), "unknown processor `z80`"));
     arena_free(&a);

@@ -366,7 +366,7 @@ static void model_kernels(const char *path)
     m.file = diag_load(&m.diag, path, (Span){ 0, 0 });
     assert_true(m.file >= 0);
     Text why = { .arena = &m.arena };
-    CpuTarget target = { "native", NULL };
+    CpuTarget target = { .cpu = "native" };
     CpuModule *module = cpu_module_new(&m.arena, &target, &why);
     assert_non_null(module);
     Fused *f[3] = { fused(&m, true, "loss"), fused(&m, false, "image_features"), fused(&m, false, "text_features") };

@@ -54,12 +54,12 @@ typedef struct Suite {
 static inline void suite_open(Suite *s)
 {
     memset(s, 0, sizeof *s);
-    s->target[s->n_target++] = (CpuTarget){ "native", NULL };
+    s->target[s->n_target++] = (CpuTarget){ .cpu = "native" };
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        s->target[s->n_target++] = (CpuTarget){ "x86-64-v3", NULL };
-    s->target[s->n_target++] = (CpuTarget){ "x86-64", NULL };
+        s->target[s->n_target++] = (CpuTarget){ .cpu = "x86-64-v3" };
+    s->target[s->n_target++] = (CpuTarget){ .cpu = "x86-64" };
 #endif
     Text why = { .arena = &s->arena };
     for (int t = 0; t < s->n_target; t++) {
