@@ -4,6 +4,7 @@
 #include "base.h"
 #include "device/exec.h"
 #include "eval/evaluate.h"
+#include "report/report.h"
 #include "train/bench.h"
 #include "train/continual.h"
 #include "train/flags.h"
@@ -153,6 +154,22 @@ static int command_eval(int argc, char **argv)
     return code;
 }
 
+static int command_report(int argc, char **argv)
+{
+    const char *out = NULL;
+    bool text = false;
+    const TicFlag flag[] = {
+        { "--out", TIC_FLAG_TEXT, &out, 0, 0, "DIR", "where report.html and report.json go (default: the only run's folder, else .)" },
+        { "--text", TIC_FLAG_BOOL, &text, 0, 0, NULL, "tables for the terminal instead" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0;
+    if (flags("report RUN...", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code))
+        code = finish(tic_report_command((char *const *)(void *)rest, n_rest, out, text));
+    free(rest);
+    return code;
+}
+
 static int command_bench(int argc, char **argv)
 {
     TicBenchOptions o = { .steps = 3 };
@@ -175,6 +192,7 @@ static const Command commands[] = {
     { "train", "train the starting time step (the default command)", command_train },
     { "continual", "every time step in turn, each evaluated on every year", command_continual },
     { "eval", "a checkpoint on held-out sets: retrieval and zero-shot classification", command_eval },
+    { "report", "runs side by side: matrices of years, transfer, curves, lineage; report.html", command_report },
     { "info", "parameters, FLOPs, memory, kernels", command_info },
     { "bench", "time the training step on random data", command_bench },
 };

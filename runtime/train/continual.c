@@ -3,6 +3,7 @@
 #include "train/continual.h"
 #include "data/json.h"
 #include "eval/evaluate.h"
+#include "report/report.h"
 #include "train/files.h"
 #include "train/report.h"
 #include "train/schedule.h"
@@ -429,10 +430,13 @@ TicStatus tic_continual(const TicProgram *p, const TicKernel *kernels, const Tic
         print_plan(&c);
     for (int t = c.first; t < c.n && !status; t++)
         c.step[t].state = state_of(&c, &c.step[t]);
-    for (int t = c.first; t < c.n && !status && !*stopped; t++)
+    for (int t = c.first; t < c.n && !status && !*stopped; t++) {
         status = run_step(&c, t, stopped);
+        if (!status)
+            status = tic_report_write(&c.dir, 1, c.dir);
+    }
     if (!status && !*stopped)
-        printf("all %d time steps are done: %s\n", c.n - c.first, c.dir);
+        printf("all %d time steps are done: %s\nreport: %s/report.html\n", c.n - c.first, c.dir, c.dir);
     close_continual(&c);
     return status;
 }

@@ -2,6 +2,7 @@
  *
  *   OUT/NAME/lineage.json                  what was planned and what is done (see below)
  *   OUT/NAME/step_00_2014-2016/            one folder a step: checkpoints/, metrics.jsonl, out.log, eval_results.jsonl
+ *   OUT/NAME/report.html  report.json      of all steps so far, written anew after each
  *
  * What is done is seen from the files alone, so the command may be killed anywhere and simply started again: a step
  * whose checkpoints/epoch_1.pt exists is trained, a half-trained one resumes, an evaluation that was cut off is made

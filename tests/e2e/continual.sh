@@ -38,7 +38,7 @@ for i in $(seq 20); do
 done
 check "the run that was killed $kills times ends" run "$T/killed"
 for f in step_00_2014-2016/checkpoints/epoch_1.pt step_02_2018/checkpoints/epoch_1.pt step_02_2018/checkpoints/epoch_1_after.pt \
-         step_00_2014-2016/eval_results.jsonl step_02_2018/eval_results.jsonl lineage.json; do
+         step_00_2014-2016/eval_results.jsonl step_02_2018/eval_results.jsonl lineage.json report.json; do
     check "killed and resumed: the same $f" cmp "$T/whole/run/$f" "$T/killed/run/$f"
 done
 echo "checkpoints/epoch_1_after.pt 0000000000000000" >"$T/killed/run/step_02_2018/evaluated"
@@ -46,6 +46,11 @@ says "a mark of another checkpoint counts for nothing" 0 "recall@1" run "$T/kill
 check "which leaves the same results" cmp "$T/whole/run/step_02_2018/eval_results.jsonl" "$T/killed/run/step_02_2018/eval_results.jsonl"
 check "and the same mark" cmp "$T/whole/run/step_02_2018/evaluated" "$T/killed/run/step_02_2018/evaluated"
 says "started once more: nothing to do" 0 "step 2018: done" run "$T/whole"
+check "the report of the whole run" grep -q 'TiC-DataComp-Retrieval-Yearly' "$T/whole/run/report.html"
+says "two runs side by side" 0 "transfer" "$P" report "$T/whole/run" "$T/killed/run" --text
+check "as a page" "$P" report "$T/whole/run" "$T/killed/run" --out "$T/both"
+check "of both" grep -q '2 runs compared' "$T/both/report.html"
+says "a folder that is no run" 1 "holds no run" "$P" report "$T/s.d"
 says "another program does not go on with it" 1 "strategy" "$T/micro" continual --data "$DATA" --steps 12 --name run --out "$T/whole"
 says "another seed neither" 1 "seed" "$P" continual --data "$DATA" --steps 12 --name run --out "$T/whole" --seed 9
 says "no data at all" 1 "no such folder" "$T/micro" continual --data "$T/nothing" --out "$T/x"
