@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -132,6 +133,46 @@ TicStatus tic_make_dirs(const char *path)
     }
     free(p);
     return status;
+}
+
+/* A process that was killed a moment ago still holds its locks while the system takes its memory back. */
+static bool wait_for_lock(int fd)
+{
+    const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
+    int refused = 0;
+    for (int i = 0; i < 40 && (refused = flock(fd, LOCK_EX | LOCK_NB)) && errno == EWOULDBLOCK; i++)
+        nanosleep(&pause, NULL);
+    return !refused || errno != EWOULDBLOCK;     /* a file system without locks keeps nobody out */
+}
+
+TicStatus tic_lock_folder(const char *dir, int *lock)
+{
+    char *path = tic_format("%s/.lock", dir), owner[32] = "";
+    TicStatus status = TIC_OK;
+    int fd = *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        status = tic_fail(TIC_IO, "%s: cannot write: %s", path, strerror(errno));
+    } else if (!wait_for_lock(fd)) {
+        ssize_t n = read(fd, owner, sizeof owner - 1);
+        owner[n > 0 ? n : 0] = 0;
+        owner[strcspn(owner, "\n")] = 0;
+        status = tic_fail(TIC_USER, "%s: process %s is at work in this folder; another --name or --out, or wait until it ends", dir,
+                          owner[0] ? owner : "(unknown)");
+        close(fd);
+        *lock = -1;
+    } else if (ftruncate(fd, 0) || dprintf(fd, "%ld\n", (long)getpid()) < 0) {
+        status = tic_fail(TIC_IO, "%s: cannot write: %s", path, strerror(errno));
+        close(fd);
+        *lock = -1;
+    }
+    free(path);
+    return status;
+}
+
+void tic_unlock_folder(int lock)
+{
+    if (lock >= 0)
+        close(lock);
 }
 
 static void sync_folder_of(const char *path)

@@ -45,6 +45,10 @@ TicStatus tic_read_file(const char *path, size_t limit, char **data, size_t *siz
 TicStatus tic_write_file(const char *path, const void *data, size_t size);
 TicStatus tic_hash_file(const char *path, uint64_t *hash);       /* tic_hash of all its bytes, read piece by piece */
 TicStatus tic_make_dirs(const char *path);           /* mkdir -p */
+/* Takes the folder for this process alone (DIR/.lock) until tic_unlock_folder or the process ends, however it ends.
+ * TIC_USER when another one has it, with its number. *lock is -1 on failure; unlocking -1 does nothing. */
+TicStatus tic_lock_folder(const char *dir, int *lock);
+void tic_unlock_folder(int lock);
 double tic_now(void);                                /* monotonic seconds */
 uint64_t tic_hash(const void *data, size_t size, uint64_t seed);  /* FNV-1a, 64 bits */
 #endif

@@ -15,6 +15,8 @@
 /* Streams of one seed: what a number is drawn for. */
 static const uint64_t DRAW = 0x6472617773616d70u, CROP = 0x63726f7020626f78u, SHARE = 0x7368617265206f66u, PASS = 0x70617373206f7264u;
 
+enum { PREFETCH = 2 };
+
 typedef struct {
     int64_t step;
     int next, done;                /* slots given to workers, slots finished */
@@ -178,6 +180,7 @@ static void *worker_main(void *arg)
     const TicLoaderConfig *c = &l->config;
     size_t plane = 3 * (size_t)c->image_size * (size_t)c->image_size;
     TicDecoder d;
+    pthread_setname_np(pthread_self(), "ticc-data");
     tic_decoder_init(&d, c->image_size);
     pthread_mutex_lock(&l->lock);
     while (!l->quit) {
@@ -243,6 +246,12 @@ static TicStatus check(const TicLoaderConfig *c)
     return TIC_OK;
 }
 
+int64_t tic_loader_bytes(int64_t batch, int image_size, int context, int prefetch)
+{
+    int64_t pair = 3ll * image_size * image_size * (int64_t)sizeof(float) + context * (int64_t)sizeof(int32_t);
+    return ((prefetch < 1 ? PREFETCH : prefetch) + 1) * batch * pair;
+}
+
 TicStatus tic_loader_open(const TicLoaderConfig *config, TicLoader **out)
 {
     TicLoaderConfig c = *config;
@@ -250,7 +259,7 @@ TicStatus tic_loader_open(const TicLoaderConfig *config, TicLoader **out)
     if (!c.global_batch)
         c.global_batch = c.batch;
     if (c.prefetch < 1)
-        c.prefetch = 2;
+        c.prefetch = PREFETCH;
     TRY(check(&c));
     TicLoader *l = tic_alloc(sizeof *l);
     l->config = c;

@@ -74,6 +74,8 @@ void tic_loader_defaults(TicLoaderConfig *config);
 
 typedef struct TicLoader TicLoader;
 
+/* Bytes of the steps that a loader keeps ready. */
+int64_t tic_loader_bytes(int64_t batch, int image_size, int context, int prefetch);
 /* TIC_USER for an impossible configuration, no samples, or (without replacement) fewer samples than a batch. */
 TicStatus tic_loader_open(const TicLoaderConfig *config, TicLoader **out);
 

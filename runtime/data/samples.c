@@ -100,6 +100,7 @@ static void *worker_main(void *arg)
 {
     TicSamples *s = ((Worker *)arg)->samples;
     TicDecoder d;
+    pthread_setname_np(pthread_self(), "ticc-data");
     tic_decoder_init(&d, s->config.image_size);
     pthread_mutex_lock(&s->lock);
     while (!s->quit) {

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "device/exec.h"
 #include "device/arena.h"
+#include "device/memory.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -228,14 +229,16 @@ TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *name, int64_t ba
     *x = (TicExec){ .model = m, .pool = pool, .entry = e, .batch = batch };
     int64_t *offset = tic_alloc((e->n_tensor + 1) * sizeof *offset);
     x->arena_bytes = plan_entry(p, e, batch, offset);
-    x->arena = x->arena_bytes < 0 ? NULL : map_memory((size_t)x->arena_bytes);
+    /* asked first: the system gives pages that it does not have, and kills the process when it fills them */
+    int64_t available = tic_memory_available();
+    x->arena = x->arena_bytes < 0 || x->arena_bytes > available ? NULL : map_memory((size_t)x->arena_bytes);
     if (!x->arena) {
         int64_t bytes = x->arena_bytes;
         free(offset);
         x->arena_bytes = 0;
         tic_exec_close(x);
-        return tic_fail(TIC_IO, "a batch of %lld needs %.2f GB of working memory: the system has not got it; a smaller --batch needs less",
-                        (long long)batch, (double)bytes / 1e9);
+        return tic_fail(TIC_IO, "a batch of %lld needs %.2f GB of working memory, and %.2f GB are free; a smaller --batch needs less",
+                        (long long)batch, (double)bytes / 1e9, (double)available / 1e9);
     }
     x->buffer = tic_alloc((e->n_tensor + 1) * sizeof *x->buffer);
     for (uint32_t i = 0; i < e->n_tensor; i++) {

@@ -54,6 +54,7 @@ static void *worker_main(void *arg)
     TicPool *p = w->pool;
     uint32_t done = 0;
     int idle = 0;
+    pthread_setname_np(pthread_self(), "ticc-pool");
     while (!atomic_load(&p->quit)) {
         uint64_t s = atomic_load_explicit(&p->state, memory_order_acquire);
         if ((s & OPEN) && (uint32_t)(s >> 32) != done) {

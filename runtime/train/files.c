@@ -26,13 +26,19 @@ static TicNamedTensor *named_tensors(const TicModel *m)
     return t;
 }
 
+/* Keys of the counts of replaced samples. */
+static const char *const skip_key[TIC_SKIP_REASONS] = {
+    [TIC_SKIP_NO_IMAGE] = "skipped_no_image", [TIC_SKIP_NO_CAPTION] = "skipped_no_caption", [TIC_SKIP_BAD_IMAGE] = "skipped_broken_image",
+    [TIC_SKIP_BAD_JSON] = "skipped_broken_json", [TIC_SKIP_TOO_LARGE] = "skipped_too_large", [TIC_SKIP_MISSING] = "skipped_missing",
+};
+
 TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
 {
     const TicProgram *p = m->program;
     char hash[20], digest[20];
     snprintf(hash, sizeof hash, "%016" PRIx64, p->hash);
     snprintf(digest, sizeof digest, "%016" PRIx64, s->data_digest);
-    const TicMeta meta[] = {
+    const TicMeta fact[] = {
         { .key = "model", .kind = TIC_META_STR, .s = tic_text(p, p->model) },
         { .key = "program", .kind = TIC_META_STR, .s = hash },
         { .key = "data", .kind = TIC_META_STR, .s = digest },
@@ -41,9 +47,12 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
         { .key = "total", .kind = TIC_META_INT, .i = s->total },
         { .key = "batch", .kind = TIC_META_INT, .i = s->batch },
         { .key = "year", .kind = TIC_META_INT, .i = s->year },
-        { .key = "skipped", .kind = TIC_META_INT, .i = s->skipped },
         { .key = "seed", .kind = TIC_META_INT, .i = (int64_t)s->seed },
     };
+    TicMeta meta[TIC_LEN(fact) + TIC_SKIP_REASONS];
+    memcpy(meta, fact, sizeof fact);
+    for (int i = 0; i < TIC_SKIP_REASONS; i++)
+        meta[TIC_LEN(fact) + (size_t)i] = (TicMeta){ .key = skip_key[i], .kind = TIC_META_INT, .i = s->skipped[i] };
     TicNamedTensor *tensor = named_tensors(m);
     TicCheckpointContents c = {
         .epoch = s->finished, .name = s->name, .lr = s->lr, .beta1 = p->beta1, .beta2 = p->beta2, .eps = p->eps,
@@ -126,8 +135,12 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
             status = tic_fail(TIC_USER, "%s: found %lld steps done, wanted 0 or more", path, (long long)s->step);
         if (tic_checkpoint_float(ck, "optimizer.param_groups.0.lr", &t) && isfinite(t))
             s->lr = t;
-        if (!tic_checkpoint_int(ck, "ticc.skipped", &s->skipped))
-            s->skipped = 0;
+        for (int i = 0; i < TIC_SKIP_REASONS; i++) {
+            char *key = tic_format("ticc.%s", skip_key[i]);
+            if (!tic_checkpoint_int(ck, key, &s->skipped[i]))
+                s->skipped[i] = 0;
+            free(key);
+        }
         const char *parent = tic_checkpoint_str(ck, "ticc.parent");
         if (!s->parent && parent && *parent) {
             snprintf(s->parent_text, sizeof s->parent_text, "%s", parent);

@@ -2,13 +2,14 @@
 #ifndef TIC_TRAIN_FILES_H
 #define TIC_TRAIN_FILES_H
 #include "base.h"
+#include "data/loader.h"
 #include "device/exec.h"
 
 typedef struct {
     const char *name, *parent;   /* parent NULL: none, or when resuming the one that the checkpoint names */
     char parent_text[512];
     int64_t step, total, batch, year, saved;
-    int64_t skipped;             /* samples that were skipped and replaced, since step 0 */
+    int64_t skipped[TIC_SKIP_REASONS];   /* samples that were replaced, since step 0 */
     uint64_t seed, data_digest;
     double lr;                   /* of the last step done */
     bool finished;               /* the time step is complete: epoch counts 1 */

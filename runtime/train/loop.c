@@ -6,11 +6,13 @@
  * learning rate follow from that number. */
 #define _GNU_SOURCE
 #include "train/loop.h"
+#include "device/memory.h"
 #include "train/files.h"
 #include "train/report.h"
 #include "train/source.h"
 #include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,9 +21,12 @@ static volatile sig_atomic_t caught;
 
 static void on_signal(int number)
 {
+    static const char text[] = "\nstopping after this step and its checkpoint; once more stops at once\n";
     if (caught)
-        _exit(128 + number);             /* asked twice: leave at once; the last checkpoint stands */
+        _exit(128 + number);             /* the last checkpoint stands */
     caught = number;
+    ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)n;
 }
 
 typedef struct {
@@ -34,7 +39,8 @@ typedef struct {
     TicReport *report;
     TicRunState state;
     char *dir, *checkpoints, *latest;
-    int64_t batch, total, skipped;       /* skipped: before this process began */
+    int lock;
+    int64_t batch, total, skipped[TIC_SKIP_REASONS];     /* skipped: before this process began */
 } Run;
 
 static void close_run(Run *r)
@@ -44,16 +50,30 @@ static void close_run(Run *r)
     tic_exec_close(r->exec);
     tic_model_free(r->model);
     tic_pool_free(r->pool);
+    tic_unlock_folder(r->lock);
     free(r->dir);
     free(r->checkpoints);
     free(r->latest);
 }
 
+static void count_skipped(Run *r)
+{
+    memcpy(r->state.skipped, r->skipped, sizeof r->skipped);
+    tic_source_skipped(r->source, r->state.skipped);
+}
+
+/* A gradient that overflowed shows in the parameters before it shows in a loss: they are looked at before they replace
+ * a checkpoint that was good. */
 static TicStatus save(Run *r, const char *name)
 {
+    const char *bad = tic_model_not_finite(r->model);
+    if (bad)
+        return tic_fail(TIC_USER, "step %lld: parameter %s is not finite after the update. Nothing was saved after step %lld; a lower "
+                        "learning rate or clipping (train.clip) may help", (long long)r->state.step, bad, (long long)r->state.saved);
+    TRY(tic_report_sync(r->report));
     char *path = tic_format("%s/%s", r->checkpoints, name);
     r->state.finished = r->state.step >= r->total;
-    r->state.skipped = r->skipped + tic_source_skipped(r->source);
+    count_skipped(r);
     TicStatus status = tic_save(r->model, &r->state, path);
     free(path);
     return status;
@@ -68,10 +88,9 @@ static TicStatus first_state(Run *r)
         return tic_fail(TIC_USER, "%s already holds a run: --resume goes on with it, another --name or --out begins anew", r->dir);
     if (o->resume && there) {
         TRY(tic_resume(r->model, &r->state, r->latest));
-        r->skipped = r->state.skipped;
-        if (r->state.step >= r->total)
-            return TIC_OK;
-        tic_report_say(NULL, "resuming after step %lld of %lld", (long long)r->state.step, (long long)r->total);
+        memcpy(r->skipped, r->state.skipped, sizeof r->skipped);
+        if (r->state.step < r->total)
+            tic_report_say(NULL, "resuming after step %lld of %lld", (long long)r->state.step, (long long)r->total);
         return TIC_OK;
     }
     tic_model_init(r->model, r->pool, r->state.seed);
@@ -98,6 +117,35 @@ static TicStatus load_teacher(Run *r, const TicKernel *kernels)
     return status;
 }
 
+static double gigabytes(int64_t bytes) { return (double)bytes * 1e-9; }
+
+static bool distills(const Run *r) { return r->o->teacher && tic_program_entry(r->program, "distill"); }
+
+typedef struct { int64_t fixed, working, data; } Memory;
+
+static Memory planned(const Run *r)
+{
+    const TicProgram *p = r->program;
+    int64_t step = tic_entry_arena_bytes(p, tic_program_entry(p, "step"), r->batch);
+    return (Memory){ .fixed = tic_training_bytes(p, r->batch) - step,
+                     .working = distills(r) ? tic_entry_arena_bytes(p, tic_program_entry(p, "distill"), r->batch) : step,
+                     .data = tic_loader_bytes(r->batch, p->image_size, p->context, 0) };
+}
+
+static int64_t total(Memory m) { return m.fixed + m.working + m.data; }
+
+/* Before anything is allocated: the system would give the pages and kill the process when it fills them. */
+static TicStatus enough_memory(const Run *r)
+{
+    Memory m = planned(r);
+    int64_t available = tic_memory_available();
+    if (total(m) <= available)
+        return TIC_OK;
+    return tic_fail(TIC_USER, "a batch of %lld needs %.2f GB (parameters and optimiser %.2f, activations and gradients %.2f, prepared data "
+                    "%.2f), and %.2f GB are free; a smaller --batch needs less", (long long)r->batch, gigabytes(total(m)),
+                    gigabytes(m.fixed), gigabytes(m.working), gigabytes(m.data), gigabytes(available));
+}
+
 static TicStatus open_run(Run *r, const TicKernel *kernels)
 {
     const TicProgram *p = r->program;
@@ -112,6 +160,7 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     r->latest = tic_format("%s/epoch_latest.pt", r->checkpoints);
     r->state = (TicRunState){ .name = o->name ? o->name : strrchr(r->dir, '/') + 1, .seed = o->seed >= 0 ? (uint64_t)o->seed : p->seed,
                               .parent = o->parent ? o->parent : o->from, .batch = r->batch, .year = year };
+    TRY(enough_memory(r));
     r->pool = tic_pool_new((int)o->threads);
     TRY(tic_model_new(p, kernels, &r->model));
     TicSourceOptions so = { .data = o->data, .vocab = o->vocab, .year = (int)year, .batch = (int)r->batch, .seed = r->state.seed,
@@ -123,13 +172,17 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
         return tic_fail(TIC_USER, "a batch of %lld is more than the %lld pairs of a time step; a smaller --batch or --steps N is wanted",
                         (long long)r->batch, (long long)pairs);
     r->state.data_digest = tic_source_digest(r->source);
-    TRY(first_state(r));
-    bool distill = o->teacher && tic_program_entry(p, "distill");
-    TRY(tic_exec_open(r->model, r->pool, distill ? "distill" : "step", r->batch, &r->exec));
-    if (distill)
-        TRY(load_teacher(r, kernels));
     TRY(tic_make_dirs(r->checkpoints));
-    return tic_report_open(r->dir, r->state.step, &r->report);
+    TRY(tic_lock_folder(r->dir, &r->lock));
+    TRY(first_state(r));
+    if (r->state.step >= r->total)
+        return TIC_OK;
+    TRY(tic_exec_open(r->model, r->pool, distills(r) ? "distill" : "step", r->batch, &r->exec));
+    if (distills(r))
+        TRY(load_teacher(r, kernels));
+    TicReportOptions ro = { .dir = r->dir, .from_step = r->state.step, .batch = r->batch,
+                            .log_every = o->log_every ? o->log_every : r->total < 2000 ? (r->total + 19) / 20 : 100 };
+    return tic_report_open(&ro, &r->report);
 }
 
 static TicStatus not_a_number(Run *r, double loss)
@@ -143,18 +196,15 @@ static TicStatus not_a_number(Run *r, double loss)
 static TicStatus train(Run *r)
 {
     const TicTrainOptions *o = r->o;
-    int64_t log_every = o->log_every ? o->log_every : r->total < 2000 ? (r->total + 19) / 20 : 100;
     int64_t save_every = o->save_every ? o->save_every : 500;
     float *pixels = tic_exec_input(r->exec, "pixels");
     int32_t *tokens = tic_exec_input(r->exec, "tokens");
     double *step = tic_exec_input(r->exec, "step"), *total = tic_exec_input(r->exec, "total");
-    double since = tic_now(), waited = 0, loss_sum = 0;
-    int64_t counted = 0, steps = 0;
     r->state.saved = r->state.step;
     while (r->state.step < r->total && !caught) {
-        double t = tic_now();
+        double began = tic_now();
         TRY(tic_source_batch(r->source, r->state.step, pixels, tokens));
-        waited += tic_now() - t;
+        double waited = tic_now() - began;
         if (step)
             *step = (double)r->state.step;
         if (total)
@@ -166,20 +216,10 @@ static TicStatus train(Run *r)
         tic_exec_run_update(r->exec);
         r->state.step++;
         r->state.lr = tic_exec_scalar(r->exec, "lr", 0);
-        loss_sum += loss;
-        counted++;
-        steps++;
-        bool last = r->state.step == r->total || caught;
-        if (r->state.step % log_every == 0 || last || (r->state.step == 1)) {
-            TicProgress now = { .step = r->state.step, .total = r->total, .batch = r->batch, .loss = loss, .lr = r->state.lr,
-                                .logit_scale = tic_exec_scalar(r->exec, "logit_scale", 0), .seconds = tic_now() - since,
-                                .waited = waited, .steps = steps, .loss_average = loss_sum / (double)counted };
-            TRY(tic_report_step(r->report, &now));
-            since = tic_now();
-            waited = 0;
-            steps = 0;
-        }
-        if (r->state.step % save_every == 0 && !last) {
+        TicProgress now = { .step = r->state.step, .total = r->total, .loss = loss, .lr = r->state.lr,
+                            .logit_scale = tic_exec_scalar(r->exec, "logit_scale", 0), .seconds = tic_now() - began, .waited = waited };
+        TRY(tic_report_step(r->report, &now));
+        if (r->state.step % save_every == 0 && r->state.step < r->total) {
             TRY(save(r, "epoch_latest.pt"));
             r->state.saved = r->state.step;
         }
@@ -187,9 +227,30 @@ static TicStatus train(Run *r)
     return TIC_OK;
 }
 
+/* What was skipped, by reason, when anything was. Damaged shards are counted where they are met, so only for this process. */
+static void summary(Run *r)
+{
+    int64_t all = 0, damaged = tic_source_damaged(r->source);
+    char text[512] = "";
+    count_skipped(r);
+    for (int i = 0; i < TIC_SKIP_REASONS; i++) {
+        if (r->state.skipped[i])
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%lld %s", all ? ", " : "", (long long)r->state.skipped[i],
+                     tic_skip_name((TicSkip)i));
+        all += r->state.skipped[i];
+    }
+    if (all)
+        tic_report_say(r->report, "skipped and replaced %lld of %lld samples drawn: %s", (long long)all,
+                       (long long)(all + r->state.step * r->batch), text);
+    if (damaged)
+        tic_report_say(NULL, "damaged shards: %lld", (long long)damaged);
+    if (r->o->skipped)
+        *r->o->skipped = all;
+}
+
 TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrainOptions *o, int *stopped)
 {
-    Run run = { .program = p, .o = o }, *r = &run;
+    Run run = { .program = p, .o = o, .lock = -1 }, *r = &run;
     struct sigaction act = { .sa_handler = on_signal }, old_int, old_term;
     sigaction(SIGINT, &act, &old_int);
     sigaction(SIGTERM, &act, &old_term);
@@ -197,26 +258,29 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
     *stopped = 0;
     TicStatus status = open_run(r, kernels);
     if (!status && r->state.step >= r->total) {
-        tic_report_say(r->report, "nothing to do: %s has all %lld steps", r->latest, (long long)r->total);
+        tic_report_say(NULL, "nothing to do: %s has all %lld steps", r->latest, (long long)r->total);
+        summary(r);
     } else if (!status) {
-        tic_report_say(r->report, "%s: %lld steps of %lld pairs, %lld parameters, %.2f GB, %d threads", tic_text(p, p->model),
+        TicReport *head = r->state.step ? NULL : r->report;      /* a resumed run's log has it already */
+        tic_report_say(head, "%s: %lld steps of %lld pairs, %lld parameters, %.2f GB, %d threads", tic_text(p, p->model),
                        (long long)r->total, (long long)r->batch, (long long)tic_model_count(r->model),
-                       (double)tic_training_bytes(p, r->batch) * 1e-9, tic_pool_threads(r->pool));
-        tic_source_describe(r->source, r->report);
+                       gigabytes(total(planned(r))), tic_pool_threads(r->pool));
+        tic_source_describe(r->source, head);
         status = train(r);
         if (!status && r->state.step >= r->total)
             status = save(r, "epoch_1.pt");
         if (!status)
             status = save(r, "epoch_latest.pt");
-        tic_source_summary(r->source, r->report);
-        if (o->skipped)
-            *o->skipped = r->skipped + tic_source_skipped(r->source);
-        if (!status && caught) {
+        summary(r);
+        if (!status && r->state.step < r->total) {
             *stopped = (int)caught;
             tic_report_say(r->report, "stopped by a signal after step %lld and saved; --resume goes on", (long long)r->state.step);
         }
-        if (!status)
-            tic_report_say(r->report, "checkpoint: %s\nlog: %s/metrics.jsonl", r->latest, r->dir);
+        if (!status) {
+            tic_report_say(r->report, "checkpoint: %s", r->latest);
+            tic_report_say(r->report, "log: %s/metrics.jsonl", r->dir);
+            tic_report_say(NULL, "memory: %.0f MB at most, %.0f planned", (double)tic_memory_peak() * 1e-6, (double)total(planned(r)) * 1e-6);
+        }
     }
     close_run(r);
     sigaction(SIGINT, &old_int, NULL);

@@ -1,26 +1,34 @@
-/* report.h -- what a run tells while it goes: a progress line or bar, metrics.jsonl, and OpenCLIP's out.log. */
+/* report.h -- what a run tells while it goes: a progress line or bar, metrics.jsonl, OpenCLIP's out.log, TensorBoard.
+ *
+ * The files of a run that was killed and resumed read as if it had never stopped, but for times: on opening, what
+ * belongs to steps beyond the resumed one is cut off. */
 #ifndef TIC_TRAIN_REPORT_H
 #define TIC_TRAIN_REPORT_H
 #include "base.h"
 
 typedef struct {
     int64_t step, total;             /* steps done, steps wanted */
-    int64_t batch;
     double loss, lr, logit_scale;
-    double seconds;                  /* since the last report */
+    double seconds;                  /* of this step */
     double waited;                   /* of these, waiting for data */
-    int64_t steps;                   /* done since the last report */
-    double loss_average;             /* over the steps since the start of this process */
 } TicProgress;
+
+typedef struct {
+    const char *dir;                 /* of the run; made when absent */
+    int64_t from_step;               /* steps done before this process */
+    int64_t batch, log_every;
+} TicReportOptions;
 
 typedef struct TicReport TicReport;
 
-/* Opens DIR/metrics.jsonl and DIR/out.log; with `from_step` > 0 (a resumed run) lines of later steps are dropped from
- * metrics.jsonl first, so that the file reads as if the run had never stopped. */
-TicStatus tic_report_open(const char *dir, int64_t from_step, TicReport **out);
-/* One line a call on a file, a bar redrawn in place on a terminal; one object in metrics.jsonl; one line in out.log. */
+/* DIR/metrics.jsonl, DIR/out.log, DIR/tensorboard/. */
+TicStatus tic_report_open(const TicReportOptions *o, TicReport **out);
+/* After every step. Step 1, the last one and every log_every-th go to the files and, as a line, to a standard output
+ * that is no terminal; a terminal shows a bar that is redrawn at most ten times a second. TIC_IO: a file cannot be
+ * written. */
 TicStatus tic_report_step(TicReport *r, const TicProgress *p);
-/* A sentence for standard output and out.log. */
+/* A sentence for standard output and out.log; r NULL: for standard output alone. */
 void tic_report_say(TicReport *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+TicStatus tic_report_sync(TicReport *r);             /* the files down to the disk; before a checkpoint is written */
 void tic_report_close(TicReport *r);
 #endif

@@ -1,6 +1,5 @@
 /* source.c -- see source.h. */
 #include "train/source.h"
-#include "data/loader.h"
 #include "train/schedule.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,14 +188,19 @@ TicStatus tic_source_plan(TicModel *m, TicPool *pool, const TicSourceOptions *o,
     return status;
 }
 
-int64_t tic_source_skipped(TicSource *s)
+void tic_source_skipped(const TicSource *s, int64_t skipped[TIC_SKIP_REASONS])
 {
     TicLoaderStats stats;
-    int64_t n = 0;
     tic_loader_stats(s->loader, &stats);
     for (int i = 0; i < TIC_SKIP_REASONS; i++)
-        n += stats.skipped[i];
-    return n;
+        skipped[i] += stats.skipped[i];
+}
+
+int64_t tic_source_damaged(const TicSource *s)
+{
+    TicLoaderStats stats;
+    tic_loader_stats(s->loader, &stats);
+    return stats.damaged_shards;
 }
 
 const TicShare *tic_source_shares(const TicSource *s, int *n)
@@ -242,28 +246,12 @@ void tic_source_describe(const TicSource *s, TicReport *r)
         if (s->share[i].share > 0)
             share_text(text + n, sizeof text - n, n > 0, &s->share[i]);
     }
-    tic_report_say(r, "data: %s; %lld samples in %lld shards", text, (long long)tic_loader_samples(s->loader, -1), (long long)shards);
+    long long samples = (long long)tic_loader_samples(s->loader, -1);
+    tic_report_say(r, "data: %s; %lld samples in %lld shards", text, samples, (long long)shards);
+    if (samples < s->batch)
+        tic_report_say(r, "%lld samples are fewer than a batch of %lld: pairs come more than once in each batch", samples, (long long)s->batch);
     if (tic_bpe_is_fallback(s->bpe))
         tic_report_say(r, "no vocabulary given (--vocab): captions are spelled byte by byte, which no published checkpoint expects");
-}
-
-void tic_source_summary(TicSource *s, TicReport *r)
-{
-    TicLoaderStats stats;
-    if (!s)
-        return;
-    tic_loader_stats(s->loader, &stats);
-    int64_t skipped = 0;
-    char text[512] = "";
-    for (int i = 0; i < TIC_SKIP_REASONS; i++) {
-        if (stats.skipped[i])
-            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%lld %s", skipped ? ", " : "", (long long)stats.skipped[i],
-                     tic_skip_name((TicSkip)i));
-        skipped += stats.skipped[i];
-    }
-    if (skipped || stats.damaged_shards)
-        tic_report_say(r, "skipped and replaced %lld of %lld samples drawn: %s; damaged shards: %lld", (long long)skipped,
-                       (long long)(skipped + stats.delivered), skipped ? text : "none", (long long)stats.damaged_shards);
 }
 
 void tic_source_close(TicSource *s)

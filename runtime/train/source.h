@@ -2,6 +2,7 @@
 #ifndef TIC_TRAIN_SOURCE_H
 #define TIC_TRAIN_SOURCE_H
 #include "base.h"
+#include "data/loader.h"
 #include "device/exec.h"
 #include "train/report.h"
 
@@ -24,13 +25,14 @@ typedef struct {
 TicStatus tic_source_open(TicModel *m, TicPool *pool, const TicSourceOptions *o, TicSource **out);
 /* The same without opening the data: the shares (caller frees the array) and what the step may see. */
 TicStatus tic_source_plan(TicModel *m, TicPool *pool, const TicSourceOptions *o, TicShare **share, int *n, int64_t *pairs);
-int64_t tic_source_skipped(TicSource *s);                /* draws that had to be replaced so far */
+/* Adds the draws that had to be replaced so far, by reason. */
+void tic_source_skipped(const TicSource *s, int64_t skipped[TIC_SKIP_REASONS]);
+int64_t tic_source_damaged(const TicSource *s);          /* shards found damaged so far */
 const TicShare *tic_source_shares(const TicSource *s, int *n);
 int64_t tic_source_pairs(const TicSource *s);            /* what the strategy lets the step see */
 /* Batch `step`: pixels [B,3,S,S], tokens [B,context]; NULL where the program reads none. */
 TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *tokens);
 uint64_t tic_source_digest(const TicSource *s);          /* of the shards' names and sizes */
 void tic_source_describe(const TicSource *s, TicReport *r);      /* years, samples, vocabulary: one line each */
-void tic_source_summary(TicSource *s, TicReport *r);             /* what was skipped, by reason, when anything was */
 void tic_source_close(TicSource *s);
 #endif
