@@ -24,16 +24,17 @@ check "and takes them up in the next step" grep -q '"parent": "step_01_2017/chec
 
 # killed anywhere, started again: the same checkpoints, results and lineage
 P="$T/s"       # patching: training, an update of weights, evaluation
-run() { "$P" continual --data "$DATA" --steps 12 --save-every 3 --name run --out "$@"; }
+common=(--data "$DATA" --steps 12 --save-every 3 --name run)
+run() { "$P" continual "${common[@]}" --out "$@"; }
 check "an uninterrupted run" run "$T/whole"
 seconds=$( { TIMEFORMAT=%R; time run "$T/timed" >/dev/null; } 2>&1 | tail -n 1)
 RANDOM=${SEED:-$$}; echo "# seed ${SEED:-$$}" >&2
 kills=0
 for i in $(seq 20); do
-    run "$T/killed" >/dev/null 2>&1 &
+    "$P" continual "${common[@]}" --out "$T/killed" >/dev/null 2>&1 &
     pid=$!
     sleep "$(awk -v s="$seconds" -v r=$RANDOM 'BEGIN { print s * r / 32768 * 0.3 }')"
-    pkill -9 -P $pid 2>/dev/null; kill -9 $pid 2>/dev/null && kills=$((kills + 1))
+    kill -9 $pid 2>/dev/null && kills=$((kills + 1))
     wait $pid 2>/dev/null
 done
 check "the run that was killed $kills times ends" run "$T/killed"

@@ -27,11 +27,11 @@ says "with room again it goes on" 0 "checkpoint:" train --name full --steps 5 --
 check "the log has each step once" test "$(grep -c . "$T/r/full/metrics.jsonl")" = 5
 
 # two runs in one folder
-train --name taken --steps 100000 >"$T/log" 2>&1 &
+"$T/micro" --data "$DATA" --out "$T/r" --name taken --steps 100000 >"$T/log" 2>&1 &
 pid=$!
 for _ in $(seq 100); do [ -e "$T/r/taken/metrics.jsonl" ] && break; sleep 0.1; done
 says "a folder that another run works in" 1 "is at work in this folder" train --name taken --steps 5 --resume
-pkill -9 -P $pid; wait $pid 2>/dev/null
+kill -9 $pid; wait $pid 2>/dev/null
 says "the lock goes with its owner" 0 "checkpoint:" train --name taken --steps 5
 
 : >"$T/file"
