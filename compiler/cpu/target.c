@@ -9,6 +9,7 @@
 #include <llvm-c/Analysis.h>
 #include <llvm-c/ErrorHandling.h>
 #include <llvm-c/Target.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -167,6 +168,18 @@ void target_free(Target *t)
     t->ctx = NULL;
 }
 
+/* NULL is the standard output. */
+static bool write_file(const char *path, const char *data, size_t size, Text *why)
+{
+    FILE *f = path ? fopen(path, "wb") : stdout;
+    bool ok = f && fwrite(data, 1, size, f) == size;
+    if (f)
+        ok &= (path ? fclose(f) : fflush(f)) == 0;
+    if (!ok)
+        text_printf(why, "%s cannot be written: %s", path ? path : "the standard output", strerror(errno));
+    return ok;
+}
+
 bool target_emit(Target *t, const char *path, char kind, Text *why)
 {
     char *error = NULL;
@@ -177,14 +190,21 @@ bool target_emit(Target *t, const char *path, char kind, Text *why)
     }
     LLVMDisposeMessage(error);
     error = NULL;
-    LLVMBool failed = kind == 'l' ? LLVMPrintModuleToFile(t->module, path, &error)
-                                  : LLVMTargetMachineEmitToFile(t->machine, t->module, path,
-                                                                kind == 's' ? LLVMAssemblyFile : LLVMObjectFile, &error);
-    if (failed) {
-        text_printf(why, "%s: %s", path, error ? error : "not written");
-        LLVMDisposeMessage(error);
+    if (kind == 'l') {
+        char *text = LLVMPrintModuleToString(t->module);
+        bool ok = write_file(path, text, strlen(text), why);
+        LLVMDisposeMessage(text);
+        return ok;
     }
-    return !failed;
+    LLVMMemoryBufferRef code;                                      /* LLVM ends the process when it cannot write a file */
+    if (LLVMTargetMachineEmitToMemoryBuffer(t->machine, t->module, kind == 's' ? LLVMAssemblyFile : LLVMObjectFile, &error, &code)) {
+        text_printf(why, "no machine code: %s", error ? error : "LLVM does not say why");
+        LLVMDisposeMessage(error);
+        return false;
+    }
+    bool ok = write_file(path, LLVMGetBufferStart(code), LLVMGetBufferSize(code), why);
+    LLVMDisposeMemoryBuffer(code);
+    return ok;
 }
 
 static void string_attribute(Target *t, V fn, const char *key, const char *value)

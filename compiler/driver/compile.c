@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -224,6 +225,27 @@ static int build_strategy(Job *j, Program *p, Entry *entry, int *n)
     return 0;
 }
 
+/* Before any work: is there anything against writing the program there? */
+static bool output_free(Job *j, const char *output)
+{
+    struct stat out, in;
+    const char *why = NULL, *dot = strrchr(output, '.');
+    char *copy = arena_printf(&j->arena, "%s", output);
+    bool there = !stat(output, &out);
+    if (dot && !strcmp(dot, ".tic"))
+        why = "names a source file, which the program would replace";
+    else if (there && !stat(j->o->input, &in) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        why = "is the source file itself";
+    else if (there && S_ISDIR(out.st_mode))
+        why = "is a folder";
+    else if (access(dirname(copy), W_OK | X_OK))
+        why = arena_printf(&j->arena, "cannot be written: %s", strerror(errno));
+    if (why)
+        fprintf(stderr, "ticc: -o %s: %s\n", output, why);
+    return !why;
+}
+
+/* The linker writes beside the program, which is then replaced at once: a full disk leaves what was there. */
 static int link_program(Job *j, const char *const *object, int n_object, const char *output)
 {
     const char *library = j->o->library;
@@ -243,29 +265,35 @@ static int link_program(Job *j, const char *const *object, int n_object, const c
     if (!cc || !*cc || strchr(cc, ' '))
         cc = "cc";
     const char *extra = getenv("TICC_LDFLAGS");      /* one flag, e.g. -fsanitize=address for a sanitizer build */
+    const char *made = arena_printf(&j->arena, "%s.%d.new", output, (int)getpid());
     const char *rest[] = { library, "-ljpeg", "-lpng", "-lz", "-lm", "-pthread", extra };
     const char **argv = NEWN(&j->arena, const char *, 3 + n_object + (int)LEN(rest) + 1);
     int n_argv = 0;
     argv[n_argv++] = cc;
     argv[n_argv++] = "-o";
-    argv[n_argv++] = output;
+    argv[n_argv++] = made;
     for (int i = 0; i < n_object; i++)
         argv[n_argv++] = object[i];
     for (size_t i = 0; i < LEN(rest) && rest[i]; i++)
         argv[n_argv++] = rest[i];
     pid_t pid;
     int status = 0;
-    if (posix_spawnp(&pid, cc, NULL, NULL, (char *const *)argv, environ)) {
-        fprintf(stderr, "ticc: cannot run `%s` to link: %s\n", cc, strerror(errno));
+    int failed = posix_spawnp(&pid, cc, NULL, NULL, (char *const *)argv, environ);
+    if (failed) {
+        fprintf(stderr, "ticc: cannot run `%s` to link the program: %s\n"
+                        "      a C compiler is needed for that; $CC names another one\n", cc, strerror(failed));
         return USER_FAULT;
     }
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    if (status) {
+    bool linked = !status && !rename(made, output);
+    if (status)
         fprintf(stderr, "ticc: `%s` could not link %s\n", cc, output);
-        return USER_FAULT;
-    }
-    return 0;
+    else if (!linked)
+        fprintf(stderr, "ticc: -o %s: cannot be written: %s\n", output, strerror(errno));
+    if (!linked)
+        unlink(made);
+    return linked ? 0 : USER_FAULT;
 }
 
 static uint64_t fnv(uint64_t h, const char *s, size_t n)
@@ -322,7 +350,7 @@ static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
                      .n_kernels = cpu_module_kernels(m), .n_distinct = entry[0].fused->n_distinct };
     size_t size;
     const void *blob = blob_build(&in, &j->arena, &size);
-    const char *output = o->output ? o->output : text ? "/dev/stdout" : default_output(j);
+    const char *output = o->output || text ? o->output : default_output(j);
     const char *object = text ? output : arena_printf(&j->arena, "%s.%d.o", output, (int)getpid());
     bool done = cpu_module_emit(m, blob, size, object, emits(j, "llvm") ? 'l' : text ? 's' : 'o', &why);
     int n_object = cpu_module_parts(m);
@@ -331,7 +359,7 @@ static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
         objects[i] = cpu_module_path(m, object, i);
     cpu_module_free(m);
     if (!done) {
-        for (int i = 0; i < n_object; i++)
+        for (int i = 0; i < n_object && !text; i++)
             unlink(objects[i]);
         fprintf(stderr, "ticc: %s\n", text_data(&why));
         return USER_FAULT;
@@ -400,6 +428,8 @@ static int run(Job *j)
     j->file = diag_load(&j->diag, o->input, (Span){ 0, 0 });
     if (j->file < 0)
         return USER_FAULT;
+    if (!o->check && (o->output || !o->emit) && !output_free(j, o->output ? o->output : default_output(j)))
+        return USER_FAULT;
     if (emits(j, "ast")) {
         Node *tree = parse_file(&j->arena, &j->diag, j->file);
         Text t = { .arena = &j->arena };
@@ -416,7 +446,7 @@ static int run(Job *j)
     if (!p->graph) {             /* a library */
         if (o->check)
             return 0;
-        fprintf(stderr, "ticc: %s: holds functions only, no `model` block: nothing to compile; --check checks them\n", o->input);
+        fprintf(stderr, "ticc: %s: has no `model` block: nothing to compile; --check checks its functions\n", o->input);
         return USER_FAULT;
     }
     double flops = forward_flops(p->graph);
@@ -479,5 +509,9 @@ int compile(const Options *o)
         fprintf(stderr, "%-28s %8.1f ms\n", "total", now() - start);
     }
     arena_free(&j.arena);
+    if (fflush(stdout) && !code) {
+        fprintf(stderr, "ticc: the standard output cannot be written: %s\n", strerror(errno));
+        code = USER_FAULT;
+    }
     return code;
 }

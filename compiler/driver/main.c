@@ -2,6 +2,7 @@
 #include "driver/compile.h"
 #include "front/format.h"
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,81 +71,132 @@ static int format_file(const char *path)
     return code;
 }
 
+static const char fmt_usage[] =
+    "usage: ticc fmt FILE.tic...\n"
+    "\n"
+    "Rewrites each file in the one form; what it means stays the same. A file with a mistake is not touched.\n";
+
 static int format_files(int argc, char **argv)
 {
     int code = argc ? 0 : bad("fmt", "no file given");
+    for (int i = 0; i < argc; i++) {
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            return fputs(fmt_usage, stdout), 0;
+        if (argv[i][0] == '-')
+            return bad(argv[i], "no such flag; `fmt` takes files only");
+    }
     for (int i = 0; i < argc; i++)
         code |= format_file(argv[i]);
     return code;
 }
 
+/* ---- flags */
+
+enum { F_OUTPUT, F_DEFINE, F_TARGET, F_EMIT, F_NARROW, F_CHECK, F_TIMINGS, F_HELP, F_VERSION, N_FLAGS, WITH_VALUE = F_CHECK };
+static const char *const flags[] = { "-o", "-D", "--target", "--emit", "--narrow", "--check", "--timings", "--help", "--version", NULL };
+static const char *const stages[] = { "ast", "graph", "grad", "fused", "plan", "params", "schedule", "llvm", "asm", NULL };
+
+static int unknown(const char *arg, const char *what, const char *word, const char *const *list)
+{
+    char text[400];
+    const char *near = diag_closest(word, list);
+    int n = snprintf(text, sizeof text, "no such %s", what);
+    if (near)
+        n += snprintf(text + n, sizeof text - (size_t)n, "; did you mean `%s`?", near);
+    for (int i = 0; !near && list == stages && list[i]; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s %s", i ? "," : "; stages are", list[i]);
+    return bad(arg, text);
+}
+
+/* Which flag an argument is; *value: what follows its `=`, or what stands in the next argument. N_FLAGS after a message. */
+static int flag_of(int argc, char **argv, int *i, const char **value)
+{
+    const char *a = argv[*i];
+    int k = 0;
+    *value = NULL;
+    while (k < N_FLAGS && strcmp(a, flags[k]) && !(k >= F_TARGET && (*value = after(a, flags[k]))))
+        k++;
+    if (k == N_FLAGS && !strcmp(a, "-h"))
+        k = F_HELP;
+    if (k == N_FLAGS)
+        return unknown(a, "flag", a, flags), N_FLAGS;
+    if (k >= WITH_VALUE && *value)
+        return bad(a, "this flag takes no value"), N_FLAGS;
+    if (k < WITH_VALUE && !*value && *i + 1 == argc)
+        return bad(a, "a value is missing after it"), N_FLAGS;
+    if (k < WITH_VALUE && !*value)
+        *value = argv[++*i];
+    return k;
+}
+
+static int set_flag(Options *o, Define *define, int k, char *v)
+{
+    int stage = 0;
+    char *eq, subject[128];
+    switch (k) {
+    case F_OUTPUT:
+        o->output = v;
+        return *v ? 0 : bad("-o", "the name of the program is empty");
+    case F_DEFINE:
+        eq = strchr(v, '=');
+        if (!eq || eq == v || !eq[1])
+            return bad(v, "-D wants name=value");
+        *eq = 0;
+        define[o->n_define++] = (Define){ v, eq + 1 };
+        return 0;
+    case F_TARGET:
+        if (strncmp(v, "cpu", 3) || (v[3] && v[3] != ':'))
+            return bad(v, "no such target; a target is `cpu` or `cpu:NAME`");
+        o->target = v[3] ? v + 4 : "native";
+        return 0;
+    case F_EMIT:
+        while (stages[stage] && strcmp(stages[stage], v))
+            stage++;
+        o->emit = v;
+        snprintf(subject, sizeof subject, "--emit=%s", v);
+        return stages[stage] ? 0 : unknown(subject, "stage", v, stages);
+    case F_NARROW:
+        o->narrow = !strcmp(v, "on");
+        return o->narrow || !strcmp(v, "off") ? 0 : bad("--narrow", "wants `on` or `off`");
+    case F_CHECK:
+        o->check = true;
+        return 0;
+    default:
+        o->timings = true;
+        return 0;
+    }
+}
+
 int main(int argc, char **argv)
 {
-    static const char *const stages[] = { "ast", "graph", "grad", "fused", "plan", "params", "schedule", "llvm", "asm", NULL };
-    static const char *const flags[] = { "-o", "-D", "--target", "--check", "--emit", "--narrow", "--timings", "--help", "--version", NULL };
     Options o = { .narrow = true };
     Define *define = calloc((size_t)argc + 1, sizeof *define);
     if (!define)
         return 70;
     o.define = define;
+    signal(SIGXFSZ, SIG_IGN);        /* a file that may not grow is an error like a full disk */
     if (argc > 1 && !strcmp(argv[1], "fmt"))
         return format_files(argc - 2, argv + 2);
     for (int i = 1; i < argc; i++) {
-        const char *a = argv[i], *v;
-        if (!strcmp(a, "--help") || !strcmp(a, "-h"))
-            return fputs(usage, stdout), 0;
-        if (!strcmp(a, "--version"))
-            return puts("ticc " TICC_VERSION), 0;
-        if (!strcmp(a, "--check")) {
-            o.check = true;
-        } else if (!strcmp(a, "--timings")) {
-            o.timings = true;
-        } else if (!strcmp(a, "-o") || !strcmp(a, "-D") || !strcmp(a, "--target")) {
-            if (i + 1 == argc)
-                return bad(a, "a value is missing after it");
-            v = argv[++i];
-            if (a[1] == 'o') {
-                o.output = v;
-            } else if (a[1] == '-') {
-                o.target = v;
-            } else {
-                char *eq = strchr(v, '=');
-                if (!eq || eq == v || !eq[1])
-                    return bad(v, "-D wants name=value");
-                *eq = 0;
-                define[o.n_define++] = (Define){ v, eq + 1 };
-            }
-        } else if ((v = after(a, "--target"))) {
-            o.target = v;
-        } else if ((v = after(a, "--emit"))) {
-            int k = 0;
-            while (stages[k] && strcmp(stages[k], v))
-                k++;
-            if (!stages[k])
-                return bad(a, "no such stage; stages are ast, graph, grad, fused, plan, params, schedule, llvm, asm");
-            o.emit = v;
-        } else if ((v = after(a, "--narrow"))) {
-            if (strcmp(v, "on") && strcmp(v, "off"))
-                return bad(a, "found neither `on` nor `off`");
-            o.narrow = v[1] == 'n';
-        } else if (a[0] == '-' && a[1]) {
-            const char *near = diag_closest(a, flags);
-            char text[200];
-            snprintf(text, sizeof text, near ? "no such flag; did you mean `%s`?" : "no such flag", near);
-            return bad(a, text);
-        } else if (o.input) {
-            return bad(a, "one file at a time");
-        } else {
-            o.input = a;
+        const char *value;
+        if (argv[i][0] != '-' || !argv[i][1]) {
+            if (o.input)
+                return bad(argv[i], "one file at a time");
+            o.input = argv[i];
+            continue;
         }
+        int k = flag_of(argc, argv, &i, &value);
+        if (k == N_FLAGS)
+            return 1;
+        if (k == F_HELP)
+            return fputs(usage, stdout), 0;
+        if (k == F_VERSION)
+            return puts("ticc " TICC_VERSION), 0;
+        if (set_flag(&o, define, k, (char *)value))
+            return 1;
     }
     if (!o.input)
         return fputs(usage, stderr), 1;
-    if (o.target) {
-        if (strncmp(o.target, "cpu", 3) || (o.target[3] && o.target[3] != ':'))
-            return bad(o.target, "no such target; found no `cpu` or `cpu:NAME`");
-        o.target = o.target[3] ? o.target + 4 : "native";
-    }
     int code = compile(&o);
     free(define);
     return code;
