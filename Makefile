@@ -16,7 +16,7 @@ RT_LIBS := -ljpeg -lpng -lz -lm
 RT_SRC  := $(filter-out runtime/tools/%,$(wildcard runtime/*.c runtime/*/*.c))
 RT_OBJ  := $(RT_SRC:%.c=$(B)/%.o)
 CC_SRC  := $(filter-out compiler/driver/%,$(wildcard compiler/*.c compiler/*/*.c))
-CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.o $(B)/gen/prelude.o
+CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.o $(B)/gen/prelude.o $(B)/gen/templates.o
 DRV_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard compiler/driver/*.c)) $(B)/gen/stdlib.o
 UNIT_RT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/rt_*.c))
 UNIT_CC := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/cc_*.c))
@@ -50,6 +50,11 @@ $(B)/gen/prelude.c: compiler/cuda/prelude/tc.cuh
 	@mkdir -p $(@D)
 	@{ echo 'extern const char tc_prelude[]; const char tc_prelude[] ='; sed 's/\\/\\\\/g; s/"/\\"/g; s/^/"/; s/$$/\\n"/' $<; echo ';'; } > $@
 
+$(B)/gen/templates.c: $(wildcard compiler/cuda/templates/*.cu)
+	@mkdir -p $(@D)
+	@for f in $^; do n=cuda_template_$$(basename $$f .cu); echo "extern const char $$n[]; const char $$n[] ="; \
+	   sed 's/\\/\\\\/g; s/"/\\"/g; s/^/"/; s/$$/\\n"/' $$f; echo ';'; done > $@
+
 $(B)/libticrt.a: $(RT_OBJ)
 	rm -f $@ && ar rcs $@ $^
 $(B)/libticc.a: $(CC_OBJ)
@@ -75,7 +80,10 @@ $(B)/libemu_cuda.so: $(wildcard tests/gpu/emu*.c) tests/gpu/fake_cuda.c $(wildca
 $(B)/libemu_nvrtc.so: tests/gpu/fake_nvrtc.c
 	@mkdir -p $(@D)
 	$(CC) $(EMU_FLAGS) -DEMU_FOLDER='"$(CURDIR)/tests/gpu"' $< -o $@
-$(B)/tests/cc_gpu_%: tests/gpu/test_%.c tests/gpu/device.c $(B)/libticc.a $(EMU)
+$(B)/tests/cc_gpu_%: tests/gpu/test_%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc.a $(EMU)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
+$(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc.a $(EMU)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
 emu: $(EMU)                                             ## the emulated GPU

@@ -20,6 +20,7 @@ struct Kernel { void *module, *fn; int shared; };
     F(cuDeviceGetAttribute, (int *, int, int)) F(cuDevicePrimaryCtxRetain, (void **, int)) F(cuCtxSetCurrent, (void *)) \
     F(cuCtxSynchronize, (void)) F(cuMemAlloc_v2, (uint64_t *, size_t)) F(cuMemFree_v2, (uint64_t)) \
     F(cuMemcpyHtoD_v2, (uint64_t, const void *, size_t)) F(cuMemcpyDtoH_v2, (void *, uint64_t, size_t)) \
+    F(cuMemcpyDtoD_v2, (uint64_t, uint64_t, size_t)) \
     F(cuMemsetD8_v2, (uint64_t, unsigned char, size_t)) F(cuModuleLoadData, (void **, const void *)) F(cuModuleUnload, (void *)) \
     F(cuModuleGetFunction, (void **, void *, const char *)) F(cuFuncSetAttribute, (void *, int, int)) \
     F(cuLaunchKernel, (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **)) \
@@ -34,14 +35,16 @@ struct Kernel { void *module, *fn; int shared; };
     F(nvrtcDestroyProgram, (void **))
 #define DECLARE(name, args) static int (*name) args;
 CUDA_FUNCTIONS(DECLARE)
-NVRTC_FUNCTIONS(DECLARE)
+#define MEMBER(name, args) int (*name) args;
+typedef struct Nvrtc { void *library; NVRTC_FUNCTIONS(MEMBER) } Nvrtc;
 
 enum { ALLOCATIONS = 4096 };
 static struct {
-    bool open, gpu;
+    bool open, gpu, precompile;
     int arch, processors;
     char name[64];
-    void *cuda, *nvrtc;
+    void *cuda;
+    Nvrtc nvrtc, real;                 /* the one kernels are made with; the true one, for its reports */
     uint64_t memory[ALLOCATIONS];
     int n_memory;
     Arena arena;
@@ -91,13 +94,12 @@ static void *open_library(const char *env, const char *emulated, const char *con
     return h;
 }
 
-static void open_nvrtc(void)
+static const char *const nvrtc_names[] = {"libnvrtc.so.13", "libnvrtc.so", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so", NULL};
+
+static void find_nvrtc(Nvrtc *n, void *library)
 {
-    static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so", NULL};
-    if (dev.nvrtc)
-        return;
-    dev.nvrtc = open_library("TIC_LIBNVRTC", "libemu_nvrtc.so", names);
-#define FIND_NVRTC(name, args) if (!(*(void **)&name = dlsym(dev.nvrtc, #name))) fail("libnvrtc has no %s", #name);
+    n->library = library;
+#define FIND_NVRTC(name, args) if (!(*(void **)&n->name = dlsym(library, #name))) fail("libnvrtc has no %s", #name);
     NVRTC_FUNCTIONS(FIND_NVRTC)
 }
 
@@ -108,6 +110,7 @@ static void open_device(void)
         return;
     dev.open = true;
     dev.gpu = getenv("TIC_GPU") && atoi(getenv("TIC_GPU"));
+    dev.precompile = getenv("TIC_PRECOMPILE") != NULL;
     dev.words.arena = &dev.arena;
     if (!dev.gpu && !getenv("TIC_EMU_ARCH"))
         setenv("TIC_EMU_ARCH", "90", 1);
@@ -163,54 +166,95 @@ static uint64_t hash(uint64_t h, const char *s)
     return h;
 }
 
+/* malloc'd object code, or NULL; the log in the arena */
+static char *compile(const Nvrtc *n, const char *text, const char *header, const char *arch, size_t *bytes, const char **log)
+{
+    void *program;
+    char option[64], *code = NULL;
+    const char *name = "tc.cuh", *options[] = {option, "--ptxas-options=-v"};
+    snprintf(option, sizeof option, "--gpu-architecture=%s", arch);
+    if (n->nvrtcCreateProgram(&program, text, "kernel.cu", 1, &header, &name))
+        fail("nvrtcCreateProgram");
+    int e = n->nvrtcCompileProgram(program, 2, options);
+    size_t size = 0;
+    n->nvrtcGetProgramLogSize(program, &size);
+    char *said = arena_alloc(&dev.arena, size + 1);
+    n->nvrtcGetProgramLog(program, said);
+    *log = said;
+    if (!e && !n->nvrtcGetCUBINSize(program, bytes)) {
+        code = malloc(*bytes);
+        n->nvrtcGetCUBIN(program, code);
+    }
+    n->nvrtcDestroyProgram(&program);
+    return code;
+}
+
 /* The object code of a text, from the cache or the compiler; malloc'd. NULL and the log when it does not compile. */
 static char *object_code(const char *text, const char *header, const char *arch, const char **log)
 {
     const char *cache = getenv("TIC_CUBINS");
-    char path[512], option[64];
+    char path[512];
     size_t n;
     uint64_t h = hash(hash(hash(14695981039346656037ull, header), text), arch);
-    snprintf(path, sizeof path, "%s/%016llx.%s", cache ? cache : "", (unsigned long long)h, dev.gpu ? "cubin" : "so");
+    snprintf(path, sizeof path, "%s/%016llx.%s", cache ? cache : "", (unsigned long long)h,
+             dev.gpu || dev.precompile ? "cubin" : "so");
     char *code = cache ? read_file(path, &n) : NULL;
     if (code)
         return code;
-    open_nvrtc();
-    void *program;
-    const char *name = "tc.cuh", *options[] = {option, "--ptxas-options=-v"};
-    snprintf(option, sizeof option, "--gpu-architecture=%s", arch);
-    if (nvrtcCreateProgram(&program, text, "kernel.cu", 1, &header, &name))
-        fail("nvrtcCreateProgram");
-    int e = nvrtcCompileProgram(program, 2, options);
-    size_t size = 0;
-    nvrtcGetProgramLogSize(program, &size);
-    char *said = arena_alloc(&dev.arena, size + 1);
-    nvrtcGetProgramLog(program, said);
+    if (!dev.nvrtc.library)
+        find_nvrtc(&dev.nvrtc, open_library("TIC_LIBNVRTC", "libemu_nvrtc.so", nvrtc_names));
+    const char *said;
+    code = compile(&dev.nvrtc, text, header, arch, &n, &said);
     if (log)
         *log = said;
-    if (!e && !nvrtcGetCUBINSize(program, &n)) {
-        code = malloc(n);
-        nvrtcGetCUBIN(program, code);
-        FILE *f = cache ? fopen(path, "wb") : NULL;
-        if (f && (fwrite(code, 1, n, f) != n || fclose(f)))
-            fail("%s: cannot be written", path);
-    } else if (!log) {
+    else if (!code)
         fail("a kernel does not compile:\n%s", said);
-    }
-    nvrtcDestroyProgram(&program);
+    FILE *f = code && cache ? fopen(path, "wb") : NULL;
+    if (f && (fwrite(code, 1, n, f) != n || fclose(f)))
+        fail("%s: cannot be written", path);
     return code;
+}
+
+static const char *full_header(void)
+{
+    open_device();
+    return arena_printf(&dev.arena, "%s%s", tc_prelude, text_data(&dev.words));
+}
+
+bool dev_report(const char *text, const char *arch, bool *compiled, const char **log)
+{
+    size_t n;
+    for (int i = 0; !dev.real.library && nvrtc_names[i]; i++) {
+        void *library = dlopen(nvrtc_names[i], RTLD_NOW);
+        if (library)
+            find_nvrtc(&dev.real, library);
+    }
+    if (!dev.real.library)
+        return false;
+    char *code = compile(&dev.real, text, full_header(), arch, &n, log);
+    *compiled = code != NULL;
+    free(code);
+    return true;
 }
 
 Kernel *dev_kernel(const char *text, const char *name, const char *arch, int shared, const char **log)
 {
-    open_device();
     if (log)
         *log = "";
-    char *header = arena_printf(&dev.arena, "%s%s", tc_prelude, text_data(&dev.words));
-    char *code = object_code(text, header, arch, log);
+    open_device();
+    char own[16];
+    snprintf(own, sizeof own, "sm_%d", dev.arch);
+    if (!strchr(arch, 'a') && (dev.gpu || dev.precompile))    /* code for sm_80 does not run on sm_90: theirs is for it */
+        arch = own;
+    char *code = object_code(text, full_header(), arch, log);
     if (!code)
         return NULL;
     Kernel *k = calloc(1, sizeof *k);
     k->shared = shared;
+    if (dev.precompile) {
+        free(code);
+        return k;
+    }
     MUST(cuModuleLoadData(&k->module, code));
     MUST(cuModuleGetFunction(&k->fn, k->module, name));
     if (shared > 48 * 1024)
@@ -221,7 +265,7 @@ Kernel *dev_kernel(const char *text, const char *name, const char *arch, int sha
 
 void dev_forget(Kernel *k)
 {
-    if (k)
+    if (k && k->module)
         cuModuleUnload(k->module);
     free(k);
 }
@@ -230,6 +274,8 @@ static const char *defect = "";
 
 bool dev_launch(Kernel *k, uint32_t gx, uint32_t gy, uint32_t threads, void **args)
 {
+    if (dev.precompile)
+        return true;
     int e = cuLaunchKernel(k->fn, gx, gy, 1, threads, 1, 1, (unsigned)k->shared, NULL, args, NULL);
     e = e ? e : dev.gpu ? 0 : cuCtxSynchronize();
     if (!e)
@@ -292,6 +338,11 @@ void *dev_upload(const void *data, size_t bytes)
 void dev_download(void *to, const void *from, size_t bytes)
 {
     MUST(cuMemcpyDtoH_v2(to, (uint64_t)from, bytes));
+}
+
+void dev_copy(void *to, const void *from, size_t bytes)
+{
+    MUST(cuMemcpyDtoD_v2((uint64_t)to, (uint64_t)from, bytes));
 }
 
 void dev_fill(void *p, uint8_t byte, size_t bytes)

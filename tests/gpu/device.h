@@ -17,10 +17,13 @@ int  dev_arch(void);                   /* 80, 90, ..; the emulator is what it is
 int  dev_processors(void);
 const char *dev_name(void);
 
-/* Compiles a text that includes "tc.cuh" (given to the compiler, with the wgmma words printed behind it) for `arch` and
- * finds the kernel. NULL and the compiler's log in *log when it does not compile. With TIC_CUBINS=FOLDER compiled code is
- * kept there. `log` may be NULL: then a failure ends the test. */
+/* Compiles a text that includes "tc.cuh" (given to the compiler, with the wgmma words printed behind it) for `arch` (on a
+ * GPU: for the GPU, unless it is sm_90a) and finds the kernel. NULL and the compiler's log in *log when it does not compile;
+ * `log` may be NULL: then a failure ends the test. With TIC_CUBINS=FOLDER compiled code is kept there; with
+ * TIC_PRECOMPILE=1 nothing more is done than that, for a GPU elsewhere. */
 Kernel *dev_kernel(const char *text, const char *name, const char *arch, int shared, const char **log);
+/* What the true NVRTC says of the text (registers, spills, warnings); false when there is none on this machine. */
+bool dev_report(const char *text, const char *arch, bool *compiled, const char **log);
 void dev_forget(Kernel *k);            /* frees its module */
 void dev_wgmma(int n, const char *form);                 /* the words of dev_kernel's texts from now on include this one */
 
@@ -29,6 +32,7 @@ void dev_free(void *p);
 void dev_free_all(void);
 void *dev_upload(const void *data, size_t bytes);        /* a new buffer */
 void dev_download(void *to, const void *from, size_t bytes);
+void dev_copy(void *to, const void *from, size_t bytes); /* on the device */
 void dev_fill(void *p, uint8_t byte, size_t bytes);
 TensorMap dev_map(const void *base, bool bf16, uint32_t rank, const uint64_t *dim, const uint64_t *stride, const uint32_t *box);
 

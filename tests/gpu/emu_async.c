@@ -176,9 +176,11 @@ static u32 box_bytes(const EmuMap *m)
     return (u32)m->box[0] * m->box[1] * m->box[2] * m->elem;
 }
 
-static bool read_map(const tc_tmap *t, u32 rank, u32 at, const char *word, EmuMap *m)
+static bool read_map(const tc_tmap *t, u32 rank, u32 at, i32 x, const char *word, EmuMap *m)
 {
     memcpy(m, t, sizeof *m);
+    if (x * (i32)m->elem % 16)         /* an H200 answers that with an illegal instruction */
+        emu_defect("%s: the box begins at element %d of a line, not at a multiple of 16 bytes", word, x);
     if (m->magic != MAP_MAGIC || m->rank != rank) {
         emu_defect("%s: not a tensor map of rank %u", word, rank);
         return false;
@@ -220,7 +222,7 @@ void emu_tma_load(u32 dst, const tc_tmap *t, u32 bar, u32 rank, i32 x, i32 y, i3
     Block *b = BLK;
     Fiber *f = b->now;
     EngineCopy q = {.dst = dst, .tid = f->tid, .time = ++f->copies, .bar = find(bar, "TMA load"), .x = {x, y, z}};
-    if (!q.bar || !read_map(t, rank, dst, "TMA load", &q.map))
+    if (!q.bar || !read_map(t, rank, dst, x, "TMA load", &q.map))
         return;
     if (b->fiber[q.bar->init_tid].fenced < q.bar->init_time)
         emu_defect("TMA load: signals an mbarrier whose init was never fenced");
@@ -270,7 +272,7 @@ void emu_tma_store(const tc_tmap *t, u32 src, u32 rank, i32 x, i32 y, i32 z)
     Fiber *f = BLK->now;
     EmuMap m;
     i32 at[3] = {x, y, z};
-    if (!read_map(t, rank, src, "TMA store", &m))
+    if (!read_map(t, rank, src, x, "TMA store", &m))
         return;
     Access a = {false, true, copy_agent(f), ++f->copies, f->clock, "TMA store"};
     emu_shared(src, box_bytes(&m), &a);

@@ -7,6 +7,7 @@
  *   TIC_EMU_SEED=N      the random order of threads and copies; launches count on from there
  *   TIC_EMU_ARCH=NN     compute capability, 80 or 90 (90)
  *   TIC_EMU_MEMORY=N    MiB of the device (4096)
+ *   TIC_EMU_PROCESSORS=N   multiprocessors it says to have (3)
  *   TIC_EMU_LOG=FILE    a line for each launch
  *   TIC_EMU_THREADS=N   emulator threads (all cores)
  *   TIC_EMU_QUIET=1     no reports on stderr: the error's text is enough
@@ -213,7 +214,7 @@ API(cuDeviceGetAttribute, int *v, int attribute, int device)
     case SHARED: *v = 48 * 1024; return SUCCESS;
     case WARP: *v = 32; return SUCCESS;
     case CLOCK: case MEMORY_CLOCK: *v = 1000000; return SUCCESS;
-    case PROCESSORS: *v = 3; return SUCCESS;
+    case PROCESSORS: *v = (int)setting("TIC_EMU_PROCESSORS", 3); return SUCCESS;
     case BUS: *v = 1024; return SUCCESS;
     case L2: *v = 1 << 20; return SUCCESS;
     case MAJOR: *v = (int)(arch / 10); return SUCCESS;

@@ -1,0 +1,182 @@
+/* gemm_wgmma -- products on Hopper (sm_90a): the copy engine fills a ring of stages, warpgroups multiply from it, blocks stay.
+ * See emit.h for the names that come from the prologue; tiles are 128 x TILE_N, 64 terms a stage.
+ *
+ * Both sides are bf16 and have a tensor map, the kernel's first two arguments (128-byte swizzle): terms side by side, boxes of 64 terms by the
+ * tile's rows; rows side by side, boxes of 64 rows by 64 terms. Outside of a tensor the engine gives zeros.
+ *
+ * Warpgroup 0 has one thread that feeds the ring. The other two either share a tile, 64 rows each (GW_PING 0, wide
+ * tiles, long sums), or have a tile each in turn (GW_PING 1), so that one multiplies while the other finishes its
+ * results. Finishing goes through a few kilobytes of each warp's own, where a row's neighbours come together. */
+#ifndef TILE_N
+#define TILE_N 256
+#endif
+#ifndef GW_PING
+#define GW_PING (TILE_N == 128)
+#endif
+#define GW_K 64
+#define GW_A_BYTES (128 * GW_K * 2)
+#define GW_STAGE (GW_A_BYTES + TILE_N * GW_K * 2)
+#define GW_STAGES (TILE_N == 256 ? 4 : 6)
+#define GW_MI (GW_PING ? 2 : 1)                 /* 64-row parts of a tile that a warpgroup has */
+#define GW_PASTE(n, form) tc_wgmma_##n##_##form
+#define GW_NAME(n, form) GW_PASTE(n, form)
+#if A_UNIT == 1 && B_UNIT == 1
+#define GW_WGMMA GW_NAME(TILE_N, kk)
+#elif A_UNIT == 1
+#define GW_WGMMA GW_NAME(TILE_N, km)
+#elif B_UNIT == 1
+#define GW_WGMMA GW_NAME(TILE_N, mk)
+#else
+#define GW_WGMMA GW_NAME(TILE_N, mm)
+#endif
+
+/* the descriptor of 16 terms from kk * 16 of the rows from `row` (a multiple of 64) of one side of a stage */
+TC_DEV u64 gw_side(u32 part, int unit, u32 row, u32 kk)
+{
+    return unit == 1 ? tc_desc_k(part + row * 128 + kk * 32) : tc_desc_m(part + row * 128 + kk * 2048, 8192);
+}
+
+TC_DEV void gw_load(u32 part, const tc_tmap *map, u32 full, int unit, int rows, i32 row, i32 k)
+{
+    if (unit == 1) {
+        tc_tma_load2d(part, map, full, k, row);
+    } else {
+        TC_UNROLL
+        for (i32 i = 0; i < rows / 64; i++)
+            tc_tma_load2d(part + i * 8192, map, full, row + i * 64, k);
+    }
+}
+
+/* 16 rows x 64 columns of a warp's accumulators into its own buffer; chunks of 16 bytes permuted by row */
+TC_DEV void gw_spill(float *mine, const float *acc, u32 lane)
+{
+    TC_UNROLL
+    for (u32 j = 0; j < 8; j++)
+        TC_UNROLL
+        for (u32 h = 0; h < 2; h++) {
+            const u32 row = (lane >> 2) + h * 8, chunk = (2 * j + (lane >> 1 & 1)) ^ (row & 7) << 1;
+            const v2f v = {acc[j * 4 + h * 2], acc[j * 4 + h * 2 + 1]};
+            *(v2f *)(mine + row * 64 + chunk * 4 + (lane & 1) * 2) = v;
+        }
+}
+
+TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const TC_GRIDCONST tc_tmap map_b, TC_ARGS)
+{
+    TC_SMEM(smem);
+    const u32 ring = tc_saddr(smem), full = ring + GW_STAGES * GW_STAGE + 8 * 4096;
+    const u32 empty = full + GW_STAGES * 8, turn = empty + GW_STAGES * 8;
+    const u32 group = threadIdx.x >> 7, lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
+    const i32 all = TERMS, columns = (COLS + TILE_N - 1) / TILE_N;
+    const i32 tiles = (ROWS + 127) / 128 * columns, total = tiles * SPLITS;
+    const i32 first = (i32)(blockIdx.x + blockIdx.y * gridDim.x), step = (i32)(gridDim.x * gridDim.y);
+    if (threadIdx.x == 0) {
+        for (u32 i = 0; i < GW_STAGES; i++) {
+            tc_mbar_init(full + i * 8, 1);
+            tc_mbar_init(empty + i * 8, GW_PING ? 1 : 2);
+        }
+        tc_mbar_init(turn, 1);
+        tc_mbar_init(turn + 8, 1);
+        tc_mbar_fence_init();
+        tc_mbar_arrive(turn);
+    }
+    tc_syncthreads();
+    if (group == 0) {
+        tc_setmaxnreg_dec(24);
+        if (threadIdx.x == 0) {
+            u32 stage = 0, phase = 0;
+            tc_tma_prefetch(&map_a);
+            tc_tma_prefetch(&map_b);
+            for (i32 t = first; t < total; t += step) {
+                const i32 tile = t % tiles, from = t / tiles * SPLIT_TERMS, m0 = tile / columns * 128, n0 = tile % columns * TILE_N;
+                const i32 to = SPLITS == 1 || from + SPLIT_TERMS > all ? all : from + SPLIT_TERMS;
+                for (i32 k = from; k < to; k += GW_K) {
+                    const u32 at = ring + stage * GW_STAGE;
+                    tc_mbar_wait(empty + stage * 8, phase ^ 1);
+                    tc_mbar_expect(full + stage * 8, GW_STAGE);
+                    gw_load(at, &map_a, full + stage * 8, A_UNIT, 128, m0, k);
+                    gw_load(at + GW_A_BYTES, &map_b, full + stage * 8, B_UNIT, TILE_N, n0, k);
+                    if (++stage == GW_STAGES) {
+                        stage = 0;
+                        phase ^= 1;
+                    }
+                }
+            }
+        }
+    } else {
+        tc_setmaxnreg_inc(240);
+        const u32 mine = group - 1, leader = (threadIdx.x & 127) == 0;
+        float *buffer = (float *)(smem + GW_STAGES * GW_STAGE) + (threadIdx.x / 32 - 4) * 1024;
+        u32 stage = 0, phase = 0, turns = 0;
+        for (i32 t = first, i = 0; t < total; t += step, i++) {
+            const i32 tile = t % tiles, split = t / tiles, from = split * SPLIT_TERMS;
+            const i32 to = SPLITS == 1 || from + SPLIT_TERMS > all ? all : from + SPLIT_TERMS;
+            const i32 n_k = to > from ? (to - from + GW_K - 1) / GW_K : 0;
+            if (GW_PING && (i & 1) != (i32)mine) {      /* the other warpgroup's: its stages go by */
+                const u32 gone = stage + (u32)n_k;
+                phase ^= gone / GW_STAGES & 1;
+                stage = gone % GW_STAGES;
+                continue;
+            }
+            float acc[GW_MI][TILE_N / 2];
+            TC_UNROLL
+            for (int r = 0; r < GW_MI; r++)
+                TC_UNROLL
+                for (int e = 0; e < TILE_N / 2; e++)
+                    acc[r][e] = 0.f;
+            if (GW_PING)
+                tc_mbar_wait(turn + mine * 8, turns++ & 1);
+            u32 before = 0;
+            for (i32 k = 0; k < n_k; k++) {
+                const u32 at = ring + stage * GW_STAGE;
+                tc_mbar_wait(full + stage * 8, phase);
+                tc_wgmma_fence();
+                TC_UNROLL
+                for (u32 kk = 0; kk < GW_K / 16; kk++)
+                    TC_UNROLL
+                    for (u32 r = 0; r < GW_MI; r++)
+                        GW_WGMMA(acc[r], gw_side(at, A_UNIT, GW_PING ? r * 64 : mine * 64, kk), gw_side(at + GW_A_BYTES, B_UNIT, 0, kk), 1);
+                tc_wgmma_commit();
+                tc_wgmma_wait(1);
+                if (k > 0 && leader)
+                    tc_mbar_arrive(empty + before * 8);
+                before = stage;
+                if (++stage == GW_STAGES) {
+                    stage = 0;
+                    phase ^= 1;
+                }
+            }
+            if (GW_PING && leader)
+                tc_mbar_arrive(turn + (mine ^ 1) * 8);
+            tc_wgmma_wait(0);
+            if (n_k && leader)
+                tc_mbar_arrive(empty + before * 8);
+            const i32 m0 = tile / columns * 128 + (GW_PING ? 0 : (i32)mine * 64) + (i32)warp * 16, n0 = tile % columns * TILE_N;
+            TC_UNROLL
+            for (int r = 0; r < GW_MI; r++)
+                TC_UNROLL
+                for (int part = 0; part < TILE_N / 64; part++) {
+                    tc_syncwarp();
+                    gw_spill(buffer, acc[r] + part * 32, lane);
+                    tc_syncwarp();
+                    TC_UNROLL
+                    for (u32 pass = 0; pass < 8; pass++) {
+                        const u32 row = pass * 2 + (lane >> 4), chunk = lane & 15;
+                        const v4f v = *(const v4f *)(buffer + row * 64 + ((chunk ^ (row & 7) << 1) << 2));
+                        const i32 m = m0 + r * 64 + (i32)row, n = n0 + part * 64 + (i32)chunk * 4;
+                        if (m < ROWS) {
+                            if (n + 3 < COLS) {
+                                finish4(TC_PASS, split, 0, m, n, v.x, v.y, v.z, v.w);
+                            } else {
+                                if (n < COLS)
+                                    finish1(TC_PASS, split, 0, m, n, v.x);
+                                if (n + 1 < COLS)
+                                    finish1(TC_PASS, split, 0, m, n + 1, v.y);
+                                if (n + 2 < COLS)
+                                    finish1(TC_PASS, split, 0, m, n + 2, v.z);
+                            }
+                        }
+                    }
+                }
+        }
+    }
+}

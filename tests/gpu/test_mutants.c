@@ -1,0 +1,92 @@
+/* test_mutants.c -- every call that orders something is needed, and its absence is noticed: each is deleted in turn from
+ * each template, and the emulator must object (or the results be wrong, or the kernel hang) on some problem and seed.
+ *
+ * A mutant that lives is either a hole in the checker or a call that can go. Of text that a template leaves out by
+ * conditions, some problem of the list must take the branch. GPU_MUTANTS=all runs every seed and prints what was said. */
+#include "gemm.h"
+#include "../../compiler/base.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const ordering[] = {
+    "tc_syncthreads", "tc_syncwarp", "tc_bar_sync", "tc_cp_wait", "tc_cp_commit", "tc_mbar_wait", "tc_mbar_arrive", "tc_mbar_expect",
+    "tc_mbar_fence_init", "tc_wgmma_wait", "tc_wgmma_commit", "tc_wgmma_fence", "tc_fence_proxy_async", "tc_bulk_wait_read",
+    "tc_bulk_commit",
+};
+
+/* The next ordering call at or after `s`: its begin and, behind the semicolon, its end. */
+static const char *next_call(const char *s, const char **end, const char **name)
+{
+    const char *best = NULL;
+    for (size_t i = 0; i < LEN(ordering); i++) {
+        size_t n = strlen(ordering[i]);
+        const char *at = s;
+        while ((at = strstr(at, ordering[i])) && (at[n] != '(' || isalnum((unsigned char)at[-1]) || at[-1] == '_'))
+            at++;
+        if (!at || (best && best < at))
+            continue;
+        best = at;
+        *name = ordering[i];
+        *end = strchr(at, ';') + 1;
+    }
+    return best;
+}
+
+typedef struct Subject {
+    const char *name;
+    int template[3];         /* of gemm_templates */
+    GemmProblem problem[3];
+    int n;
+} Subject;
+
+#define H(unit) {true, unit, 8, 0}
+#define F(unit) {false, unit, 4, 0}
+static const Subject subjects[] = {
+    {"gemm_mma", {1, 1}, {{72, 72, 224, 1, 1, 0, H(1), H(2), FINISH_F32}, {72, 72, 160, 1, 1, 0, F(1), F(2), FINISH_F32}}, 2},
+    {"gemm_wgmma", {3, 2},
+     {{136, 520, 520, 1, 1, 0, H(1), H(1), FINISH_F32}, {264, 264, 392, 1, 1, 0, H(1), H(1), FINISH_F32}}, 2},
+};
+
+static bool noticed(const Subject *s, const char *text, int seeds, char *what, size_t size)
+{
+    for (int i = 0; i < s->n; i++) {
+        GemmResult r = gemm_check(&gemm_templates[s->template[i]], text, &s->problem[i], seeds, false);
+        if (r.compiled && r.launched && r.error < 1e-5)
+            continue;
+        snprintf(what, size, "%s", !r.compiled ? "does not compile" : !r.launched ? r.why : "wrong values");
+        return r.compiled;
+    }
+    return false;
+}
+
+int main(void)
+{
+    const char *mode = getenv("GPU_MUTANTS");
+    bool all = mode && !strcmp(mode, "all");
+    setenv("TIC_EMU_QUIET", "1", 1);
+    for (size_t i = 0; i < LEN(subjects); i++) {
+        const Subject *s = &subjects[i];
+        const char *text = gemm_templates[s->template[0]].text, *end, *name;
+        int mutants = 0, found = 0;
+        char what[256], lives[256] = "";
+        for (const char *at = text; (at = next_call(at, &end, &name)); at = end) {
+            char *mutant = malloc(strlen(text) + 1);
+            int line = 1;
+            for (const char *p = text; p < at; p++)
+                line += *p == '\n';
+            sprintf(mutant, "%.*s;%s", (int)(at - text), text, end);
+            bool caught = noticed(s, mutant, all ? 3 : 1, what, sizeof what) || noticed(s, mutant, 3, what, sizeof what);
+            mutants++;
+            found += caught;
+            if (!caught)
+                snprintf(lives + strlen(lives), sizeof lives - strlen(lives), " %s in line %d", name, line);
+            if (all)
+                printf("# %s:%d without %s: %s\n", s->name, line, name, caught ? what : "LIVES");
+            free(mutant);
+        }
+        dev_ok(mutants > 3 && found == mutants, "%s: %d of %d mutants noticed%s%s", s->name, found, mutants, *lives ? "; alive:" : "", lives);
+    }
+    return dev_done();
+}

@@ -1,0 +1,55 @@
+/* test_nvrtc.c -- the true NVRTC, where it is installed: every template compiles for its architectures, without spills or
+ * warnings of the assembler, within its budget of registers. */
+#include "gemm.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define H(unit) {true, unit, 8, 0}
+#define F(unit) {false, unit, 4, 0}
+static const GemmProblem problems[] = {
+    {1970, 3072, 768, 1, 1, 0, H(1), H(1), FINISH_F32},
+    {1970, 768, 3072, 1, 1, 0, H(1), H(2), FINISH_F32},
+    {768, 3072, 20000, 1, 4, 5120, H(2), H(2), FINISH_F32},
+    {1970, 768, 768, 1, 1, 0, F(1), F(1), FINISH_F32},
+    {768, 768, 2000, 1, 2, 1024, F(2), F(2), FINISH_F32},
+};
+
+static int number_before(const char *log, const char *word)
+{
+    const char *s = strstr(log, word);
+    if (!s)
+        return -1;
+    while (s > log && (s[-1] == ' ' || (s[-1] >= '0' && s[-1] <= '9')))
+        s--;
+    return atoi(s);
+}
+
+static void check(const char *what, const char *text, const char *arch, int registers)
+{
+    bool compiled;
+    const char *log;
+    if (!dev_report(text, arch, &compiled, &log)) {
+        printf("ok 1 - # SKIP no libnvrtc here\n1..1\n");
+        exit(0);
+    }
+    int used = number_before(log, " registers"), spills = number_before(log, " bytes spill stores");
+    const char *warning = strstr(log, "C75");
+    bool ok = compiled && used <= registers && spills <= 0 && !warning;
+    dev_ok(ok, "%s %s: %d registers, %d bytes spilled%s%.300s", what, arch, used, spills < 0 ? 0 : spills, ok ? "" : ": ", ok ? "" : log);
+}
+
+int main(void)
+{
+    for (int i = 0; i < n_gemm_templates; i++)
+        for (size_t k = 0; k < sizeof problems / sizeof *problems; k++) {
+            const GemmTemplate *t = &gemm_templates[i];
+            const GemmProblem *p = &problems[k];
+            char what[128];
+            if (!gemm_fits(t, p))
+                continue;
+            snprintf(what, sizeof what, "%s %c%d %c%d", t->name, p->a.bf16 ? 'h' : 'f', p->a.unit, p->b.bf16 ? 'h' : 'f', p->b.unit);
+            check(what, gemm_source(t, p), t->arch, t->maps ? 168 : p->a.bf16 || t->tile_m < 128 ? 128 : 255);
+        }
+    return dev_done();
+}
