@@ -6,6 +6,7 @@
 #include "eval/evaluate.h"
 #include "report/report.h"
 #include "train/bench.h"
+#include "train/check.h"
 #include "train/continual.h"
 #include "train/flags.h"
 #include "train/info.h"
@@ -26,6 +27,8 @@ static int finish(TicStatus status)
     return status == TIC_BUG ? 70 : 1;
 }
 
+static const char *device = "auto";
+
 /* Parses; shows help when asked. *code is the exit code when it returns false. */
 static bool flags(const char *command, const TicFlag *flag, int n, int argc, char **argv, const char **rest, int *n_rest, int *code)
 {
@@ -36,7 +39,7 @@ static bool flags(const char *command, const TicFlag *flag, int n, int argc, cha
             *code = 0;
             return false;
         }
-    if (tic_flags_parse(flag, n, argc, argv, rest, n_rest)) {
+    if (tic_flags_parse(flag, n, argc, argv, rest, n_rest) || tic_device_choose(device)) {
         *code = finish(TIC_USER);
         return false;
     }
@@ -64,6 +67,7 @@ static int command_train(int argc, char **argv)
         { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
         { "--resume", TIC_FLAG_BOOL, &o.resume, 0, 0, NULL, "go on from epoch_latest.pt where it exists" },
         { "--from", TIC_FLAG_TEXT, &o.from, 0, 0, "FILE", "start from the weights of this checkpoint" },
+        { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "auto (default), cpu, cuda or cuda:N" },
         { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
         { "--loaders", TIC_FLAG_INT, &o.loaders, 1, 1024, "N", "threads that decode images (default: half the cores, at least 1)" },
         { "--seed", TIC_FLAG_INT, &o.seed, 0, INT64_MAX, "N", "first weights, data order and crops (default: the program's)" },
@@ -93,6 +97,7 @@ static int command_continual(int argc, char **argv)
         { "--start", TIC_FLAG_INT, &t->start, 1, 9999, "YEAR", "begin with the time step that holds this year" },
         { "--steps", TIC_FLAG_INT, &t->steps, 1, INT64_C(1) << 40, "N", "optimiser steps of one budget (default: samples / batch)" },
         { "--batch", TIC_FLAG_INT, &t->batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
+        { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "auto (default), cpu, cuda or cuda:N" },
         { "--threads", TIC_FLAG_INT, &t->threads, 1, 1024, "N", "compute threads (default: all cores)" },
         { "--loaders", TIC_FLAG_INT, &t->loaders, 1, 1024, "N", "threads that decode images" },
         { "--seed", TIC_FLAG_INT, &t->seed, 0, INT64_MAX, "N", "first weights, data order and crops (default: the program's)" },
@@ -141,6 +146,7 @@ static int command_eval(int argc, char **argv)
         { "--tasks", TIC_FLAG_TEXT, &o.tasks, 0, 0, "FILE", "a tasklist.yml (default: the eval block, else what is found)" },
         { "--imagenet-val", TIC_FLAG_TEXT, &o.imagenet_val, 0, 0, "DIR", "a folder of class folders, classnames.txt and templates" },
         { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 20, "N", "images or texts at once (default 64)" },
+        { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "auto (default), cpu, cuda or cuda:N" },
         { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
         { "--vocab", TIC_FLAG_TEXT, &o.vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
         { "--out", TIC_FLAG_TEXT, &o.out, 0, 0, "DIR", "where eval_results.jsonl goes (default: beside the checkpoint's folder)" },
@@ -176,6 +182,7 @@ static int command_bench(int argc, char **argv)
     const TicFlag flag[] = {
         { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
         { "--steps", TIC_FLAG_INT, &o.steps, 1, 1 << 20, "N", "steps to time after one to warm up (default 3)" },
+        { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "auto (default), cpu, cuda or cuda:N" },
         { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
         { "--explain", TIC_FLAG_BOOL, &o.explain, 0, 0, NULL, "a line for every kernel" },
         { "--json", TIC_FLAG_BOOL, &o.json, 0, 0, NULL, "one JSON object" },
@@ -188,6 +195,26 @@ static int command_bench(int argc, char **argv)
     return code;
 }
 
+static int command_check(int argc, char **argv)
+{
+    TicCheckOptions o = { .batch = 2, .steps = 2 };
+    const TicFlag flag[] = {
+        { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "cuda (default) or cuda:N" },
+        { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 24, "N", "pairs a step (default 2)" },
+        { "--steps", TIC_FLAG_INT, &o.steps, 1, 1 << 20, "N", "whole steps to compare (default 2)" },
+        { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
+        { "--explain", TIC_FLAG_BOOL, &o.explain, 0, 0, NULL, "a line for every kernel" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0;
+    if (flags("check", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code)) {
+        o.device = strcmp(device, "auto") ? device : "cuda";
+        code = finish(tic_check(program(), tic_kernels, &o, stdout));
+    }
+    free(rest);
+    return code;
+}
+
 static const Command commands[] = {
     { "train", "train the starting time step (the default command)", command_train },
     { "continual", "every time step in turn, each evaluated on every year", command_continual },
@@ -195,6 +222,7 @@ static const Command commands[] = {
     { "report", "runs side by side: matrices of years, transfer, curves, lineage; report.html", command_report },
     { "info", "parameters, FLOPs, memory, kernels", command_info },
     { "bench", "time the training step on random data", command_bench },
+    { "check", "a GPU's kernels against the CPU's, one by one; then whole steps", command_check },
 };
 
 static void help(void)

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
-enum { TIC_ABI = 2, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+enum { TIC_ABI = 3, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
 enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
 
 typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
@@ -38,14 +38,29 @@ typedef struct {
 typedef struct {
     uint32_t label;              /* the layer it belongs to */
     uint32_t source;             /* "nn.tic:14:5" */
-    uint32_t kernel;             /* index into tic_kernels */
+    uint32_t kernel;             /* index into tic_kernels; of a CUDA entry, into gpu_kernels unless `host` */
     uint32_t cls;                /* index into class_name */
+    uint32_t host;               /* CUDA entries: runs on the CPU, before everything else */
+    uint32_t step;               /* which fused kernel it is (part) of: the same number for CPU and GPU */
     uint32_t arg, n_arg;         /* range in args: buf[i] = storage of tensor args[arg + i] */
     uint64_t writes;             /* bit i: buf[i] is written (the first 64) */
     TicPoly flops;
 } TicLaunch;
 
 typedef struct { uint32_t name; int32_t tensor; } TicOutput;
+
+/* gridDim.x = product of ceil(points[i](B) / per[i]) over the n factors; gridDim.y = y. */
+enum { TIC_GRID_FACTORS = 4 };
+typedef struct { TicPoly points[TIC_GRID_FACTORS]; int64_t per[TIC_GRID_FACTORS]; int32_t n, y; } TicGrid;
+
+/* Code for GPUs. A file is CUDA C text (the program's gpu_prelude goes in front) and holds some kernels; images are cubins
+ * of one file for one architecture. arch: 80 for sm_80, 900 + 'a' for sm_90a: compute capability, times ten with a suffix's
+ * code added when the image runs on that one only. */
+typedef struct { uint32_t name, text, image, n_image; } TicGpuFile;
+typedef struct { uint32_t arch, offset, bytes, pad; } TicGpuImage;
+typedef struct { uint32_t name, file; TicGrid grid; int32_t threads, shared; } TicGpuKernel;
+
+enum TicTarget { TIC_CPU, TIC_CUDA };
 
 /* One program of the executable: "step" (pixels, tokens, step, total -> loss, lr, ...), "image" (pixels ->
  * image_features), "text" (tokens -> text_features); with a continual block "schedule" (f64 scalars y, t, samples_y,
@@ -55,6 +70,7 @@ typedef struct { uint32_t name; int32_t tensor; } TicOutput;
 typedef struct {
     uint32_t name;
     uint32_t tensor, n_tensor, launch, n_launch, output, n_output;
+    uint32_t target;                 /* enum TicTarget: the same program may be there for both */
     uint32_t first_update;           /* launches from here on may write parameters and states; n_launch: none do */
     double forward_flops_per_pair;   /* contractions of the forward pass, 2 a multiply-add, full towers (step only) */
 } TicEntry;
@@ -83,6 +99,8 @@ typedef struct {
     uint32_t n_tensors, tensors, n_launches, launches, n_args, args, n_outputs, outputs;
     uint32_t n_params, params, n_states, states, n_kernels, n_distinct;
     uint32_t n_class_names, class_names;                 /* table of string offsets (uint32_t) */
+    uint32_t gpu_prelude, gpu_options;                   /* text in front of every file; NVRTC's options, one a line */
+    uint32_t n_gpu_files, gpu_files, n_gpu_images, gpu_images, n_gpu_kernels, gpu_kernels;
     /* data block */
     uint32_t data_name, data_shards;
     int32_t image_size, context, augment, with_replacement;

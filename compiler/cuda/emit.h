@@ -1,6 +1,6 @@
 /* emit.h -- inside the CUDA back end: how kernels become text, and what a contraction template may rely on.
  *
- * A kernel file is the prelude (prelude.h: types, tc_* calls; one half for NVRTC, one for the emulator), then text in
+ * A kernel file is the prelude (prelude/tc.cuh: types, tc_* calls; one half for NVRTC, one for the emulator), then text in
  * the C subset both read (no templates, overloads or references), then one TC_KERNEL per launch. Everything is
  * specialised on static shapes; the batch B is the last kernel argument, an i32.
  *
@@ -13,13 +13,14 @@
  * and hands each x to finish*(). The prologue defines:
  *
  *   KERNEL                       name of the kernel
- *   TC_ARGS                      its parameters, as a parameter list: `f32 *p0, const f32 *p1, ..., i32 B`
+ *   TC_ARGS                      its parameters, as a parameter list: `float *p0, const float *p1, ..., i32 B`
  *   TC_PASS                      the same as an argument list: `p0, p1, ..., B`
  *   ROWS COLS TERMS BATCHES      i32 expressions that may mention B; TERMS may be huge (weight gradients)
  *   SPLITS SPLIT_TERMS           constants: block (.., split) sums terms [split * SPLIT_TERMS, (split + 1) * SPLIT_TERMS)
  *                                cut at TERMS; SPLIT_TERMS is a multiple of 128. With one split it covers all terms.
  *                                A split may be empty: its x are 0 and are handed over all the same.
- *   A_T B_T                      element types: f32 or bf16. Templates for tensor cores convert f32 as they load.
+ *   A_T B_T                      element types: float or bf16 (A_BF16, B_BF16: 0 or 1). Templates for tensor cores convert floats as they load.
+ *   A_FLOAT(x) B_FLOAT(x)        an element as a float
  *   A_UNIT B_UNIT                0: no unit-stride direction; 1: neighbouring terms lie side by side (K-major);
  *                                2: neighbouring rows (columns, of B) do (MN-major)
  *   A_VEC B_VEC                  1, 2, 4, 8: elements i .. i + VEC - 1 along that direction, i a multiple of VEC, are one
@@ -31,9 +32,9 @@
  *   b_base(), b_row(), b_term()           the same for Bm, where `row` is the column n of x
  *   A_ROW_STRIDE A_TERM_STRIDE            the stride as a constant when a_row(m) is m * constant (0: it is not), B_.. too;
  *                                for tensor maps and strength reduction by hand
- *   void finish1(TC_ARGS, i32 split, i32 z, i32 m, i32 n, f32 x)
- *   void finish2(.., f32 x0, f32 x1)      columns n, n + 1: n even, both in range
- *   void finish4(.., f32 x0, f32 x1, f32 x2, f32 x3)     n a multiple of 4, all in range
+ *   void finish1(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x)
+ *   void finish2(.., float x0, float x1)      columns n, n + 1: n even, both in range
+ *   void finish4(.., float x0, .., float x3)     n a multiple of 4, all in range
  *                                scale, epilogue and stores of one (two, four) elements; or, with SPLITS > 1, into the
  *                                workspace, which a second kernel joins in order. Every element exactly once.
  *

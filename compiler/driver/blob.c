@@ -1,6 +1,8 @@
 /* blob.c -- see blob.h. Tables are appended one after the other, each 8-byte aligned; a table's place is its byte offset
  * from the header, so nothing needs a relocation and the runtime can use the bytes as they stand. */
 #include "driver/blob.h"
+#include "cuda/prelude.h"
+#include "device/nvrtc.h"
 #include <string.h>
 
 static uint32_t align(Text *t)
@@ -206,6 +208,46 @@ static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
     h->strategy = put_string(s, p->continual.strategy);
 }
 
+/* Kernels, files and machine code for GPUs. */
+static void put_gpu(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
+{
+    const CudaModule *m = in->cuda;
+    h->gpu_prelude = put_string(s, m ? tc_prelude : "");
+    h->gpu_options = put_string(s, m ? tic_nvrtc_options : "");
+    h->n_gpu_kernels = m ? (uint32_t)cuda_kernels(m) : 0;
+    h->n_gpu_files = m ? (uint32_t)cuda_files(m) : 0;
+    h->n_gpu_images = h->n_gpu_files * (uint32_t)in->n_arch;
+    h->gpu_kernels = align(out);
+    for (uint32_t i = 0; i < h->n_gpu_kernels; i++) {
+        const CudaKernel *k = cuda_kernel(m, (int)i);
+        TicGpuKernel row;
+        memset(&row, 0, sizeof row);
+        row.name = put_string(s, k->name);
+        row.file = (uint32_t)k->file;
+        row.grid = k->grid;
+        row.threads = k->threads;
+        row.shared = k->shared;
+        PUT(out, row);
+    }
+    h->gpu_files = align(out);
+    for (uint32_t i = 0; i < h->n_gpu_files; i++) {
+        TicGpuFile row = { put_string(s, cuda_file_name(m, (int)i)), put_string(s, cuda_file(m, (int)i)), i * (uint32_t)in->n_arch,
+                           (uint32_t)in->n_arch };
+        PUT(out, row);
+    }
+    h->gpu_images = align(out);
+    uint32_t at = h->gpu_images + h->n_gpu_images * (uint32_t)sizeof(TicGpuImage);
+    for (uint32_t i = 0; i < h->n_gpu_images; i++) {
+        TicGpuImage row = { in->image[i].arch, at, (uint32_t)in->image[i].n, 0 };
+        at += (row.bytes + 7) / 8 * 8;
+        PUT(out, row);
+    }
+    for (uint32_t i = 0; i < h->n_gpu_images; i++) {
+        text_bytes(out, in->image[i].bytes, in->image[i].n);
+        align(out);
+    }
+}
+
 const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
 {
     Text out = { .arena = a };
@@ -225,7 +267,7 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
         const Graph *g = e->fused->graph;
         TicEntry row;
         memset(&row, 0, sizeof row);
-        row = (TicEntry){ .name = put_string(&s, e->name), .tensor = tensors, .n_tensor = (uint32_t)g->n_tensor,
+        row = (TicEntry){ .name = put_string(&s, e->name), .target = e->target, .tensor = tensors, .n_tensor = (uint32_t)g->n_tensor,
                           .launch = launches, .n_launch = (uint32_t)e->launch.n, .output = outputs,
                           .n_output = (uint32_t)g->n_output, .first_update = first_update(e),
                           .forward_flops_per_pair = e->forward_flops_per_pair };
@@ -255,6 +297,8 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
             row.label = put_string(&s, x->from->label);
             row.source = put_string(&s, span_text(p, x->from->span, a));
             row.kernel = (uint32_t)x->kernel;
+            row.host = x->host;
+            row.step = (uint32_t)(x->from - in->entry[i].fused->kernel);
             row.cls = (uint32_t)x->from->cls;
             row.arg = arg;
             row.n_arg = (uint32_t)x->n_arg;
@@ -319,6 +363,8 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
         PUT(&out, row);
     }
 
+    put_gpu(in, &h, &out, &s);
+
     h.class_names = align(&out);
     h.n_class_names = N_KERNEL_CLASSES;
     for (int i = 0; i < N_KERNEL_CLASSES; i++) {
@@ -346,9 +392,14 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
     FIX(TicYearStep, h.steps, h.n_steps, name);
     FIX(TicTask, h.tasks, h.n_tasks, kind);
     FIX(TicTask, h.tasks, h.n_tasks, name);
+    FIX(TicGpuKernel, h.gpu_kernels, h.n_gpu_kernels, name);
+    FIX(TicGpuFile, h.gpu_files, h.n_gpu_files, name);
+    FIX(TicGpuFile, h.gpu_files, h.n_gpu_files, text);
 #undef FIX
     for (uint32_t i = 0; i < h.n_class_names; i++)
         ((uint32_t *)(void *)(b + h.class_names))[i] += base;
+    h.gpu_prelude += base;
+    h.gpu_options += base;
     h.model += base;
     h.source += base;
     h.version += base;

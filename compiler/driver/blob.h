@@ -1,12 +1,14 @@
 /* blob.h -- builds the constant `tic_program`: the tables of runtime/tic.h behind one header, in one piece of bytes. */
 #ifndef TICC_BLOB_H
 #define TICC_BLOB_H
+#include "cuda/cuda.h"
 #include "front/program.h"
 #include "pass/kernel.h"
 #include "tic.h"
 
 typedef struct {
-    int kernel;                  /* index into tic_kernels */
+    int kernel;                  /* index into tic_kernels, or, in a CUDA entry, of the module's kernels unless `host` */
+    bool host;
     const int *arg;              /* tensors of the entry's graph */
     int n_arg;
     const Kernel *from;
@@ -16,10 +18,13 @@ typedef struct {
 /* One entry, lowered: its graph with every workspace tensor added, and the launches in order. */
 typedef struct {
     const char *name;
+    enum TicTarget target;
     Fused *fused;
     ARRAY(Launch) launch;
     double forward_flops_per_pair;
 } Entry;
+
+typedef struct { uint32_t arch; const void *bytes; size_t n; } GpuImage;
 
 typedef struct {
     const Program *program;
@@ -29,6 +34,9 @@ typedef struct {
     const char *source, *target, *version;
     uint64_t hash;
     int n_kernels, n_distinct;
+    const CudaModule *cuda;      /* NULL: no code for GPUs */
+    const GpuImage *image;       /* [cuda_files * n_arch] */
+    int n_arch;
 } BlobInput;
 
 /* The blob, in the arena; *size gets its bytes. */

@@ -8,6 +8,7 @@
 #include "driver/compile.h"
 #include "cpu/cpu.h"
 #include "driver/blob.h"
+#include "driver/gpu.h"
 #include "front/parse.h"
 #include "pass/kernel.h"
 #include "pass/plan.h"
@@ -165,10 +166,76 @@ static int lower(Job *j, CpuModule *m, Entry *e, Text *why)
         if (n < 0)
             return fault(arena_printf(&j->arena, "kernel %d of `%s` (%s, %s)", i, e->name, kernel_class_name[k->cls], k->label), why);
         for (int l = 0; l < n; l++)
-            PUSH(&j->arena, e->launch, (Launch){ launch[l].kernel, launch[l].arg, launch[l].n_arg, k,
+            PUSH(&j->arena, e->launch, (Launch){ launch[l].kernel, false, launch[l].arg, launch[l].n_arg, k,
                                                  l ? (Poly){ { 0, 0, 0 } } : kernel_flops(e->fused, k) });
     }
     return 0;
+}
+
+/* The same entry for GPUs: scalars the host knows stay with the CPU. */
+static int lower_gpu(Job *j, CpuModule *cpu, CudaModule *m, const Entry *from, Entry *e, Text *why)
+{
+    *e = (Entry){ .name = from->name, .target = TIC_CUDA, .fused = gpu_clone(&j->arena, from->fused),
+                  .forward_flops_per_pair = from->forward_flops_per_pair };
+    for (int i = 0; i < e->fused->n_kernel; i++) {
+        const Kernel *k = &e->fused->kernel[i];
+        bool host = k->cls == K_HOST;
+        CpuLaunch on_cpu[8];
+        CudaLaunch launch[8];
+        int n = host ? cpu_lower(cpu, e->fused, k, on_cpu, 8, why) : cuda_lower(m, e->fused, k, launch, 8, why);
+        if (n < 0)
+            return fault(arena_printf(&j->arena, "kernel %d of `%s` (%s, %s) for CUDA", i, e->name, kernel_class_name[k->cls], k->label), why);
+        for (int l = 0; l < n; l++)
+            PUSH(&j->arena, e->launch, (Launch){ host ? on_cpu[l].kernel : launch[l].kernel, host, host ? on_cpu[l].arg : launch[l].arg,
+                                                 host ? on_cpu[l].n_arg : launch[l].n_arg, k,
+                                                 l ? (Poly){ { 0, 0, 0 } } : kernel_flops(e->fused, k) });
+    }
+    return 0;
+}
+
+static bool runs_on_gpu(const Entry *e)
+{
+    return !strcmp(e->name, "step") || !strcmp(e->name, "distill") || !strcmp(e->name, "image") || !strcmp(e->name, "text");
+}
+
+/* Adds a CUDA entry for every program a GPU can run; prints what --emit asks of them. -1: go on. */
+static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobInput *in)
+{
+    Text why = { .arena = &j->arena }, text = { .arena = &j->arena };
+    int n = *n_entry;
+    const char **arch = gpu_architectures(&j->arena, j->o->gpu, &in->n_arch, &why);
+    if (!arch) {
+        fprintf(stderr, "ticc: %s\n", text_data(&why));
+        return USER_FAULT;
+    }
+    CudaModule *m = cuda_module_new(&j->arena, in->program->train.bf16);
+    in->cuda = m;
+    for (int i = 0; i < n; i++)
+        if (runs_on_gpu(&entry[i])) {
+            int code = lower_gpu(j, cpu, m, &entry[i], &entry[*n_entry], &why);
+            if (code)
+                return code;
+            (*n_entry)++;
+        }
+    mark(j, "kernels to CUDA C");
+    bool ptx = emits(j, "ptx"), resources = emits(j, "resources"), ok = true;
+    if ((ptx || resources) && !in->n_arch) {
+        fprintf(stderr, "ticc: --emit=%s: wanted an architecture: --target cuda:sm_80\n", j->o->emit);
+        return USER_FAULT;
+    }
+    if (emits(j, "cuda"))
+        cuda_print(m, &text);
+    else if (ptx)
+        ok = gpu_ptx(m, &j->arena, arch[0], &text, &why);
+    else if (in->n_arch)
+        ok = gpu_compile(m, &j->arena, arch, in->n_arch, (GpuImage **)&in->image, resources ? &text : NULL, &why);
+    if (!ok) {
+        fprintf(stderr, "ticc: %s\n", text_data(&why));
+        return USER_FAULT;
+    }
+    mark(j, "CUDA C to machine code");
+    fwrite(text_data(&text), 1, text.n, stdout);
+    return emits(j, "cuda") || ptx || resources ? 0 : -1;
 }
 
 /* Simplify, fuse, schedule. */
@@ -266,7 +333,7 @@ static int link_program(Job *j, const char *const *object, int n_object, const c
         cc = "cc";
     const char *extra = getenv("TICC_LDFLAGS");      /* one flag, e.g. -fsanitize=address for a sanitizer build */
     const char *made = arena_printf(&j->arena, "%s.%d.new", output, (int)getpid());
-    const char *rest[] = { library, "-ljpeg", "-lpng", "-lz", "-lm", "-pthread", extra };
+    const char *rest[] = { library, "-ljpeg", "-lpng", "-lz", "-lm", "-ldl", "-pthread", extra };
     const char **argv = NEWN(&j->arena, const char *, 3 + n_object + (int)LEN(rest) + 1);
     int n_argv = 0;
     argv[n_argv++] = cc;
@@ -313,6 +380,8 @@ static uint64_t program_hash(const Job *j, const char *target)
         h = fnv(h, j->o->define[i].value, strlen(j->o->define[i].value));
     }
     h = fnv(h, target, strlen(target));
+    if (j->o->gpu)
+        h = fnv(h, j->o->gpu, strlen(j->o->gpu));
     h = fnv(h, j->o->narrow ? "narrow" : "full", j->o->narrow ? 6 : 4);
     return fnv(h, TICC_VERSION, strlen(TICC_VERSION));
 }
@@ -348,6 +417,14 @@ static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
                      .source = j->sources.file.at[0].text,
                      .target = cpu_module_target(m), .version = TICC_VERSION, .hash = program_hash(j, cpu_module_target(m)),
                      .n_kernels = cpu_module_kernels(m), .n_distinct = entry[0].fused->n_distinct };
+    if (o->gpu) {
+        int code = gpu_entries(j, m, entry, &in.n_entry, &in);
+        if (code >= 0) {
+            cpu_module_free(m);
+            return code;
+        }
+        in.n_kernels = cpu_module_kernels(m);
+    }
     size_t size;
     const void *blob = blob_build(&in, &j->arena, &size);
     const char *output = o->output || text ? o->output : default_output(j);
@@ -466,7 +543,7 @@ static int run(Job *j)
         print_graph(p->graph, &j->arena);
         return 0;
     }
-    Entry entry[6] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
+    Entry entry[12] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
     code = finish(j, p->graph, &entry[0].fused, "step");
     if (code)
         return code;

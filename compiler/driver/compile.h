@@ -9,6 +9,7 @@ typedef struct {
     const char *input, *output;      /* output NULL: the input's name without .tic */
     const char *emit;                /* NULL: an executable */
     const char *target;              /* cpu part: "native" or a name LLVM knows */
+    const char *gpu;                 /* NULL: no code for GPUs; else architectures, "sm_80,sm_90a"; "": only texts */
     bool check, timings, narrow;
     const Define *define;
     int n_define;

@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: ticc FILE.tic [-o PROGRAM] [-D name=value]... [--target cpu[:NAME]] [--emit=STAGE] [--check] [--timings]\n"
+    "usage: ticc FILE.tic [-o PROGRAM] [-D name=value]... [--target cpu[:NAME],cuda[:sm_XX,...]]\n"
+    "            [--emit=STAGE] [--check] [--timings]\n"
     "       ticc fmt FILE.tic...\n"
     "\n"
     "Compiles a model to a program that trains it; `./PROGRAM --help` says what the program can do.\n"
@@ -16,8 +17,11 @@ static const char usage[] =
     "  -o PROGRAM        name of the executable (default: the file's name without .tic)\n"
     "  -D name=value     overrides a constant or an entry of a block: -D train.batch=16\n"
     "  --target cpu:NAME code for this processor: native (default), x86-64-v3, x86-64-v4, znver4, ...\n"
+    "  --target cuda:sm_80,sm_90a   also code for NVIDIA GPUs: kernels as CUDA C, and as machine code of these architectures\n"
+    "                    (none given: compiled where the program runs, once)\n"
     "  --check           only checks the file\n"
-    "  --emit=STAGE      prints a stage and stops: ast, graph, grad, fused, plan, params, schedule, llvm, asm\n"
+    "  --emit=STAGE      prints a stage and stops: ast, graph, grad, fused, plan, params, schedule, llvm, asm,\n"
+    "                    cuda, ptx, resources (registers and spills of every GPU kernel)\n"
     "  --narrow=on|off   computes only what is read after the last attention (default on)\n"
     "  --timings         says how long each stage took\n"
     "  --help, --version\n"
@@ -94,7 +98,8 @@ static int format_files(int argc, char **argv)
 
 enum { F_OUTPUT, F_DEFINE, F_TARGET, F_EMIT, F_NARROW, F_CHECK, F_TIMINGS, F_HELP, F_VERSION, N_FLAGS, WITH_VALUE = F_CHECK };
 static const char *const flags[] = { "-o", "-D", "--target", "--emit", "--narrow", "--check", "--timings", "--help", "--version", NULL };
-static const char *const stages[] = { "ast", "graph", "grad", "fused", "plan", "params", "schedule", "llvm", "asm", NULL };
+static const char *const stages[] = { "ast", "graph", "grad", "fused", "plan", "params", "schedule", "llvm", "asm", "cuda", "ptx",
+                                      "resources", NULL };
 
 static int unknown(const char *arg, const char *what, const char *word, const char *const *list)
 {
@@ -129,6 +134,34 @@ static int flag_of(int argc, char **argv, int *i, const char **value)
     return k;
 }
 
+/* "cpu:NAME,cuda:sm_80,sm_90a" into its two parts. Code for the CPU is always there. */
+static int split_target(Options *o, const char *whole)
+{
+    static char text[512], gpu[512];
+    static const char wrong[] = "no such target; wanted `cpu`, `cpu:NAME`, `cuda` or `cuda:sm_80,sm_90a`, or one of each with a comma";
+    char *save = NULL;
+    bool cuda = false;
+    *gpu = 0;
+    if (strlen(whole) >= sizeof text || !*whole)
+        return bad(whole, wrong);
+    strcpy(text, whole);
+    o->target = "native";
+    for (char *w = strtok_r(text, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+        if (!strncmp(w, "cpu", 3) && (!w[3] || (w[3] == ':' && w[4]))) {
+            o->target = w[3] ? w + 4 : "native";
+        } else if (!strcmp(w, "cuda")) {
+            cuda = true;
+        } else if (!strncmp(w, "cuda:", 5) || cuda) {
+            strcat(strcat(gpu, *gpu ? "," : ""), cuda ? w : w + 5);
+            cuda = true;
+        } else {
+            return bad(whole, wrong);
+        }
+    }
+    o->gpu = cuda ? gpu : NULL;
+    return 0;
+}
+
 static int set_flag(Options *o, Define *define, int k, char *v)
 {
     int stage = 0;
@@ -145,10 +178,7 @@ static int set_flag(Options *o, Define *define, int k, char *v)
         define[o->n_define++] = (Define){ v, eq + 1 };
         return 0;
     case F_TARGET:
-        if (strncmp(v, "cpu", 3) || (v[3] && v[3] != ':'))
-            return bad(v, "no such target; a target is `cpu` or `cpu:NAME`");
-        o->target = v[3] ? v + 4 : "native";
-        return 0;
+        return split_target(o, v);
     case F_EMIT:
         while (stages[stage] && strcmp(stages[stage], v))
             stage++;
@@ -197,6 +227,8 @@ int main(int argc, char **argv)
     }
     if (!o.input)
         return fputs(usage, stderr), 1;
+    if (o.emit && !o.gpu && (!strcmp(o.emit, "cuda") || !strcmp(o.emit, "ptx") || !strcmp(o.emit, "resources")))
+        o.gpu = "";
     int code = compile(&o);
     free(define);
     return code;

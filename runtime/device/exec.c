@@ -3,24 +3,13 @@
 #include "device/exec.h"
 #include "device/arena.h"
 #include "device/memory.h"
+#include "device/cuda.h"
+#include "device/exec_impl.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-struct TicExec {
-    TicModel *model;
-    TicPool *pool;
-    const TicEntry *entry;
-    int64_t batch, arena_bytes;
-    char *arena;
-    void **buffer;           /* [n_tensor] */
-    void ***args;            /* [n_launch] -> buffers of that launch */
-    void **arg_memory;
-};
-
-#define TABLE(p, T, offset) ((const T *)((const char *)(p) + (offset)))
 
 const char *tic_text(const TicProgram *p, uint32_t offset) { return (const char *)p + offset; }
 
@@ -47,6 +36,9 @@ TicStatus tic_program_check(const TicProgram *p)
              && table_fits(p, p->states, p->n_states, sizeof(TicParam))
              && table_fits(p, p->steps, p->n_steps, sizeof(TicYearStep))
              && table_fits(p, p->tasks, p->n_tasks, sizeof(TicTask))
+             && table_fits(p, p->gpu_files, p->n_gpu_files, sizeof(TicGpuFile))
+             && table_fits(p, p->gpu_images, p->n_gpu_images, sizeof(TicGpuImage))
+             && table_fits(p, p->gpu_kernels, p->n_gpu_kernels, sizeof(TicGpuKernel))
              && table_fits(p, p->class_names, p->n_class_names, sizeof(uint32_t));
     const TicEntry *e = TABLE(p, TicEntry, p->entries);
     const TicLaunch *l = TABLE(p, TicLaunch, p->launches);
@@ -57,7 +49,7 @@ TicStatus tic_program_check(const TicProgram *p)
             && e[i].output <= p->n_outputs && e[i].n_output <= p->n_outputs - e[i].output;
         for (uint32_t k = 0; fits && k < e[i].n_launch; k++) {
             const TicLaunch *a = &l[e[i].launch + k];
-            fits = a->kernel < p->n_kernels && a->arg <= p->n_args && a->n_arg <= p->n_args - a->arg;
+            fits = a->kernel < (e[i].target == TIC_CUDA && !a->host ? p->n_gpu_kernels : p->n_kernels) && a->arg <= p->n_args && a->n_arg <= p->n_args - a->arg;
             for (uint32_t j = 0; fits && j < a->n_arg; j++)
                 fits = arg[a->arg + j] < e[i].n_tensor;
         }
@@ -108,6 +100,8 @@ void tic_model_free(TicModel *m)
 {
     if (!m)
         return;
+    if (m->device)
+        tic_gpu_free(m->gpu, m->device);
     if (m->memory)
         munmap(m->memory, m->bytes ? m->bytes : 64);
     free(m->param);
@@ -173,20 +167,78 @@ void tic_model_init(TicModel *m, TicPool *pool, uint64_t seed)
     void *buf[1] = { task };
     tic_pool_run(pool, init_task, buf, 0, n);
     free(task);
+    tic_model_changed(m);
+}
+
+/* ---- the two copies of a model on a GPU */
+
+void tic_model_changed(TicModel *m)
+{
+    m->host_newer = m->device != 0;
+    m->device_newer = false;
+}
+
+TicStatus tic_model_to_host(TicModel *m)
+{
+    if (!m->device_newer)
+        return TIC_OK;
+    TRY(tic_gpu_from(m->gpu, m->memory, m->device, m->bytes));
+    TRY(tic_gpu_wait(m->gpu));
+    m->device_newer = false;
+    return TIC_OK;
+}
+
+/* One GPU for the whole process, opened when the first entry wants it. */
+static struct { bool wanted, required, tried; int ordinal; TicGpu *gpu; } device;
+
+TicStatus tic_device_choose(const char *text)
+{
+    char *end = NULL;
+    long n = !strncmp(text, "cuda:", 5) ? strtol(text + 5, &end, 10) : 0;
+    bool numbered = end && end != text + 5 && !*end && n >= 0 && n < 1024;
+    if (strcmp(text, "cpu") && strcmp(text, "auto") && strcmp(text, "cuda") && !numbered)
+        return tic_fail(TIC_USER, "--device: found `%s`, wanted auto, cpu, cuda or cuda:N", text);
+    device.wanted = strcmp(text, "cpu");
+    device.required = device.wanted && strcmp(text, "auto");
+    device.ordinal = (int)n;
+    return TIC_OK;
+}
+
+static const TicEntry *entry_for(const TicProgram *p, const char *name, enum TicTarget target);
+
+/* Gives the model a GPU where one was asked for and the entry has code for it. */
+static TicStatus choose_device(TicModel *m, const char *name)
+{
+    if (!device.wanted || m->gpu || !entry_for(m->program, name, TIC_CUDA))
+        return device.required && !m->program->n_gpu_kernels
+             ? tic_fail(TIC_USER, "--device cuda: the program has no code for GPUs; compile it with --target cuda") : TIC_OK;
+    if (!device.gpu && !device.tried) {
+        TicStatus status = tic_gpu_open(m->program, device.ordinal, &device.gpu);
+        if (status && device.required)
+            return status;
+        if (status) {
+            fprintf(stderr, "%s: going on with the CPU\n", tic_error());
+            tic_error_clear();
+            device.tried = true;
+        }
+    }
+    m->gpu = device.gpu;
+    return TIC_OK;
 }
 
 /* ---- entries */
-const TicEntry *tic_program_entry(const TicProgram *p, const char *name)
+static const TicEntry *entry_for(const TicProgram *p, const char *name, enum TicTarget target)
 {
     const TicEntry *e = TABLE(p, TicEntry, p->entries);
     for (uint32_t i = 0; i < p->n_entries; i++)
-        if (!strcmp(tic_text(p, e[i].name), name))
+        if (e[i].target == target && !strcmp(tic_text(p, e[i].name), name))
             return &e[i];
     return NULL;
 }
 
-/* Live ranges to offsets; offset[t] is set for tensors that live in the arena and own their storage, else -1. */
-static int64_t plan_entry(const TicProgram *p, const TicEntry *e, int64_t batch, int64_t *offset)
+const TicEntry *tic_program_entry(const TicProgram *p, const char *name) { return entry_for(p, name, TIC_CPU); }
+
+int64_t tic_exec_plan(const TicProgram *p, const TicEntry *e, int64_t batch, int64_t *offset)
 {
     const TicTensor *t = TABLE(p, TicTensor, p->tensors) + e->tensor;
     TicBlock *block = tic_alloc((e->n_tensor + 1) * sizeof *block);
@@ -212,7 +264,7 @@ static int64_t plan_entry(const TicProgram *p, const TicEntry *e, int64_t batch,
 
 int64_t tic_entry_arena_bytes(const TicProgram *p, const TicEntry *e, int64_t batch)
 {
-    return plan_entry(p, e, batch, NULL);
+    return tic_exec_plan(p, e, batch, NULL);
 }
 
 TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *name, int64_t batch, TicExec **out)
@@ -224,11 +276,28 @@ TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *name, int64_t ba
         return tic_fail(TIC_BUG, "the program has no entry `%s`", name);
     if (batch < 1)
         return tic_fail(TIC_USER, "batch: found %lld, wanted at least 1", (long long)batch);
-    const TicTensor *t = TABLE(p, TicTensor, p->tensors) + e->tensor;
+    TRY(choose_device(m, name));
     TicExec *x = tic_alloc(sizeof *x);
     *x = (TicExec){ .model = m, .pool = pool, .entry = e, .batch = batch };
+    if (m->gpu && entry_for(p, name, TIC_CUDA)) {
+        x->entry = entry_for(p, name, TIC_CUDA);
+        TicStatus status = tic_exec_gpu_open(x);
+        if (!status || device.required) {
+            if (status)
+                tic_exec_close(x);
+            else
+                *out = x;
+            return status;
+        }
+        fprintf(stderr, "%s: going on with the CPU\n", tic_error());    /* too little memory there, say */
+        tic_error_clear();
+        tic_exec_close(x);
+        x = tic_alloc(sizeof *x);
+        *x = (TicExec){ .model = m, .pool = pool, .entry = e, .batch = batch };
+    }
+    const TicTensor *t = TABLE(p, TicTensor, p->tensors) + e->tensor;
     int64_t *offset = tic_alloc((e->n_tensor + 1) * sizeof *offset);
-    x->arena_bytes = plan_entry(p, e, batch, offset);
+    x->arena_bytes = tic_exec_plan(p, e, batch, offset);
     /* asked first: the system gives pages that it does not have, and kills the process when it fills them */
     int64_t available = tic_memory_available();
     x->arena = x->arena_bytes < 0 || x->arena_bytes > available ? NULL : map_memory((size_t)x->arena_bytes);
@@ -273,6 +342,7 @@ void tic_exec_close(TicExec *x)
 {
     if (!x)
         return;
+    tic_exec_gpu_close(x);
     if (x->arena)
         munmap(x->arena, x->arena_bytes ? (size_t)x->arena_bytes : 64);
     free(x->buffer);
@@ -286,8 +356,11 @@ void *tic_exec_input(TicExec *x, const char *name)
     const TicProgram *p = x->model->program;
     const TicTensor *t = TABLE(p, TicTensor, p->tensors) + x->entry->tensor;
     for (uint32_t i = 0; i < x->entry->n_tensor; i++)
-        if (t[i].kind == TIC_INPUT && !strcmp(tic_text(p, t[i].name), name))
+        if (t[i].kind == TIC_INPUT && !strcmp(tic_text(p, t[i].name), name)) {
+            if (x->gpu)
+                tic_exec_gpu_touch(x, i);
             return x->buffer[i];
+        }
     return NULL;
 }
 
@@ -309,6 +382,8 @@ const void *tic_exec_output(TicExec *x, const char *name, int64_t *count)
     const TicTensor *t = output_tensor(x, name, &i);
     if (!t)
         return NULL;
+    if (x->gpu)
+        tic_exec_gpu_finish(x);
     if (count)
         *count = tic_poly(t->bytes, x->batch) / (t->dtype == TIC_F64 ? 8 : 4);
     return x->buffer[i];
@@ -320,6 +395,8 @@ double tic_exec_scalar(TicExec *x, const char *name, double missing)
     const TicTensor *t = output_tensor(x, name, &i);
     if (!t || t->rank)
         return missing;
+    if (x->gpu)
+        tic_exec_gpu_finish(x);
     return t->dtype == TIC_F64 ? *(double *)x->buffer[i] : t->dtype == TIC_I32 ? *(int32_t *)x->buffer[i] : *(float *)x->buffer[i];
 }
 
@@ -329,23 +406,41 @@ static void launch(TicExec *x, const TicLaunch *l, void **args)
     tic_pool_run(x->pool, k->run, args, x->batch, k->tasks(x->batch));
 }
 
-static const TicLaunch *launches(const TicExec *x)
+const TicTensor *tic_exec_tensors(const TicExec *x)
+{
+    return TABLE(x->model->program, TicTensor, x->model->program->tensors) + x->entry->tensor;
+}
+
+const TicLaunch *tic_exec_launches(const TicExec *x)
 {
     return TABLE(x->model->program, TicLaunch, x->model->program->launches) + x->entry->launch;
 }
 
-static void run_range(TicExec *x, uint32_t from, uint32_t to)
+void tic_exec_launch_host(TicExec *x, uint32_t i) { launch(x, &tic_exec_launches(x)[i], x->args[i]); }
+
+static void run(TicExec *x, bool first, bool second)
 {
-    for (uint32_t i = from; i < to; i++)
-        launch(x, &launches(x)[i], x->args[i]);
+    uint32_t from = first ? 0 : x->entry->first_update, to = second ? x->entry->n_launch : x->entry->first_update;
+    if (x->gpu) {
+        tic_exec_gpu_run(x, first, second);
+        return;
+    }
+    if (!x->failed && first)           /* another entry may have left the parameters on a GPU */
+        x->failed = tic_model_to_host(x->model);
+    for (uint32_t i = from; i < to && !x->failed; i++)
+        launch(x, &tic_exec_launches(x)[i], x->args[i]);
+    if (from < to && second && x->entry->first_update < x->entry->n_launch)
+        tic_model_changed(x->model);
 }
 
-void tic_exec_run(TicExec *x) { run_range(x, 0, x->entry->n_launch); }
-void tic_exec_run_forward_backward(TicExec *x) { run_range(x, 0, x->entry->first_update); }
-void tic_exec_run_update(TicExec *x) { run_range(x, x->entry->first_update, x->entry->n_launch); }
+void tic_exec_run(TicExec *x) { run(x, true, true); }
+void tic_exec_run_forward_backward(TicExec *x) { run(x, true, false); }
+void tic_exec_run_update(TicExec *x) { run(x, false, true); }
+TicStatus tic_exec_status(const TicExec *x) { return x->failed; }
+const char *tic_exec_device(const TicExec *x) { return x->gpu ? tic_gpu_name(x->model->gpu) : NULL; }
+const TicEntry *tic_exec_entry(const TicExec *x) { return x->entry; }
 
-/* NaN anywhere, or +inf (a mask legitimately holds -inf); NULL when every number is fine. */
-static const char *not_finite(const TicTensor *t, const void *data, int64_t batch)
+const char *tic_exec_not_finite(const TicTensor *t, const void *data, int64_t batch)
 {
     int64_t n = tic_poly(t->bytes, batch) / (t->dtype == TIC_F64 ? 8 : 4);
     for (int64_t i = 0; i < n && t->dtype != TIC_I32; i++) {
@@ -358,23 +453,33 @@ static const char *not_finite(const TicTensor *t, const void *data, int64_t batc
     return NULL;
 }
 
+void tic_exec_blame(const TicExec *x, const TicLaunch *l, const char *what, char *text, size_t size)
+{
+    const TicProgram *p = x->model->program;
+    snprintf(text, size, "the first tensor that is not finite is a result of %s (%s): %s",
+             *tic_text(p, l->label) ? tic_text(p, l->label) : "the model", tic_text(p, l->source), what);
+}
+
 void tic_exec_find_not_finite(TicExec *x, char *text, size_t size)
 {
     const TicProgram *p = x->model->program;
     const TicTensor *t = TABLE(p, TicTensor, p->tensors) + x->entry->tensor;
     const uint32_t *arg = TABLE(p, uint32_t, p->args);
-    const char *what = tic_model_not_finite(x->model);
+    const char *what = tic_model_to_host(x->model) ? NULL : tic_model_not_finite(x->model);
     if (what) {
         snprintf(text, size, "parameter %s is not finite", what);
         return;
     }
+    if (x->gpu) {
+        tic_exec_gpu_find_not_finite(x, text, size);
+        return;
+    }
     for (uint32_t i = 0; i < x->entry->first_update; i++) {
-        const TicLaunch *l = &launches(x)[i];
+        const TicLaunch *l = &tic_exec_launches(x)[i];
         launch(x, l, x->args[i]);
         for (uint32_t k = 0; k < l->n_arg && k < 64; k++)
-            if (l->writes >> k & 1 && (what = not_finite(&t[arg[l->arg + k]], x->args[i][k], x->batch))) {
-                snprintf(text, size, "the first tensor that is not finite is a result of %s (%s): %s",
-                         *tic_text(p, l->label) ? tic_text(p, l->label) : "the model", tic_text(p, l->source), what);
+            if (l->writes >> k & 1 && (what = tic_exec_not_finite(&t[arg[l->arg + k]], x->args[i][k], x->batch))) {
+                tic_exec_blame(x, l, what, text, size);
                 return;
             }
     }
@@ -383,9 +488,13 @@ void tic_exec_find_not_finite(TicExec *x, char *text, size_t size)
 
 void tic_exec_run_timed(TicExec *x, TicTiming *timing)
 {
+    if (x->gpu) {
+        tic_exec_gpu_timed(x, timing);
+        return;
+    }
     for (uint32_t i = 0; i < x->entry->n_launch; i++) {
         double t = tic_now();
-        launch(x, &launches(x)[i], x->args[i]);
+        launch(x, &tic_exec_launches(x)[i], x->args[i]);
         timing[i].seconds += tic_now() - t;
         timing[i].calls++;
     }

@@ -17,7 +17,16 @@ typedef struct {
     float **state;           /* [n_states] */
     void *memory;
     size_t bytes;
+    /* On a GPU there is a second copy, `device`, laid out as `memory`. tic_model_to_host and tic_model_changed keep the two
+     * in step: call the first before reading param or state, the second after writing them. */
+    struct TicGpu *gpu;      /* NULL: on the CPU */
+    uint64_t device;
+    bool host_newer, device_newer;
 } TicModel;
+
+/* Which device entries are opened on from now on: "cpu" (as if never called), "cuda", "cuda:N", or "auto": a GPU where
+ * the program has code for it and there is one, with a line on stderr when there is not. TIC_USER: another word. */
+TicStatus tic_device_choose(const char *text);
 
 /* Text in the blob at a `name` offset. */
 const char *tic_text(const TicProgram *p, uint32_t offset);
@@ -29,6 +38,8 @@ TicStatus tic_model_new(const TicProgram *p, const TicKernel *kernels, TicModel 
  * key = seed, counter = (i / 2, k), normals by Box-Muller. States become what their rule says (0). Runs on the pool. */
 void tic_model_init(TicModel *m, TicPool *pool, uint64_t seed);
 void tic_model_free(TicModel *m);
+TicStatus tic_model_to_host(TicModel *m);                   /* param and state are what the last run left */
+void tic_model_changed(TicModel *m);                         /* the caller wrote param or state */
 int64_t tic_model_count(const TicModel *m);                  /* elements of all parameters */
 /* The name of the first parameter that holds a NaN or an infinity, or NULL. */
 const char *tic_model_not_finite(const TicModel *m);
@@ -43,7 +54,11 @@ void *tic_exec_input(TicExec *x, const char *name);
 /* The buffer of a named output, and its element count; NULL: no such output. Valid until the next run. */
 const void *tic_exec_output(TicExec *x, const char *name, int64_t *count);
 double tic_exec_scalar(TicExec *x, const char *name, double missing);          /* a rank-0 output as a number */
+/* A run that fails (a GPU can) leaves outputs NaN and says so in tic_exec_status, with the message in tic_error. */
 void tic_exec_run(TicExec *x);
+TicStatus tic_exec_status(const TicExec *x);
+const char *tic_exec_device(const TicExec *x);               /* the GPU's name; NULL: it runs on the CPU */
+const TicEntry *tic_exec_entry(const TicExec *x);            /* whose launches tic_exec_run_timed times */
 /* The same in two halves, so that a step whose loss is not finite can be stopped before it spoils the parameters. */
 void tic_exec_run_forward_backward(TicExec *x);
 void tic_exec_run_update(TicExec *x);

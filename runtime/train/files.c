@@ -53,6 +53,7 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
     memcpy(meta, fact, sizeof fact);
     for (int i = 0; i < TIC_SKIP_REASONS; i++)
         meta[TIC_LEN(fact) + (size_t)i] = (TicMeta){ .key = skip_key[i], .kind = TIC_META_INT, .i = s->skipped[i] };
+    TRY(tic_model_to_host((TicModel *)m));
     TicNamedTensor *tensor = named_tensors(m);
     TicCheckpointContents c = {
         .epoch = s->finished, .name = s->name, .lr = s->lr, .beta1 = p->beta1, .beta2 = p->beta2, .eps = p->eps,
@@ -70,6 +71,7 @@ static TicStatus read_weights(TicModel *m, TicCheckpoint *ck)
     TicStatus status = tic_checkpoint_match(ck, tensor, m->n_params);
     for (int i = 0; !status && i < m->n_params; i++)
         status = tic_checkpoint_read(ck, tensor[i].name, tensor[i].rank, tensor[i].shape, m->param[i]);
+    tic_model_changed(m);
     free(tensor);
     return status;
 }
@@ -94,6 +96,7 @@ static TicStatus read_states(TicModel *m, TicCheckpoint *ck, const char *path)
         TRY(tic_checkpoint_read_state(ck, tic_text(m->program, m->params[p->param].name), tic_text(m->program, p->role), p->rank,
                                       p->shape, m->state[i]));
     }
+    tic_model_changed(m);
     return TIC_OK;
 }
 

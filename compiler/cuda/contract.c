@@ -1,0 +1,361 @@
+/* contract.c -- CONTRACT kernels: a template with a prologue of this kernel's own in front. See emit.h.
+ *
+ * Any operand layout is absorbed, because affine addresses are separable into a part of the batch indices, of the rows
+ * and of the terms. Columns are the side along which the first result is stored without gaps. Contractions with few
+ * tiles and many terms (weight gradients) are split along the terms; partial results lie in a workspace, and a second
+ * launch joins them in order and runs the epilogue. The cut depends on static extents alone. */
+#include "cuda/lower.h"
+#include <string.h>
+
+#define GEMM(name, m, n, k, threads, shared, arch, tensor, persistent, regs) extern const char cuda_template_##name[];
+#include "cuda/templates/templates.def"
+
+const GemmTemplate cuda_gemm[] = {
+#define GEMM(file, m, n, k, threads, shared, arch, tensor, persistent, regs) \
+    { #file, cuda_template_##file, m, n, k, threads, shared, arch, tensor, persistent, regs },
+#include "cuda/templates/templates.def"
+    { 0 }
+};
+
+enum { SPLIT_UNIT = 128, MOST_SPLITS = 64, GEMM_BLOCKS = 264, TYPICAL = 256, JOIN_THREADS = 256 };
+
+typedef struct Side {
+    const Expr *load;
+    const CuGroup *grp;                /* rows or columns */
+    int n_grp, unit, vec;
+    CuLin lin;
+} Side;
+
+typedef struct Contraction {
+    Cu *l;
+    const GemmTemplate *t;
+    Side a, b;
+    CuGroup outer[MAX_AXES], m[MAX_AXES], n[MAX_AXES], k[MAX_AXES];
+    int n_outer, n_m, n_n, n_k;
+    uint32_t zero;
+    Poly rows, columns, terms, batches;
+    int splits;
+    int64_t split_terms;
+} Contraction;
+
+/* ---- shapes */
+
+static bool has_axis(const int *axis, int n, int a)
+{
+    for (int i = 0; i < n; i++)
+        if (axis[i] == a)
+            return true;
+    return false;
+}
+
+/* The axis along which the first result is stored without gaps; -1 when there is none. */
+static int unit_axis(const Cu *l, const CuAccesses *acc)
+{
+    const Comp *c = &l->k->comp[0];
+    for (int i = 0; i < acc->a.n; i++) {
+        if (!acc->a.at[i].store)
+            continue;
+        for (int a = 0; a < c->n_axes; a++)
+            if (c->ext[a] != 1 && pl_is(acc->a.at[i].lin.axis[a], 1))
+                return a;
+    }
+    return -1;
+}
+
+static int merge_role(Contraction *c, const CuAccesses *acc, const int *axis, int n, CuGroup *out)
+{
+    int count = cu_merge_axes(c->l, acc, c->l->k->comp[0].ext, axis, n, out, &c->zero);
+    if (!count && n)
+        out[count++] = (CuGroup){axis[n - 1], pl_const(1)};
+    return count;
+}
+
+/* How a side can be read: along terms (1) or along its rows (2), and how many elements at once. */
+static void find_unit(Contraction *c, Side *s)
+{
+    static const int directions[] = {1, 2};
+    s->lin = cu_linear(c->l, s->load->tensor, s->load->idx);
+    s->unit = 0;
+    s->vec = 1;
+    for (int i = 0; i < 2 && !s->unit; i++) {
+        const CuGroup *g = directions[i] == 1 ? &c->k[c->n_k - 1] : &s->grp[s->n_grp - 1];
+        if (!pl_is(s->lin.axis[g->axis], 1))
+            continue;
+        s->unit = directions[i];
+        for (int w = 8; w > 1 && s->vec == 1; w /= 2) {
+            bool fits = pl_divides(g->n, w) && pl_divides(s->lin.c, w);
+            for (int a = 0; a < MAX_AXES; a++)
+                fits = fits && (a == g->axis || pl_divides(s->lin.axis[a], w));
+            if (fits)
+                s->vec = w;
+        }
+    }
+}
+
+static bool analyse(Contraction *c)
+{
+    Cu *l = c->l;
+    const Contract *s = &l->k->split;
+    const Comp *main = &l->k->comp[0];
+    CuAccesses acc = {0};
+    for (int i = 0; i < l->k->n_comp; i++) {
+        cu_access_loads(l, l->k->comp[i].body, &acc);
+        if (cu_is_written(l, l->k->comp[i].out))
+            cu_access_store(l, &l->k->comp[i], &acc);
+    }
+    int m[MAX_AXES], n[MAX_AXES], k[MAX_AXES], outer[MAX_AXES], n_m = s->n_m, n_n = s->n_n;
+    memcpy(m, s->m, sizeof m);
+    memcpy(n, s->n, sizeof n);
+    memcpy(k, s->k, sizeof k);
+    memcpy(outer, s->batch, sizeof outer);
+    c->a.load = s->a;
+    c->b.load = s->b;
+    int unit = unit_axis(l, &acc);
+    if (unit >= 0 && has_axis(m, n_m, unit)) {
+        memcpy(m, s->n, sizeof m);
+        memcpy(n, s->m, sizeof n);
+        n_m = s->n_n;
+        n_n = s->n_m;
+        c->a.load = s->b;
+        c->b.load = s->a;
+    }
+    for (int i = 0; i < acc.a.n; i++)
+        if (acc.a.at[i].store) {
+            cu_sort_axes(&acc.a.at[i], m, n_m);
+            cu_sort_axes(&acc.a.at[i], n, n_n);
+            break;
+        }
+    c->n_outer = cu_merge_axes(l, &acc, main->ext, outer, s->n_batch, c->outer, &c->zero);
+    c->n_m = merge_role(c, &acc, m, n_m, c->m);
+    c->n_n = merge_role(c, &acc, n, n_n, c->n);
+    c->n_k = merge_role(c, &acc, k, s->n_k, c->k);
+    if (!c->n_n || !c->n_m || !c->n_k) {
+        cu_fail(l, "a contraction without rows, columns or terms");
+        return false;
+    }
+    c->a.grp = c->m;
+    c->a.n_grp = c->n_m;
+    c->b.grp = c->n;
+    c->b.n_grp = c->n_n;
+    find_unit(c, &c->a);
+    find_unit(c, &c->b);
+    c->rows = cu_points(l, c->m, c->n_m, -1);
+    c->columns = cu_points(l, c->n, c->n_n, -1);
+    c->terms = cu_points(l, c->k, c->n_k, -1);
+    c->batches = cu_points(l, c->outer, c->n_outer, -1);
+    if (!pl_small(c->rows) || !pl_small(c->columns) || !pl_small(c->terms) || !pl_small(c->batches))
+        cu_fail(l, "more than 2^31 rows, columns or terms");
+    return !l->failed;
+}
+
+static const GemmTemplate *choose(const Contraction *c)
+{
+    const GemmTemplate *best = NULL;
+    for (const GemmTemplate *t = cuda_gemm; t->name; t++)
+        if (t->tensor == c->l->m->bf16 && t->arch <= 80 && !best)
+            best = t;
+    for (const GemmTemplate *t = cuda_gemm; t->name && !best; t++)
+        if (!t->tensor)
+            best = t;
+    return best;
+}
+
+/* Few tiles, many terms: as many splits as fill the machine. */
+static void split(Contraction *c)
+{
+    int64_t rows, columns, batches, terms;
+    c->splits = 1;
+    c->split_terms = 0;
+    if (!pl_fixed(c->rows, &rows) || !pl_fixed(c->columns, &columns) || !pl_fixed(c->batches, &batches))
+        return;
+    int64_t tiles = (rows + c->t->tile_m - 1) / c->t->tile_m * ((columns + c->t->tile_n - 1) / c->t->tile_n) * batches;
+    terms = c->terms.c[0] + TYPICAL * c->terms.c[1];
+    int64_t want = tiles ? GEMM_BLOCKS / tiles : 1, most = terms / (4 * SPLIT_UNIT);
+    want = want < most ? want : most;
+    want = want < MOST_SPLITS ? want : MOST_SPLITS;
+    if (want > 1)
+        c->splits = (int)want;
+}
+
+/* ---- the prologue */
+
+/* `type name(args) { return offset; }` of the axes in grp, digits of `flat` */
+static void offset_function(Contraction *c, const char *name, const Side *s, const CuGroup *grp, int n)
+{
+    Cu *l = c->l;
+    CuScope root;
+    cu_scope_root(&root, l);
+    cu_bind_digits(&root, grp, n, -1, "i", false);
+    Text sum = {.arena = l->arena};
+    for (int i = 0; i < n; i++) {
+        Poly coef = s->lin.axis[grp[i].axis];
+        if (pl_is(coef, 0))
+            continue;
+        text_printf(&sum, "%s(i64)%s * %s", sum.n ? " + " : "", root.at[grp[i].axis], pl_text(l, coef));
+    }
+    text_printf(&l->file, "TC_DEV i64 %s(i32 i, i32 B)\n{\n%s    return %s;\n}\n", name, text_data(&root.body), sum.n ? text_data(&sum) : "0");
+}
+
+static void base_function(Contraction *c, const char *name, const char *type, const Side *s)
+{
+    Cu *l = c->l;
+    CuScope root;
+    cu_scope_root(&root, l);
+    cu_bind_digits(&root, c->outer, c->n_outer, -1, "z", false);
+    Text sum = {.arena = l->arena};
+    text_printf(&sum, "%s", pl_text(l, s->lin.c));
+    for (int i = 0; i < c->n_outer; i++) {
+        Poly coef = s->lin.axis[c->outer[i].axis];
+        if (!pl_is(coef, 0))
+            text_printf(&sum, " + (i64)%s * %s", root.at[c->outer[i].axis], pl_text(l, coef));
+    }
+    text_printf(&l->file, "TC_DEV const %s *%s(TC_ARGS, i32 z)\n{\n%s    return p%d + (%s);\n}\n", type, name, text_data(&root.body),
+                cu_arg(l, s->load->tensor), text_data(&sum));
+}
+
+static long long constant_stride(const Side *s, const CuGroup *grp, int n)
+{
+    int64_t k;
+    return n == 1 && pl_fixed(s->lin.axis[grp[0].axis], &k) ? (long long)k : 0;
+}
+
+static void operand(Contraction *c, const Side *s, char big, char small)
+{
+    Cu *l = c->l;
+    Text *t = &l->file;
+    text_printf(t, "#define %c_T float\n#define %c_BF16 0\n#define %c_FLOAT(x) (x)\n", big, big, big);
+    text_printf(t, "#define %c_UNIT %d\n#define %c_VEC %d\n", big, s->unit, big, s->vec);
+    text_printf(t, "#define %c_ROW_STRIDE %lldll\n#define %c_TERM_STRIDE %lldll\n", big, constant_stride(s, s->grp, s->n_grp), big,
+                constant_stride(s, c->k, c->n_k));
+    base_function(c, arena_printf(l->arena, "%c_base", small), "float", s);
+    offset_function(c, arena_printf(l->arena, "%c_row", small), s, s->grp, s->n_grp);
+    offset_function(c, arena_printf(l->arena, "%c_term", small), s, c->k, c->n_k);
+}
+
+/* ---- results */
+
+/* Scale, epilogue and stores of `width` neighbouring columns whose sums are x0 .. in scope s (m, n, z are names). */
+static void epilogue(Contraction *c, CuScope *s, int width)
+{
+    Cu *l = c->l;
+    cu_bind_digits(s, c->outer, c->n_outer, -1, "z", false);
+    cu_bind_digits(s, c->m, c->n_m, -1, "m", false);
+    cu_bind_digits(s, c->n, c->n_n, -1, "n", false);
+    s->lane = c->n[c->n_n - 1].axis;
+    s->width = width;
+    CuVal v = {.kind = CV_F, .uniform = width == 1};
+    for (int i = 0; i < width; i++) {
+        v.v[i] = arena_printf(l->arena, "x%d", i);
+        if (l->k->split.scale != 1) {
+            const char *t = cu_name(l, "t");
+            cu_line(s, "const float %s = x%d * %s;", t, i, cu_float(l, l->k->split.scale));
+            v.v[i] = t;
+        }
+    }
+    for (int i = 0; i < l->k->n_comp; i++) {
+        const Comp *m = &l->k->comp[i];
+        if (i)
+            v = cu_eval_member(s, m);
+        cu_member_is(s, m, v);
+        if (cu_is_written(l, m->out))
+            cu_store(s, m, v);
+    }
+}
+
+static const char *sum_params(Cu *l, int width)
+{
+    Text t = {.arena = l->arena};
+    for (int i = 0; i < width; i++)
+        text_printf(&t, "%sfloat x%d", i ? ", " : "", i);
+    return text_data(&t);
+}
+
+/* finish1, finish2, finish4: `columns` neighbouring sums. A group of columns whose extent is no multiple is one by one. */
+static void finish_function(Contraction *c, int width)
+{
+    Cu *l = c->l;
+    CuScope root;
+    cu_scope_root(&root, l);
+    cu_bind_zero(&root, c->zero);
+    bool runs = pl_divides(c->n[c->n_n - 1].n, width);
+    if (c->splits > 1) {
+        cu_line(&root, "float *q = ws + (((i64)split * %s + z) * %s + m) * %s + n;", pl_text(l, c->batches), pl_text(l, c->rows),
+                pl_text(l, c->columns));
+        for (int i = 0; i < width; i++)
+            cu_line(&root, "q[%d] = x%d;", i, i);
+    } else if (runs) {
+        epilogue(c, &root, width);
+    } else {
+        for (int i = 0; i < width; i++)
+            cu_line(&root, "finish1(TC_PASS, split, z, m, n + %d, x%d);", i, i);
+    }
+    text_printf(&l->file, "TC_DEV void finish%d(TC_ARGS, i32 split, i32 z, i32 m, i32 n, %s)\n{\n%s}\n", width, sum_params(l, width),
+                text_data(&root.body));
+}
+
+/* Partial results to final ones: a thread has `width` neighbouring columns. */
+static void join_launch(Contraction *c)
+{
+    Cu *l = c->l;
+    int width = pl_divides(c->n[c->n_n - 1].n, CU_WIDTH) ? CU_WIDTH : 1;
+    Poly runs = pl_mul(l, pl_mul(l, c->batches, c->rows), c->columns);
+    for (int i = 0; i < 3; i++)
+        runs.c[i] /= width;
+    CuScope root, s;
+    cu_scope_root(&root, l);
+    cu_bind_zero(&root, c->zero);
+    cu_line(&root, "const i64 i = (i64)blockIdx.x * %d + threadIdx.x;", JOIN_THREADS);
+    cu_line(&root, "if (i >= %s)", pl_text(l, runs));
+    cu_line(&root, "    return;");
+    cu_line(&root, "const i32 n = (i32)(i * %d %% %s), m = (i32)(i * %d / %s %% %s), z = (i32)(i * %d / %s / %s);", width,
+            pl_text(l, c->columns), width, pl_text(l, c->columns), pl_text(l, c->rows), width, pl_text(l, c->columns),
+            pl_text(l, c->rows));
+    for (int k = 0; k < width; k++)
+        cu_line(&root, "float x%d = 0.0f;", k);
+    cu_line(&root, "for (int s = 0; s < %d; s++) {", c->splits);
+    if (width == CU_WIDTH) {
+        cu_line(&root, "    const v4f v = ((const v4f *)ws)[s * %s + i];", pl_text(l, runs));
+        cu_line(&root, "    x0 += v.x, x1 += v.y, x2 += v.z, x3 += v.w;");
+    } else {
+        cu_line(&root, "    x0 += ws[s * %s + i];", pl_text(l, runs));
+    }
+    cu_line(&root, "}");
+    cu_scope_in(&s, &root);
+    epilogue(c, &s, width);
+    cu_scope_close(&s, "{", "}");
+    cu_launch(l, "join", &root, cu_grid(runs, JOIN_THREADS), JOIN_THREADS, 1, 0);
+}
+
+bool cu_contract(Cu *l)
+{
+    Contraction c = {.l = l};
+    if (!analyse(&c))
+        return false;
+    c.t = choose(&c);
+    split(&c);
+    if (c.splits > 1)
+        l->out->workspace = pl_mul(l, pl_mul(l, c.batches, c.rows), pl_scale(c.columns, c.splits));
+    TicGrid grid = cu_grid(c.batches, 1);
+    cu_grid_times(&grid, c.rows, c.t->tile_m);
+    cu_grid_times(&grid, c.columns, c.t->tile_n);
+    grid.y = c.splits;
+    const char *name = cu_launch_template(l, "contract", grid, c.t->threads, c.t->shared);
+    Text *t = &l->file;
+    const char *terms = pl_text(l, c.terms);
+    text_printf(t, "#define KERNEL %s\n#define TC_ARGS %s\n#define TC_PASS %s\n", name, cu_params(l, false), cu_params(l, true));
+    text_printf(t, "#define BATCHES %s\n#define ROWS %s\n#define COLS %s\n#define TERMS %s\n#define SPLITS %d\n", pl_text(l, c.batches),
+                pl_text(l, c.rows), pl_text(l, c.columns), terms, c.splits);
+    if (c.splits > 1)
+        text_printf(t, "#define SPLIT_TERMS ((%s + %d) / %d * %d)\n", terms, c.splits * SPLIT_UNIT - 1, c.splits * SPLIT_UNIT, SPLIT_UNIT);
+    else
+        text_printf(t, "#define SPLIT_TERMS 0\n");
+    operand(&c, &c.a, 'A', 'a');
+    operand(&c, &c.b, 'B', 'b');
+    finish_function(&c, 1);
+    finish_function(&c, 2);
+    finish_function(&c, 4);
+    text_bytes(t, c.t->text, strlen(c.t->text));
+    if (c.splits > 1)
+        join_launch(&c);
+    return !l->failed;
+}

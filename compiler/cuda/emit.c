@@ -1,0 +1,248 @@
+/* emit.c -- the module: kernels by signature, their files. See cuda.h. */
+#include "cuda/lower.h"
+#include "cuda/prelude.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+CudaModule *cuda_module_new(Arena *a, bool bf16)
+{
+    CudaModule *m = NEW(a, CudaModule);
+    m->arena = a;
+    m->bf16 = bf16;
+    return m;
+}
+
+int cuda_kernels(const CudaModule *m) { return m->kernels.n; }
+const CudaKernel *cuda_kernel(const CudaModule *m, int i) { return &m->kernels.at[i]; }
+int cuda_files(const CudaModule *m) { return m->files.n; }
+const char *cuda_file(const CudaModule *m, int i) { return m->files.at[i].text; }
+const char *cuda_file_name(const CudaModule *m, int i) { return m->files.at[i].name; }
+
+void cuda_print(const CudaModule *m, Text *out)
+{
+    text_printf(out, "%s", tc_prelude);
+    for (int i = 0; i < m->files.n; i++)
+        text_printf(out, "\n%s", m->files.at[i].text);
+}
+
+void cu_fail(Cu *l, const char *fmt, ...)
+{
+    va_list args;
+    if (l->failed)
+        return;
+    l->failed = true;
+    text_printf(l->why, "kernel `%s` (%s): ", l->k->label ? l->k->label : "", kernel_class_name[l->k->cls]);
+    va_start(args, fmt);
+    text_vprintf(l->why, fmt, args);
+    va_end(args);
+}
+
+/* ---- grids */
+
+static TicPoly tic_of(Poly p)
+{
+    return (TicPoly){{p.c[0], p.c[1], p.c[2]}};
+}
+
+TicGrid cu_grid(Poly points, int64_t per_block)
+{
+    TicGrid g;
+    memset(&g, 0, sizeof g);
+    g.y = 1;
+    cu_grid_times(&g, points, per_block);
+    return g;
+}
+
+void cu_grid_times(TicGrid *g, Poly points, int64_t per_block)
+{
+    if (g->n < TIC_GRID_FACTORS) {
+        g->points[g->n] = tic_of(points);
+        g->per[g->n++] = per_block;
+    }
+}
+
+/* ---- the text of a kernel */
+
+static Place place_of(const Cu *l, Span at)
+{
+    const Sources *sources = l->graph->sources;
+    return sources && at.lo > 0 ? source_place(sources, at.lo) : (Place){0};
+}
+
+static const char *file_of(const Place *p)
+{
+    const char *slash = strrchr(p->source->path, '/');
+    return slash ? slash + 1 : p->source->path;
+}
+
+/* "k12_map_nn_14": number, part, and the source line it came from. */
+static const char *kernel_name(const Cu *l, const char *part)
+{
+    Arena *a = l->m->arena;
+    int k = l->m->kernels.n;
+    Place p = place_of(l, l->k->span);
+    if (!p.source)
+        return arena_printf(a, "k%d_%s", k, part);
+    char *name = arena_printf(a, "%s", file_of(&p));
+    name[strcspn(name, ".")] = 0;
+    for (char *s = name; *s; s++)
+        if (!isalnum((unsigned char)*s))
+            *s = '_';
+    return arena_printf(a, "k%d_%s_%s_%d", k, part, name, p.line);
+}
+
+static const char *element(DType d)
+{
+    return d == DT_F32 ? "float" : d == DT_F64 ? "double" : "i32";
+}
+
+/* Whether two arguments may be the same memory: then neither is restrict. */
+static bool shares(const Cu *l, int i)
+{
+    const int *storage = l->f->storage, *arg = l->k->args;
+    for (int j = 0; j < l->k->n_args; j++)
+        if (j != i && storage[arg[i]] == storage[arg[j]])
+            return true;
+    return false;
+}
+
+const char *cu_params(const Cu *l, bool names_only)
+{
+    Text t = {.arena = l->arena};
+    for (int i = 0; i < l->k->n_args; i++) {
+        int x = l->k->args[i];
+        if (names_only)
+            text_printf(&t, "p%d, ", i);
+        else
+            text_printf(&t, "%s%s *%sp%d, ", cu_is_written(l, x) ? "" : "const ", element(l->graph->tensor[x].dtype),
+                        shares(l, i) ? "" : "TC_RESTRICT ", i);
+    }
+    if (!pl_is(l->out->workspace, 0))
+        text_printf(&t, names_only ? "ws, " : "float *TC_RESTRICT ws, ");
+    text_printf(&t, names_only ? "B" : "i32 B");
+    return text_data(&t);
+}
+
+/* The comment on top: where the kernel comes from. */
+static void heading(Cu *l)
+{
+    Text *t = &l->file;
+    text_printf(t, "/* %s of %s\n", kernel_class_name[l->k->cls], l->k->label && *l->k->label ? l->k->label : "the program");
+    int last = -1;
+    for (int i = 0; i < l->k->n_comp; i++) {
+        Place p = place_of(l, l->k->comp[i].span);
+        if (!p.source || p.line == last)
+            continue;
+        const char *line = p.source->text + p.source->line[p.line - 1];
+        line += strspn(line, " \t");
+        int n = (int)strcspn(line, "\n");
+        text_printf(t, " * %s:%d: ", file_of(&p), p.line);
+        for (int k = 0; k < n; k++)        /* a comment in a comment would end it */
+            text_char(t, line[k] == '*' && k + 1 < n && line[k + 1] == '/' ? ' ' : line[k]);
+        text_char(t, '\n');
+        last = p.line;
+    }
+    text_printf(t, " */\n");
+}
+
+static void add_kernel(Cu *l, const char *name, TicGrid grid, int threads, int shared)
+{
+    if (l->out->n == CU_MAX_LAUNCH) {
+        cu_fail(l, "more than %d launches", CU_MAX_LAUNCH);
+        return;
+    }
+    if (!l->out->n++)
+        l->out->first = l->m->kernels.n;
+    PUSH(l->m->arena, l->m->kernels, (CudaKernel){.name = name, .file = l->m->files.n, .grid = grid, .threads = threads, .shared = shared});
+}
+
+void cu_launch(Cu *l, const char *part, CuScope *body, TicGrid grid, int threads, int blocks, int shared)
+{
+    const char *name = kernel_name(l, part);
+    text_printf(&l->file, "TC_KERNEL void TC_BOUNDS(%d, %d) %s(%s)\n{\n%s%s}\n", threads, blocks, name, cu_params(l, false),
+                shared ? "    TC_SMEM(shared);\n" : "", text_data(&body->body));
+    add_kernel(l, name, grid, threads, shared);
+}
+
+const char *cu_launch_template(Cu *l, const char *part, TicGrid grid, int threads, int shared)
+{
+    const char *name = kernel_name(l, part);
+    add_kernel(l, name, grid, threads, shared);
+    return name;
+}
+
+static bool lower_class(Cu *l)
+{
+    switch (l->k->cls) {
+    case K_MAP: return cu_map(l);
+    case K_ROW: return cu_row(l);
+    case K_REDUCE: return cu_reduce(l);
+    case K_CONTRACT: return cu_contract(l);
+    case K_SCATTER: return cu_scatter(l);
+    case K_HOST:
+    case N_KERNEL_CLASSES: break;
+    }
+    cu_fail(l, "no kernel of this class runs on a GPU");
+    return false;
+}
+
+/* A tensor of f32 elements that lives between two launches of one kernel. */
+static int workspace(Fused *f, Poly n)
+{
+    Graph *g = f->graph;
+    Ext shape[MAX_RANK];
+    int rank = 0;
+    for (int power = 2; power > 0; power--)
+        for (int k = 0; n.c[power] && k < power; k++)
+            shape[rank++] = EXT_BATCH;
+    shape[rank++] = n.c[0] ? n.c[0] : n.c[1] ? n.c[1] : n.c[2];
+    int t = graph_tensor(g, "workspace", rank, shape, T_TEMP, DT_F32);
+    int *storage = NEWN(g->arena, int, g->n_tensor);
+    memcpy(storage, f->storage, (size_t)t * sizeof *storage);
+    storage[t] = t;
+    f->storage = storage;
+    return t;
+}
+
+static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Text *why)
+{
+    Cu l = {.m = m, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .comp = &k->comp[0], .out = made, .why = why,
+            .file = {.arena = m->arena}};
+    l.again = NEWN(m->arena, bool, k->n_comp);
+    l.placed = NEWN(m->arena, bool, k->n_comp);
+    heading(&l);
+    if (!lower_class(&l) || l.failed)
+        return false;
+    const char *name = m->kernels.at[made->first].name;
+    PUSH(m->arena, m->files, (struct CuFile){name, text_data(&l.file)});
+    return true;
+}
+
+int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int cap, Text *why)
+{
+    CuLowered *known = NULL;
+    for (int i = 0; i < m->done.n && !known; i++)
+        if (m->done.at[i].signature == k->signature)
+            known = &m->done.at[i];
+    if (!known) {
+        CuLowered made = {.signature = k->signature};
+        if (!lower(m, f, k, &made, why))
+            return -1;
+        PUSH(m->arena, m->done, made);
+        known = &m->done.at[m->done.n - 1];
+    }
+    if (known->n > cap) {
+        text_printf(why, "kernel `%s` needs %d launches", k->label ? k->label : "", known->n);
+        return -1;
+    }
+    bool works = !pl_is(known->workspace, 0);
+    int n_arg = k->n_args + works;
+    int *arg = NEWN(m->arena, int, n_arg);
+    memcpy(arg, k->args, (size_t)k->n_args * sizeof *arg);
+    if (works)
+        arg[k->n_args] = workspace(f, known->workspace);
+    for (int i = 0; i < known->n; i++)
+        launch[i] = (CudaLaunch){known->first + i, arg, n_arg};
+    return known->n;
+}

@@ -1,0 +1,658 @@
+/* expr.c -- scalar expressions as C text. See lower.h.
+ *
+ * cu_eval(scope, e) writes what e needs and returns names. Every distinct sub-expression is written once, in the
+ * outermost scope that binds its axes: bias[j] in a loop over rows stands in front of the loop.
+ *
+ * A load whose index can leave the tensor (under a false `where`, or through a gather of indices from outside) is
+ * made safe by itself: it is made only where the index is inside, and what it yields elsewhere does not matter. */
+#include "cuda/lower.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- scopes */
+
+void cu_scope_root(CuScope *s, Cu *l)
+{
+    *s = (CuScope){.l = l, .lane = -1, .width = 1, .body = {.arena = l->arena}};
+}
+
+void cu_scope_in(CuScope *s, CuScope *outer)
+{
+    *s = (CuScope){.l = outer->l, .outer = outer, .depth = outer->depth + 1, .lane = outer->lane, .width = outer->width,
+                   .body = {.arena = outer->l->arena}};
+}
+
+void cu_line(CuScope *s, const char *fmt, ...)
+{
+    va_list args;
+    text_printf(&s->body, "%*s", 4 * (s->depth + 1), "");
+    va_start(args, fmt);
+    text_vprintf(&s->body, fmt, args);
+    va_end(args);
+    text_char(&s->body, '\n');
+}
+
+void cu_scope_close(CuScope *s, const char *head, const char *tail)
+{
+    CuScope *o = s->outer;
+    if (*head)
+        cu_line(o, "%s", head);
+    text_bytes(&o->body, text_data(&s->body), s->body.n);
+    if (*tail)
+        cu_line(o, "%s", tail);
+}
+
+void cu_bind(CuScope *s, int axis, const char *value, bool wide)
+{
+    s->at[axis] = value;
+    s->wide[axis] = wide;
+}
+
+void cu_bind_zero(CuScope *s, uint32_t axes)
+{
+    for (int a = 0; a < MAX_AXES; a++)
+        if (axes >> a & 1)
+            cu_bind(s, a, "0", false);
+}
+
+const char *cu_name(Cu *l, const char *prefix)
+{
+    return arena_printf(l->arena, "%s%d", prefix, l->n_name++);
+}
+
+void cu_bind_digits(CuScope *s, const CuGroup *grp, int n, int without, const char *flat, bool wide)
+{
+    Cu *l = s->l;
+    int first = 0;
+    while (first < n && first == without)
+        first++;
+    for (int k = n - 1; k >= 0; k--) {
+        if (k == without)
+            continue;
+        if (k == first) {
+            bool big = wide && !pl_small(grp[k].n);
+            if (wide && !big) {
+                const char *v = cu_name(l, "a");
+                cu_line(s, "const i32 %s = (i32)%s;", v, flat);
+                flat = v;
+            }
+            cu_bind(s, grp[k].axis, flat, big);
+            break;
+        }
+        const char *size = pl_text(l, grp[k].n), *rest = cu_name(l, "r"), *v = cu_name(l, "a");
+        cu_line(s, "const %s %s = %s / %s;", wide ? "i64" : "i32", rest, flat, size);
+        cu_line(s, "const i32 %s = (i32)(%s - %s * %s);", v, flat, rest, size);
+        cu_bind(s, grp[k].axis, v, false);
+        flat = rest;
+    }
+}
+
+static CuScope *binder(CuScope *s, int axis)
+{
+    CuScope *o = s;
+    while (o && !o->at[axis])
+        o = o->outer;
+    if (!o)
+        cu_fail(s->l, "axis a%d has no value where it is used", axis);
+    return o;
+}
+
+static CuScope *scope_at(CuScope *s, int depth)
+{
+    while (s->depth > depth)
+        s = s->outer;
+    return s;
+}
+
+/* ---- members and values at hand */
+
+void cu_member_is(CuScope *s, const Comp *c, CuVal v)
+{
+    PUSH(s->l->arena, s->members, (struct CuMember){c, v});
+}
+
+void cu_load_is(CuScope *s, const Expr *load, CuVal v)
+{
+    PUSH(s->l->arena, s->loaded, (struct CuLoaded){load, v});
+}
+
+static bool same_point(const Expr *load, const Comp *c)
+{
+    for (int d = 0; d < load->n; d++)
+        if (load->idx[d] != c->store[d])
+            return false;
+    return load->tensor == c->out;
+}
+
+/* The value of a load that some scope holds, as a member's or as one loaded before; NULL: it has to be made. */
+static const CuVal *at_hand(CuScope *s, const Expr *load, int *depth)
+{
+    for (CuScope *o = s; o; o = o->outer) {
+        *depth = o->depth;
+        for (int k = 0; k < o->loaded.n; k++)
+            if (o->loaded.at[k].e == load)
+                return &o->loaded.at[k].v;
+        for (int k = 0; k < o->members.n; k++)
+            if (o->members.at[k].c->out == load->tensor && same_point(load, o->members.at[k].c))
+                return &o->members.at[k].v;
+    }
+    return NULL;
+}
+
+/* ---- how far out an expression can be written */
+
+static int expr_depth(CuScope *s, const Expr *e);
+
+static int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static int map_depth(CuScope *s, const Affine *a)
+{
+    int depth = 0;
+    for (int i = 0; i < a->n; i++) {
+        const Term *t = &a->term[i];
+        int d = 0;
+        if (t->kind == AT_AXIS) {
+            CuScope *b = binder(s, t->axis);
+            d = b ? b->depth : 0;
+        } else {
+            d = t->kind == AT_LOAD ? expr_depth(s, t->load) : map_depth(s, t->arg);
+        }
+        depth = max_int(depth, d);
+    }
+    return depth;
+}
+
+static int load_depth(CuScope *s, const Expr *e)
+{
+    int depth, m = cu_member(s->l, e->tensor);
+    if (at_hand(s, e, &depth))
+        return depth;
+    if (m >= 0 && s->l->again[m])
+        return expr_depth(s, s->l->k->comp[m].body);
+    depth = m >= 0 ? s->l->row_depth : 0;
+    for (int d = 0; d < e->n; d++)
+        depth = max_int(depth, map_depth(s, e->idx[d]));
+    return depth;
+}
+
+static struct CuKnown *known(CuScope *s, const Expr *e)
+{
+    for (int i = 0; i < s->known.n; i++)
+        if (s->known.at[i].e == e)
+            return &s->known.at[i];
+    return NULL;
+}
+
+static int expr_depth(CuScope *s, const Expr *e)
+{
+    const struct CuKnown *k = known(s, e);
+    if (k)
+        return k->depth;
+    int depth = 0;
+    if (e->kind == E_INDEX)
+        depth = map_depth(s, e->aff);
+    if (e->kind == E_LOAD)
+        depth = load_depth(s, e);
+    if (e->kind == E_OP)
+        for (int i = 0; i < e->n; i++)
+            depth = max_int(depth, expr_depth(s, e->arg[i]));
+    PUSH(s->l->arena, s->known, (struct CuKnown){.e = e, .depth = depth});
+    return depth;
+}
+
+/* ---- conversions */
+
+static const char *part(const CuVal *v, int c)
+{
+    return v->v[v->uniform ? 0 : c];
+}
+
+const char *cu_f(CuScope *s, CuVal v, int c)
+{
+    const char *x = part(&v, c);
+    switch (v.kind) {
+    case CV_F: return x;
+    case CV_I: return arena_printf(s->l->arena, "(float)(%s)", x);
+    case CV_B: return arena_printf(s->l->arena, "(%s ? 1.0f : 0.0f)", x);
+    }
+    return x;
+}
+
+const char *cu_i(CuScope *s, CuVal v, int c)
+{
+    return v.kind == CV_I ? part(&v, c) : arena_printf(s->l->arena, "(i32)(%s)", cu_f(s, v, c));
+}
+
+static const char *truth(CuScope *s, CuVal v, int c)
+{
+    return v.kind == CV_B ? part(&v, c) : arena_printf(s->l->arena, "(%s != 0)", part(&v, c));
+}
+
+const char *cu_float(Cu *l, double c)
+{
+    float f = (float)c;
+    if (isnan(f))
+        return "tc_float(0x7fc00000u)";
+    if (isinf(f))
+        return f > 0 ? "tc_float(0x7f800000u)" : "tc_float(0xff800000u)";
+    char *t = arena_printf(l->arena, "%.9g", (double)f);
+    t = arena_printf(l->arena, "%s%sf", t, strpbrk(t, ".e") ? "" : ".0");
+    return f < 0 ? arena_printf(l->arena, "(%s)", t) : t;
+}
+
+/* ---- index maps */
+
+static bool on_lanes(const CuScope *s, uint32_t axes)
+{
+    return s->lane >= 0 && s->width > 1 && (axes >> s->lane & 1);
+}
+
+static uint32_t atom_axes(const Term *t)
+{
+    return t->kind == AT_LOAD ? t->load->axes : aff_axes(t->arg);
+}
+
+static const char *atom_text(CuScope *s, const Term *t, int c)
+{
+    Arena *a = s->l->arena;
+    if (t->kind == AT_AXIS) {
+        CuScope *b = binder(s, t->axis);
+        const char *v = b ? b->at[t->axis] : "0";
+        return c && t->axis == s->lane ? arena_printf(a, "(%s + %d)", v, c) : v;
+    }
+    if (t->kind == AT_LOAD)
+        return cu_i(s, cu_eval(s, t->load), c);
+    const char *arg = cu_name(s->l, "d");
+    cu_line(s, "const i32 %s = %s;", arg, cu_index(s, t->arg, c));
+    const char *quotient = arena_printf(a, "(%s >= 0 ? %s / %lld : -((%lld - %s) / %lld))", arg, arg, (long long)t->by,
+                                        (long long)t->by - 1, arg, (long long)t->by);
+    return t->kind == AT_DIV ? quotient : arena_printf(a, "(%s - %lld * %s)", arg, (long long)t->by, quotient);
+}
+
+const char *cu_index(CuScope *s, const Affine *a, int c)
+{
+    Text t = {.arena = s->l->arena};
+    for (int i = 0; i < a->n; i++) {
+        const char *x = atom_text(s, &a->term[i], c);
+        text_printf(&t, "%s%s", i ? " + " : "(", x);
+        if (a->term[i].coef != 1)
+            text_printf(&t, " * %lld", (long long)a->term[i].coef);
+    }
+    if (!a->n)
+        return arena_printf(s->l->arena, "%lld", (long long)a->c);
+    if (a->c)
+        text_printf(&t, " + %lld", (long long)a->c);
+    if (a->n == 1 && !a->c && a->term[0].coef == 1)
+        return text_data(&t) + 1;      /* one bare value needs no brackets */
+    text_char(&t, ')');
+    return text_data(&t);
+}
+
+/* ---- addresses */
+
+static const char *type_name(DType d)
+{
+    return d == DT_F32 ? "float" : d == DT_F64 ? "double" : "i32";
+}
+
+static bool is_zero(const char *text)
+{
+    return !strcmp(text, "0");
+}
+
+static void add_product(Cu *l, Text *sum, const char *value, bool wide, Poly coef)
+{
+    if (pl_is(coef, 0) || is_zero(value))
+        return;
+    text_printf(sum, "%s", sum->n ? " + " : "");
+    if (pl_is(coef, 1))
+        text_printf(sum, "%s", value);
+    else
+        text_printf(sum, "%s%s * %s", wide ? "" : "(i64)", value, pl_text(l, coef));
+}
+
+static int atom_depth(CuScope *s, const Term *t)
+{
+    return t->kind == AT_LOAD ? expr_depth(s, t->load) : map_depth(s, t->arg);
+}
+
+/* The part of an address that scopes up to `depth` know; each scope adds its own terms in front of its inner loop. */
+static const char *pointer_at(CuScope *s, int tensor, const CuLin *lin, const void *key, int depth)
+{
+    Cu *l = s->l;
+    CuScope *o = scope_at(s, depth);
+    for (int i = 0; i < o->ptrs.n; i++)
+        if (o->ptrs.at[i].key == key)
+            return o->ptrs.at[i].p;
+    const char *p = depth ? pointer_at(s, tensor, lin, key, depth - 1) : arena_printf(l->arena, "p%d", cu_arg(l, tensor));
+    Text sum = {.arena = l->arena};
+    if (!depth && !pl_is(lin->c, 0))
+        text_printf(&sum, "%s", pl_text(l, lin->c));
+    for (int a = 0; a < MAX_AXES; a++)
+        if (o->at[a])
+            add_product(l, &sum, o->at[a], o->wide[a], lin->axis[a]);
+    for (int i = 0; i < lin->n_atoms; i++) {
+        const Term *t = lin->atom[i].term;
+        if (!on_lanes(s, atom_axes(t)) && atom_depth(s, t) == depth)
+            add_product(l, &sum, atom_text(o, t, 0), false, lin->atom[i].coef);
+    }
+    if (sum.n) {
+        const char *q = cu_name(l, "q");
+        DType d = l->graph->tensor[tensor].dtype;
+        cu_line(o, "%s%s *%s = %s + (%s);", cu_is_written(l, tensor) ? "" : "const ", type_name(d), q, p, text_data(&sum));
+        p = q;
+    }
+    PUSH(l->arena, o->ptrs, (struct CuPtr){key, p});
+    return p;
+}
+
+const char *cu_pointer(CuScope *s, int tensor, const Affine *const *idx, const void *key)
+{
+    CuLin lin = cu_linear(s->l, tensor, idx);
+    if (cu_arg(s->l, tensor) < 0) {
+        cu_fail(s->l, "tensor %%%d (%s) is not an argument of its kernel", tensor, s->l->graph->tensor[tensor].name);
+        return "p0";
+    }
+    return pointer_at(s, tensor, &lin, key, s->depth);
+}
+
+/* Whether index d can be outside [0, extent). */
+static bool may_leave(const Cu *l, const Comp *c, const Expr *load, int d)
+{
+    const Tensor *t = &l->graph->tensor[load->tensor];
+    static const int64_t batches[] = {1, 2, 1000003};
+    for (size_t i = 0; i < LEN(batches); i++) {
+        int64_t lo, hi, n = t->shape[d] == EXT_BATCH ? batches[i] : t->shape[d];
+        if (!aff_range(load->idx[d], c->ext, batches[i], &lo, &hi) || lo < 0 || hi >= n)
+            return true;
+    }
+    return false;
+}
+
+/* Element offset of one point, all of it: for loads that are not runs along the lanes. */
+static const char *offset_text(CuScope *s, const Expr *e, int c)
+{
+    Cu *l = s->l;
+    const Tensor *x = &l->graph->tensor[e->tensor];
+    Poly stride[MAX_RANK];
+    for (int d = x->rank - 1; d >= 0; d--)
+        stride[d] = d == x->rank - 1 ? pl_const(1) : pl_mul(l, stride[d + 1], pl_ext(x->shape[d + 1]));
+    Text sum = {.arena = l->arena};
+    for (int d = 0; d < e->n; d++)
+        add_product(l, &sum, cu_index(s, e->idx[d], c), false, stride[d]);
+    return sum.n ? text_data(&sum) : "0";
+}
+
+/* Whether the point's place lies inside, as a condition; NULL when it cannot leave. */
+static const char *inside_text(CuScope *s, const Expr *e, int c)
+{
+    Cu *l = s->l;
+    Text t = {.arena = l->arena};
+    for (int d = 0; d < e->n; d++)
+        if (may_leave(l, l->comp, e, d))
+            text_printf(&t, "%s(u32)%s < (u32)%s", t.n ? " && " : "", cu_index(s, e->idx[d], c),
+                        pl_text(l, pl_ext(l->graph->tensor[e->tensor].shape[d])));
+    return t.n ? text_data(&t) : NULL;
+}
+
+/* ---- loads */
+
+static bool lane_atoms(const CuScope *s, const CuLin *lin)
+{
+    for (int i = 0; i < lin->n_atoms; i++)
+        if (on_lanes(s, atom_axes(lin->atom[i].term)))
+            return true;
+    return false;
+}
+
+static bool aligned(const CuLin *lin, int lane, int w)
+{
+    if (!pl_divides(lin->c, w))
+        return false;
+    for (int a = 0; a < MAX_AXES; a++)
+        if (a != lane && !pl_divides(lin->axis[a], w))
+            return false;
+    for (int i = 0; i < lin->n_atoms; i++)
+        if (!pl_divides(lin->atom[i].coef, w))
+            return false;
+    return true;
+}
+
+static const char *const component_name[CU_WIDTH] = {"x", "y", "z", "w"};
+
+static CuVal new_value(Cu *l, CuKind kind, bool uniform, int width, const char *prefix)
+{
+    CuVal v = {.kind = kind, .uniform = uniform};
+    for (int c = 0; c < (uniform ? 1 : width); c++)
+        v.v[c] = cu_name(l, prefix);
+    return v;
+}
+
+static CuVal load_memory(CuScope *s, const Expr *e)
+{
+    Cu *l = s->l;
+    DType d = l->graph->tensor[e->tensor].dtype;
+    const char *type = d == DT_I32 ? "i32" : "float", *cast = d == DT_F64 ? "(float)" : "";
+    CuLin lin = cu_linear(l, e->tensor, e->idx);
+    bool leaves = false, lanes = on_lanes(s, e->axes);
+    for (int k = 0; k < e->n; k++)
+        leaves = leaves || may_leave(l, l->comp, e, k);
+    CuVal v = new_value(l, d == DT_I32 ? CV_I : CV_F, !lanes, s->width, "t");
+    int n = lanes ? s->width : 1;
+    if (leaves || lane_atoms(s, &lin)) {
+        for (int c = 0; c < n; c++) {
+            const char *inside = inside_text(s, e, c);
+            const char *at = arena_printf(l->arena, "%sp%d[%s]", cast, cu_arg(l, e->tensor), offset_text(s, e, c));
+            if (inside)
+                cu_line(s, "const %s %s = %s ? %s : 0;", type, v.v[c], inside, at);
+            else
+                cu_line(s, "const %s %s = %s;", type, v.v[c], at);
+        }
+        return v;
+    }
+    const char *p = cu_pointer(s, e->tensor, e->idx, e);
+    bool run = lanes && pl_is(lin.axis[s->lane], 1);
+    if (run && d != DT_F64 && aligned(&lin, s->lane, s->width)) {
+        const char *q = cu_name(l, "v");
+        const char *form = s->width == 4 ? "v4f" : "v2f";
+        if (d == DT_I32)
+            form = s->width == 4 ? "v4u" : "v2u";
+        cu_line(s, "const %s %s = *(const %s *)(%s);", form, q, form, p);
+        for (int c = 0; c < n; c++)
+            v.v[c] = arena_printf(l->arena, d == DT_I32 ? "(i32)%s.%s" : "%s.%s", q, component_name[c]);
+        return v;
+    }
+    for (int c = 0; c < n; c++) {
+        if (c)
+            cu_line(s, "const %s %s = %s%s[%s%d * %s];", type, v.v[c], cast, p, pl_small(lin.axis[s->lane]) ? "" : "(i64)", c,
+                    pl_text(l, lin.axis[s->lane]));
+        else
+            cu_line(s, "const %s %s = %s*%s;", type, v.v[c], cast, p);
+    }
+    return v;
+}
+
+static CuVal eval_load(CuScope *s, const Expr *e)
+{
+    Cu *l = s->l;
+    int depth, m = cu_member(l, e->tensor);
+    const CuVal *v = at_hand(s, e, &depth);
+    if (v)
+        return *v;
+    if (m >= 0 && l->again[m]) {
+        const Comp *reader = l->comp;
+        CuVal made = cu_eval_member(s, &l->k->comp[m]);
+        l->comp = reader;
+        return made;
+    }
+    if (m >= 0 && !l->placed[m])
+        cu_fail(l, "a member's value is read where it is not known");
+    if (cu_arg(l, e->tensor) < 0) {
+        cu_fail(l, "tensor %%%d (%s) is not an argument of its kernel", e->tensor, l->graph->tensor[e->tensor].name);
+        return (CuVal){.uniform = true, .v = {"0.0f"}};
+    }
+    return load_memory(s, e);
+}
+
+/* ---- operations */
+
+/* A whole constant next to an integer is an integer. */
+static bool as_integer(CuScope *s, const Expr *e, CuVal *v)
+{
+    double c;
+    if (v->kind == CV_I)
+        return true;
+    if (!expr_is_const(e, &c) || c != floor(c) || fabs(c) > 1e9)
+        return false;
+    *v = (CuVal){.kind = CV_I, .uniform = true, .v = {arena_printf(s->l->arena, "%lld", (long long)c)}};
+    return true;
+}
+
+static const char *compare(CuScope *s, const Expr *e, CuVal x, CuVal y, int c)
+{
+    static const struct { Op op; const char *sign; } table[] = {
+        {OP_LT, "<"}, {OP_LE, "<="}, {OP_GT, ">"}, {OP_GE, ">="}, {OP_EQ, "=="}, {OP_NE, "!="},
+    };
+    Arena *a = s->l->arena;
+    size_t k = 0;
+    while (k + 1 < LEN(table) && table[k].op != e->op)
+        k++;
+    bool ints = (x.kind == CV_I || y.kind == CV_I) && as_integer(s, e->arg[0], &x) && as_integer(s, e->arg[1], &y);
+    if (ints)
+        return arena_printf(a, "%s %s %s", part(&x, c), table[k].sign, part(&y, c));
+    return arena_printf(a, "%s %s %s", cu_f(s, x, c), table[k].sign, cu_f(s, y, c));
+}
+
+/* The text of one operation on floats. */
+static const char *arithmetic(CuScope *s, const Expr *e, const char *x, const char *y)
+{
+    Arena *a = s->l->arena;
+    double c;
+    switch (e->op) {
+    case OP_ADD: return arena_printf(a, "%s + %s", x, y);
+    case OP_SUB: return arena_printf(a, "%s - %s", x, y);
+    case OP_MUL: return arena_printf(a, "%s * %s", x, y);
+    case OP_DIV: return arena_printf(a, "%s / %s", x, y);
+    case OP_NEG: return arena_printf(a, "-%s", x);
+    case OP_POW:
+        if (expr_is_const(e->arg[1], &c) && c == 2)
+            return arena_printf(a, "%s * %s", x, x);
+        return arena_printf(a, "powf(%s, %s)", x, y);
+    case OP_EXP: return arena_printf(a, "expf(%s)", x);
+    case OP_LN: return arena_printf(a, "logf(%s)", x);
+    case OP_SQRT: return arena_printf(a, "sqrtf(%s)", x);
+    case OP_RSQRT: return arena_printf(a, "1.0f / sqrtf(%s)", x);
+    case OP_ERF: return arena_printf(a, "erff(%s)", x);
+    case OP_TANH: return arena_printf(a, "tanhf(%s)", x);
+    case OP_SIN: return arena_printf(a, "sinf(%s)", x);
+    case OP_COS: return arena_printf(a, "cosf(%s)", x);
+    case OP_ABS: return arena_printf(a, "fabsf(%s)", x);
+    case OP_FLOOR: return arena_printf(a, "floorf(%s)", x);
+    case OP_MAX: return arena_printf(a, "%s != %s || %s >= %s ? %s : %s", x, x, x, y, x, y);
+    case OP_MIN: return arena_printf(a, "%s != %s || %s <= %s ? %s : %s", x, x, x, y, x, y);
+    default: break;
+    }
+    cu_fail(s->l, "no CUDA text for `%s`", op_info[e->op].name);
+    return x;
+}
+
+static CuVal eval_op(CuScope *s, const Expr *e)
+{
+    Cu *l = s->l;
+    CuVal a[3] = {{0}, {0}, {0}};
+    bool uniform = true, condition = op_info[e->op].compares;
+    for (int i = 0; i < e->n; i++) {
+        a[i] = cu_eval(s, e->arg[i]);
+        uniform = uniform && a[i].uniform;
+    }
+    CuVal v = new_value(l, condition ? CV_B : CV_F, uniform, s->width, condition ? "c" : "t");
+    for (int c = 0; c < (uniform ? 1 : s->width); c++) {
+        if (e->op == OP_NOT)
+            cu_line(s, "const int %s = !%s;", v.v[c], truth(s, a[0], c));
+        else if (e->op == OP_AND || e->op == OP_OR)
+            cu_line(s, "const int %s = %s %s %s;", v.v[c], truth(s, a[0], c), e->op == OP_AND ? "&&" : "||", truth(s, a[1], c));
+        else if (condition)
+            cu_line(s, "const int %s = %s;", v.v[c], compare(s, e, a[0], a[1], c));
+        else if (e->op == OP_WHERE)
+            cu_line(s, "const float %s = %s ? %s : %s;", v.v[c], truth(s, a[0], c), cu_f(s, a[1], c), cu_f(s, a[2], c));
+        else
+            cu_line(s, "const float %s = %s;", v.v[c], arithmetic(s, e, cu_f(s, a[0], c), e->n > 1 ? cu_f(s, a[1], c) : ""));
+    }
+    return v;
+}
+
+static CuVal eval_here(CuScope *s, const Expr *e)
+{
+    Cu *l = s->l;
+    switch (e->kind) {
+    case E_CONST: return (CuVal){.kind = CV_F, .uniform = true, .v = {cu_float(l, e->c)}};
+    case E_EXTENT: return (CuVal){.kind = CV_I, .uniform = true, .v = {pl_text(l, pl_ext(e->ext))}};
+    case E_INDEX: {
+        CuVal v = {.kind = CV_I, .uniform = !on_lanes(s, aff_axes(e->aff))};
+        for (int c = 0; c < (v.uniform ? 1 : s->width); c++)
+            v.v[c] = cu_index(s, e->aff, c);
+        return v;
+    }
+    case E_LOAD: return eval_load(s, e);
+    case E_OP: return eval_op(s, e);
+    }
+    return (CuVal){.uniform = true, .v = {"0.0f"}};
+}
+
+CuVal cu_eval(CuScope *s, const Expr *e)
+{
+    if (e->kind == E_CONST)
+        return eval_here(s, e);
+    CuScope *home = scope_at(s, expr_depth(s, e));
+    expr_depth(home, e);               /* makes its entry */
+    if (known(home, e)->has)
+        return known(home, e)->v;
+    CuVal v = eval_here(home, e);
+    known(home, e)->v = v;
+    known(home, e)->has = true;
+    return v;
+}
+
+CuVal cu_eval_member(CuScope *s, const Comp *c)
+{
+    s->l->comp = c;
+    return cu_eval(s, c->body);
+}
+
+/* ---- stores */
+
+void cu_store(CuScope *s, const Comp *comp, CuVal v)
+{
+    Cu *l = s->l;
+    l->comp = comp;
+    DType d = l->graph->tensor[comp->out].dtype;
+    CuLin lin = cu_linear(l, comp->out, comp->store);
+    const char *p = cu_pointer(s, comp->out, comp->store, comp);
+    uint32_t axes = 0;
+    for (int k = 0; k < l->graph->tensor[comp->out].rank; k++)
+        axes |= aff_axes(comp->store[k]);
+    const char *x[CU_WIDTH];
+    int n = on_lanes(s, axes) ? s->width : 1;
+    for (int c = 0; c < n; c++)
+        x[c] = d == DT_I32 ? cu_i(s, v, c) : cu_f(s, v, c);
+    if (lane_atoms(s, &lin)) {
+        cu_fail(l, "a store whose place depends on data or on a quotient");
+    } else if (n > 1 && d == DT_F32 && pl_is(lin.axis[s->lane], 1) && aligned(&lin, s->lane, n)) {
+        const char *q = cu_name(l, "v");
+        Text line = {.arena = l->arena};
+        for (int c = 0; c < n; c++)
+            text_printf(&line, "%s.%s = %s; ", q, component_name[c], x[c]);
+        cu_line(s, "v%df %s;", n, q);
+        cu_line(s, "%s", text_data(&line));
+        cu_line(s, "*(v%df *)(%s) = %s;", n, p, q);
+    } else {
+        for (int c = 0; c < n; c++)
+            if (c)
+                cu_line(s, "%s[%s%d * %s] = %s;", p, pl_small(lin.axis[s->lane]) ? "" : "(i64)", c, pl_text(l, lin.axis[s->lane]), x[c]);
+            else
+                cu_line(s, "*%s = %s;", p, x[c]);
+    }
+}

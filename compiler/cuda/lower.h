@@ -1,0 +1,161 @@
+/* lower.h -- inside the CUDA back end: what the lowerings of the kernel classes share.
+ *
+ *   access.c   where things are: the address of T[index maps] as a linear form over axes with coefficients that are
+ *              polynomials of the batch; axes whose strides are dense become one ("groups").
+ *   expr.c     what they are worth, as C text: scalar expressions in a scope, which says what each axis is. Scopes nest
+ *              as the loops do, each with a text of its own; a value is written in the outermost scope that knows all it
+ *              needs, and so stands in front of the inner loops.
+ *   acc.c      reducers: accumulators, and joining them across a warp and a block in a fixed order.
+ *   map.c row.c reduce.c scatter.c contract.c    the threads, loops and launches of each class.
+ *
+ * A thread may hold `width` neighbouring points of one axis at once, so that its loads and stores are 8 or 16 bytes. */
+#ifndef CUDA_LOWER_H
+#define CUDA_LOWER_H
+#include "cuda/emit.h"
+
+enum { CU_WIDTH = 4, CU_MAX_LAUNCH = 4, CU_WARP = 32 };
+
+/* What a kernel became; kept by signature. Launch i runs kernel first + i on the kernel's arguments, with the workspace
+ * (if it has one) after them. */
+typedef struct CuLowered {
+    uint64_t signature;
+    int n, first;
+    Poly workspace;                    /* f32 elements; 0: none */
+} CuLowered;
+
+struct CudaModule {
+    Arena *arena;
+    bool bf16;
+    ARRAY(CudaKernel) kernels;
+    ARRAY(struct CuFile { const char *name, *text; }) files;
+    ARRAY(CuLowered) done;
+};
+
+/* The lowering of one kernel. */
+typedef struct Cu {
+    CudaModule *m;
+    Arena *arena;
+    const Fused *f;
+    const Graph *graph;
+    const Kernel *k;
+    const Comp *comp;                  /* the member being evaluated */
+    Text file;                         /* the kernel file so far */
+    int n_name;                        /* temporaries have numbers */
+    int row_depth;                     /* members' values in memory are read no further out than this scope */
+    bool *again;                       /* by member: computed again where it is needed */
+    bool *placed;                      /* by member: read back from its tensor */
+    CuLowered *out;
+    Text *why;
+    bool failed;
+} Cu;
+
+void cu_fail(Cu *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+bool cu_map(Cu *l);
+bool cu_row(Cu *l);
+bool cu_reduce(Cu *l);
+bool cu_scatter(Cu *l);
+bool cu_contract(Cu *l);
+
+/* ---- polynomials of the batch */
+Poly pl_const(int64_t c);
+Poly pl_ext(Ext e);
+Poly pl_add(Poly a, Poly b);
+Poly pl_scale(Poly a, int64_t k);
+Poly pl_mul(Cu *l, Poly a, Poly b);
+bool pl_same(Poly a, Poly b);
+bool pl_is(Poly a, int64_t c);
+bool pl_fixed(Poly a, int64_t *c);     /* independent of the batch */
+int  pl_order(Poly a, Poly b);         /* by size at a large batch: < 0, 0, > 0 */
+bool pl_divides(Poly a, int64_t k);    /* a multiple of k at every batch */
+bool pl_small(Poly a);                 /* fits an i32 up to a batch of 32768 */
+const char *pl_text(Cu *l, Poly p);    /* a C expression of B, i64 where it must; in brackets unless a number */
+
+/* ---- access.c */
+typedef struct CuLin {
+    Poly c, axis[MAX_AXES];
+    int n_atoms;
+    struct { const Term *term; Poly coef; } atom[MAX_RANK * 2];
+} CuLin;
+typedef struct CuAccess { CuLin lin; uint32_t atom_axes; bool store; } CuAccess;
+typedef struct CuAccesses {
+    ARRAY(CuAccess) a;
+    uint32_t opaque;                   /* axes used as numbers or inside div, mod: not to be merged */
+} CuAccesses;
+/* A run of axes that is one: its value is that of `axis`, the others are 0. */
+typedef struct CuGroup { int axis; Poly n; } CuGroup;
+
+int   cu_arg(const Cu *l, int tensor);                           /* its position among the arguments, or -1 */
+CuLin cu_linear(Cu *l, int tensor, const Affine *const *idx);
+void  cu_access_loads(Cu *l, const Expr *e, CuAccesses *out);    /* loads from memory; members' only when placed */
+void  cu_access_store(Cu *l, const Comp *c, CuAccesses *out);
+void  cu_sort_axes(const CuAccess *a, int *axis, int n);         /* largest coefficient in `a` first */
+int   cu_merge_axes(Cu *l, const CuAccesses *acc, const Ext *ext, const int *axis, int n, CuGroup *out, uint32_t *zero);
+int   cu_best_lanes(const CuAccesses *acc, const CuGroup *grp, int n);   /* the group neighbouring threads run along; -1 */
+Poly  cu_points(Cu *l, const CuGroup *grp, int n, int without);
+/* 4, 2 or 1: how many neighbouring points of the axis (extent n) one access can take in most of acc */
+int   cu_width(const CuAccesses *acc, CuGroup lane);
+bool  cu_is_written(const Cu *l, int tensor);
+int   cu_member(const Cu *l, int tensor);                        /* the member that makes a tensor, or -1 */
+
+/* ---- expr.c */
+typedef enum { CV_F, CV_I, CV_B } CuKind;                        /* float, i32 or i64, condition */
+typedef struct CuVal { CuKind kind; bool wide, uniform; const char *v[CU_WIDTH]; } CuVal;   /* wide: i64 */
+
+typedef struct CuScope CuScope;
+struct CuScope {
+    Cu *l;
+    CuScope *outer;
+    int depth;
+    Text body;
+    const char *at[MAX_AXES];          /* axes this scope binds: a name or a number */
+    bool wide[MAX_AXES];               /* the name is an i64 */
+    int lane, width;                   /* points lane, lane + 1, .. lane + width - 1 at once; lane -1: one point */
+    ARRAY(struct CuKnown { const Expr *e; int depth; bool has; CuVal v; }) known;
+    ARRAY(struct CuPtr { const void *key; const char *p; }) ptrs;
+    ARRAY(struct CuMember { const Comp *c; CuVal v; }) members;
+    ARRAY(struct CuLoaded { const Expr *e; CuVal v; }) loaded;   /* loads whose value is at hand in this scope */
+};
+
+void cu_scope_root(CuScope *s, Cu *l);
+void cu_scope_in(CuScope *s, CuScope *outer);
+/* appends the inner scope's text to the outer one's, `head` before and `tail` after it (a block with its braces) */
+void cu_scope_close(CuScope *s, const char *head, const char *tail);
+void cu_bind(CuScope *s, int axis, const char *value, bool wide);
+void cu_bind_zero(CuScope *s, uint32_t axes);
+/* binds the axes of groups to the digits of a flat index (a name), the last group fastest; `without` (or -1) left out */
+void cu_bind_digits(CuScope *s, const CuGroup *grp, int n, int without, const char *flat, bool wide);
+void cu_line(CuScope *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *cu_name(Cu *l, const char *prefix);                  /* a fresh one: "t12" */
+const char *cu_float(Cu *l, double c);                           /* a literal */
+
+CuVal cu_eval(CuScope *s, const Expr *e);
+CuVal cu_eval_member(CuScope *s, const Comp *c);
+const char *cu_f(CuScope *s, CuVal v, int component);            /* as a float */
+const char *cu_i(CuScope *s, CuVal v, int component);            /* as an integer */
+void  cu_member_is(CuScope *s, const Comp *c, CuVal v);          /* loads of c's point in this scope yield v */
+void  cu_load_is(CuScope *s, const Expr *load, CuVal v);
+const char *cu_index(CuScope *s, const Affine *a, int component);        /* an index map's value */
+/* an expression for the address of element `component` */
+const char *cu_pointer(CuScope *s, int tensor, const Affine *const *idx, const void *key);
+void  cu_store(CuScope *s, const Comp *c, CuVal v);
+
+/* ---- acc.c: an accumulator is one or two names (argmax: value and position; logsumexp: maximum and sum) */
+typedef struct CuAcc { Reducer r; const char *v[2]; } CuAcc;
+int  cu_acc_width(Reducer r);
+CuAcc cu_acc_new(CuScope *s, Reducer r);                         /* declares it, empty */
+void cu_acc_take(CuScope *s, CuAcc a, const char *x, const char *position);
+void cu_acc_join(CuScope *s, CuAcc a, const char *const *other); /* other: as many expressions; order a, other */
+void cu_acc_warp(CuScope *s, CuAcc a);                           /* all lanes hold the result */
+void cu_acc_block(CuScope *s, CuAcc a, int threads, const char *shared, const char *tid);    /* all threads do */
+CuVal cu_acc_value(CuScope *s, CuAcc a);
+
+/* ---- emit.c */
+/* Begins launch `part` of the kernel: the signature goes to the file when the body is known. */
+void cu_launch(Cu *l, const char *part, CuScope *body, TicGrid grid, int threads, int blocks, int shared);
+/* The same for a template: returns the kernel's name; its text is the caller's. */
+const char *cu_launch_template(Cu *l, const char *part, TicGrid grid, int threads, int shared);
+const char *cu_params(const Cu *l, bool names_only);             /* "float *p0, ..., i32 B" or "p0, ..., B" */
+TicGrid cu_grid(Poly points, int64_t per_block);
+void cu_grid_times(TicGrid *g, Poly points, int64_t per_block);
+#endif

@@ -1,0 +1,179 @@
+/* scatter.c -- SCATTER kernels: every point of the iteration space is added into a place that data decides.
+ *
+ * Deterministic without a sort: a block owns ROWS rows of the result and, of each, a strip of columns (the last
+ * dimension, when it is a plain axis). It zeroes them, then goes through all points, a tile of one point a thread: the
+ * tile's places are put in shared memory; as long as one of them is the block's, all points of the first such place are
+ * summed, each warp its own share of the tile, the warps are joined in order, and the sum is added to the row. So a row
+ * that many points share (the padding token) is summed by all warps. Points whose place lies outside are left out. */
+#include "cuda/lower.h"
+
+enum { THREADS = 256, WARPS = THREADS / CU_WARP, ROWS = 128 };
+
+typedef struct Scatter {
+    Cu *l;
+    const Comp *c;
+    int lanes, width;                  /* the axis of the last dimension, -1; neighbouring columns a thread has */
+    Poly rows, columns;                /* of the result: all other dimensions; the last one */
+    CuGroup grp[MAX_AXES];             /* of the points */
+    int n_grp;
+    uint32_t zero;
+    Poly points;
+} Scatter;
+
+static void analyse(Scatter *s)
+{
+    Cu *l = s->l;
+    const Tensor *t = &l->graph->tensor[s->c->out];
+    s->lanes = -1;
+    s->rows = s->columns = pl_const(1);
+    s->width = 1;
+    int last = t->rank - 1, axis = last < 0 ? -1 : aff_plain(s->c->store[last]);
+    bool alone = axis >= 0;
+    for (int d = 0; d < last && alone; d++)
+        alone = !(aff_axes(s->c->store[d]) >> axis & 1);
+    if (alone && s->c->ext[axis] == t->shape[last]) {
+        s->lanes = axis;
+        s->columns = pl_ext(t->shape[last]);
+        CuAccesses acc = {0};
+        cu_access_loads(l, s->c->body, &acc);
+        cu_access_store(l, s->c, &acc);
+        s->width = cu_width(&acc, (CuGroup){axis, s->columns});
+    } else {
+        last = t->rank;
+    }
+    for (int d = 0; d < last; d++)
+        s->rows = pl_mul(l, s->rows, pl_ext(t->shape[d]));
+    for (int a = 0; a < s->c->n_axes; a++)
+        if (a == s->lanes)
+            continue;
+        else if (s->c->ext[a] == 1)
+            s->zero |= 1u << a;
+        else
+            s->grp[s->n_grp++] = (CuGroup){a, pl_ext(s->c->ext[a])};
+    s->points = cu_points(l, s->grp, s->n_grp, -1);
+}
+
+/* Writes the row that the point of scope `at` goes to into `place`, relative to the block's first; -1: none of it. */
+static void find_place(Scatter *s, CuScope *at)
+{
+    Cu *l = s->l;
+    const Tensor *t = &l->graph->tensor[s->c->out];
+    Text inside = {.arena = l->arena}, row = {.arena = l->arena};
+    l->comp = s->c;
+    text_printf(&row, "0");
+    for (int d = 0; d < t->rank; d++) {
+        if (s->lanes >= 0 && d == t->rank - 1)
+            continue;
+        const char *i = cu_name(l, "x"), *n = pl_text(l, pl_ext(t->shape[d]));
+        cu_line(at, "const i32 %s = %s;", i, cu_index(at, s->c->store[d], 0));
+        text_printf(&inside, "%s(u32)%s < (u32)%s", inside.n ? " && " : "", i, n);
+        Text next = {.arena = l->arena};
+        text_printf(&next, "(%s) * %s + %s", text_data(&row), n, i);
+        row = next;
+    }
+    cu_line(at, "const i32 row = (i32)(%s - first);", text_data(&row));
+    cu_line(at, "if (%s%s(u32)row < %uu)", text_data(&inside), inside.n ? " && " : "", ROWS);
+    cu_line(at, "    place = row;");
+}
+
+/* The sum of the points `j` of the tile that go to `hot`: this warp's share. */
+static void sum_share(Scatter *s, CuScope *loop)
+{
+    Cu *l = s->l;
+    CuScope share, point;
+    const char *sum[CU_WIDTH];
+    for (int c = 0; c < s->width; c++) {
+        sum[c] = cu_name(l, "s");
+        cu_line(loop, "float %s = 0.0f;", sum[c]);
+    }
+    cu_scope_in(&share, loop);
+    cu_scope_in(&point, &share);
+    cu_bind_digits(&point, s->grp, s->n_grp, -1, "u", true);
+    if (s->lanes >= 0) {
+        cu_bind(&point, s->lanes, "column", false);
+        point.lane = s->lanes;
+        point.width = s->width;
+    }
+    CuVal v = cu_eval_member(&point, s->c);
+    for (int c = 0; c < s->width; c++)
+        cu_line(&point, "%s += %s;", sum[c], cu_f(&point, v, c));
+    cu_scope_close(&point, "", "");
+    cu_scope_close(&share, arena_printf(l->arena, "for (int j = warp; j < %d; j += %d) if (places[j] == hot && column < %s) { const i64 u = tile + j;",
+                                        THREADS, WARPS, pl_text(l, s->columns)), "}");
+    for (int c = 0; c < s->width; c++)
+        cu_line(loop, "part[(warp * %d + lane) * %d + %d] = %s;", CU_WARP, s->width, c, sum[c]);
+}
+
+bool cu_scatter(Cu *l)
+{
+    Scatter s = {.l = l, .c = &l->k->comp[0]};
+    if (l->k->n_comp != 1) {
+        cu_fail(l, "a scatter with epilogue");
+        return false;
+    }
+    analyse(&s);
+    int per = CU_WARP * s.width;
+    const char *columns = pl_text(l, s.columns), *rows = pl_text(l, s.rows), *points = pl_text(l, s.points);
+    int arg = cu_arg(l, s.c->out);
+    CuScope root, tile, place, loop;
+    cu_scope_root(&root, l);
+    cu_bind_zero(&root, s.zero);
+    cu_line(&root, "i32 *places = (i32 *)shared;");
+    cu_line(&root, "i32 *least = places + %d;", THREADS);
+    cu_line(&root, "float *part = (float *)(least + %d);", WARPS);
+    cu_line(&root, "const i32 tid = (i32)threadIdx.x, lane = tid %% %d, warp = tid / %d;", CU_WARP, CU_WARP);
+    cu_line(&root, "const u32 strips = (u32)((%s + %d) / %d);", columns, per - 1, per);
+    cu_line(&root, "const i64 first = (i64)(blockIdx.x / strips) * %d;", ROWS);
+    cu_line(&root, "const i32 column = (i32)(blockIdx.x %% strips) * %d + lane * %d;", per, s.width);
+    cu_line(&root, "for (i64 r = first + warp; r < first + %d && r < %s; r += %d)", ROWS, rows, WARPS);
+    cu_line(&root, "    for (int c = 0; c < %d && column + c < %s; c++)", s.width, columns);
+    cu_line(&root, "        p%d[r * %s + column + c] = 0.0f;", arg, columns);
+    cu_line(&root, "tc_syncthreads();");
+    cu_scope_in(&tile, &root);
+    cu_line(&tile, "i32 place = -1;");
+    cu_scope_in(&place, &tile);
+    cu_line(&place, "const i64 u = tile + tid;");
+    cu_bind_digits(&place, s.grp, s.n_grp, -1, "u", true);
+    find_place(&s, &place);
+    cu_scope_close(&place, arena_printf(l->arena, "if (tile + tid < %s) {", points), "}");
+    cu_line(&tile, "places[tid] = place;");
+    cu_line(&tile, "tc_syncthreads();");
+    cu_scope_in(&loop, &tile);
+    /* the first point of the tile that is left */
+    cu_line(&loop, "u32 next = places[tid] >= 0 ? (u32)tid : %uu;", THREADS);
+    for (int by = CU_WARP / 2; by; by /= 2) {
+        cu_line(&loop, "const u32 n%d = tc_shfl_xor_u(next, %d);", by, by);
+        cu_line(&loop, "next = n%d < next ? n%d : next;", by, by);
+    }
+    cu_line(&loop, "if (lane == 0)");
+    cu_line(&loop, "    least[warp] = (i32)next;");
+    cu_line(&loop, "tc_syncthreads();");
+    cu_line(&loop, "i32 at = least[0];");
+    cu_line(&loop, "for (int w = 1; w < %d; w++)", WARPS);
+    cu_line(&loop, "    at = least[w] < at ? least[w] : at;");
+    cu_line(&loop, "if (at == %d)", THREADS);
+    cu_line(&loop, "    break;");
+    cu_line(&loop, "const i32 hot = places[at];");
+    sum_share(&s, &loop);
+    cu_line(&loop, "tc_syncthreads();");
+    cu_line(&loop, "if (places[tid] == hot)");
+    cu_line(&loop, "    places[tid] = -1;");
+    CuScope add;
+    cu_scope_in(&add, &loop);
+    for (int c = 0; c < s.width; c++) {
+        cu_line(&add, "float x%d = part[lane * %d + %d];", c, s.width, c);
+        cu_line(&add, "for (int w = 1; w < %d; w++)", WARPS);
+        cu_line(&add, "    x%d += part[(w * %d + lane) * %d + %d];", c, CU_WARP, s.width, c);
+        cu_line(&add, "if (column + %d < %s)", c, columns);
+        cu_line(&add, "    p%d[(first + hot) * %s + column + %d] += x%d;", arg, columns, c, c);
+    }
+    cu_scope_close(&add, "if (warp == 0) {", "}");
+    cu_line(&loop, "tc_syncthreads();");
+    cu_scope_close(&loop, "for (;;) {", "}");
+    cu_line(&tile, "tc_syncthreads();");
+    cu_scope_close(&tile, arena_printf(l->arena, "for (i64 tile = 0; tile < %s; tile += %d) {", points, THREADS), "}");
+    TicGrid grid = cu_grid(s.rows, ROWS);
+    cu_grid_times(&grid, s.columns, per);
+    cu_launch(l, "scatter", &root, grid, THREADS, 1, THREADS * 4 + WARPS * 4 + WARPS * per * 4);
+    return !l->failed;
+}

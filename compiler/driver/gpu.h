@@ -1,0 +1,18 @@
+/* gpu.h -- the driver's CUDA part: entries lowered a second time, texts compiled for the architectures asked for. */
+#ifndef TICC_GPU_H
+#define TICC_GPU_H
+#include "cuda/cuda.h"
+#include "driver/blob.h"
+
+/* A copy of a Fused whose graph may get workspace tensors of its own; Comps and expressions are shared. */
+Fused *gpu_clone(Arena *a, const Fused *f);
+
+/* "sm_80,sm_90a": the names, in the arena. NULL and a sentence for what is no architecture. */
+const char **gpu_architectures(Arena *a, const char *list, int *n, Text *why);
+uint32_t gpu_arch_code(const char *name);                    /* TicGpuImage.arch */
+
+/* Compiles every file of m for every architecture; images by file, then architecture. False and a sentence. `report`
+ * (may be NULL) gets a line for every kernel: registers, spilled bytes, shared memory, what ptxas warned of. */
+bool gpu_compile(const CudaModule *m, Arena *a, const char *const *arch, int n_arch, GpuImage **image, Text *report, Text *why);
+bool gpu_ptx(const CudaModule *m, Arena *a, const char *arch, Text *out, Text *why);     /* --emit=ptx */
+#endif

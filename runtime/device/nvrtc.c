@@ -1,0 +1,233 @@
+/* nvrtc.c -- see nvrtc.h. Thirteen functions, with prototypes of our own; the builtins library, which NVRTC opens by its
+ * soname at the first compilation, is loaded from the same folder first. */
+#define _GNU_SOURCE
+#include "device/nvrtc.h"
+#include <dlfcn.h>
+#include <glob.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct Program *Handle;
+
+struct TicNvrtc {
+    int major, minor;
+    int (*version)(int *, int *);
+    int (*create)(Handle *, const char *, const char *, int, const char *const *, const char *const *);
+    int (*compile)(Handle, int, const char *const *);
+    int (*destroy)(Handle *);
+    int (*log_size)(Handle, size_t *);
+    int (*log)(Handle, char *);
+    int (*cubin_size)(Handle, size_t *);
+    int (*cubin)(Handle, char *);
+    int (*ptx_size)(Handle, size_t *);
+    int (*ptx)(Handle, char *);
+    const char *(*error)(int);
+};
+
+const char tic_nvrtc_options[] = "-default-device\n--ptxas-options=-v\n";
+
+/* ---- finding the library */
+
+static void load_builtins(const char *library)
+{
+    char pattern[4096];
+    const char *slash = strrchr(library, '/');
+    glob_t g;
+    if (!slash || snprintf(pattern, sizeof pattern, "%.*s/libnvrtc-builtins.so*", (int)(slash - library), library) >= (int)sizeof pattern)
+        return;
+    if (!glob(pattern, 0, NULL, &g)) {
+        for (size_t i = 0; i < g.gl_pathc; i++)
+            dlopen(g.gl_pathv[i], RTLD_NOW | RTLD_GLOBAL);
+        globfree(&g);
+    }
+}
+
+static void *load(const char *path)
+{
+    load_builtins(path);
+    return dlopen(path, RTLD_NOW);
+}
+
+/* The newest file a pattern names. */
+static void *load_pattern(const char *pattern)
+{
+    glob_t g;
+    void *library = NULL;
+    if (glob(pattern, 0, NULL, &g))
+        return NULL;
+    for (size_t i = g.gl_pathc; i-- > 0 && !library;)
+        library = load(g.gl_pathv[i]);
+    globfree(&g);
+    return library;
+}
+
+static void *find_library(char *why, size_t size)
+{
+    static const char *const names[] = { "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so" };
+    static const char *const homes[] = { "CUDA_HOME", "CUDA_PATH" };
+    static const char *const python[] = { "lib/python3*/site-packages/nvidia/cu1*/lib/libnvrtc.so.1*",
+                                          "lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.1*" };
+    char pattern[4096];
+    void *library = NULL;
+    const char *given = getenv("TIC_LIBNVRTC"), *base;
+    if (given && *given) {
+        library = load(given);
+        if (!library)
+            snprintf(why, size, "TIC_LIBNVRTC: %s", dlerror());
+        return library;
+    }
+    for (int i = 0; i < 3 && !library; i++)
+        library = dlopen(names[i], RTLD_NOW);
+    for (int i = 0; i < 3 && !library; i++) {
+        base = i < 2 ? getenv(homes[i]) : "/usr/local/cuda";
+        for (int k = 0; k < 2 && !library && base && *base; k++)
+            if (snprintf(pattern, sizeof pattern, "%s/%s/libnvrtc.so.1*", base, k ? "lib" : "lib64") < (int)sizeof pattern)
+                library = load_pattern(pattern);
+    }
+    const char *home = getenv("HOME"), *venv = getenv("VIRTUAL_ENV");
+    char local[2048] = "";
+    if (home)
+        snprintf(local, sizeof local, "%s/.local", home);
+    const char *const roots[] = { venv ? venv : "", local, "/usr/local", "/usr" };
+    for (int r = 0; r < 4 && !library; r++)
+        for (int k = 0; k < 2 && !library && *roots[r]; k++)
+            if (snprintf(pattern, sizeof pattern, "%s/%s", roots[r], python[k]) < (int)sizeof pattern)
+                library = load_pattern(pattern);
+    if (!library)
+        snprintf(why, size, "libnvrtc was not found: not by its name, in CUDA_HOME, /usr/local/cuda, or a Python package; TIC_LIBNVRTC can name it");
+    return library;
+}
+
+TicNvrtc *tic_nvrtc_open(char *why, size_t size)
+{
+    void *library = find_library(why, size);
+    if (!library)
+        return NULL;
+    TicNvrtc *n = tic_alloc(sizeof *n);
+    *n = (TicNvrtc){ 0 };
+    const struct { void *to; const char *name; } symbol[] = {
+        { &n->version, "nvrtcVersion" },          { &n->create, "nvrtcCreateProgram" },  { &n->compile, "nvrtcCompileProgram" },
+        { &n->destroy, "nvrtcDestroyProgram" },   { &n->log_size, "nvrtcGetProgramLogSize" }, { &n->log, "nvrtcGetProgramLog" },
+        { &n->cubin_size, "nvrtcGetCUBINSize" },  { &n->cubin, "nvrtcGetCUBIN" },        { &n->ptx_size, "nvrtcGetPTXSize" },
+        { &n->ptx, "nvrtcGetPTX" },               { &n->error, "nvrtcGetErrorString" },
+    };
+    for (size_t i = 0; i < sizeof symbol / sizeof *symbol; i++) {
+        void *at = dlsym(library, symbol[i].name);
+        if (!at) {
+            snprintf(why, size, "libnvrtc has no `%s`: it is older than 11.1", symbol[i].name);
+            free(n);
+            return NULL;
+        }
+        memcpy(symbol[i].to, &at, sizeof at);
+    }
+    n->version(&n->major, &n->minor);
+    return n;
+}
+
+int tic_nvrtc_version(const TicNvrtc *n) { return n->major * 1000 + n->minor * 10; }
+
+/* ---- compiling */
+
+static char *copy_text(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    return memcpy(tic_alloc(n), s, n);
+}
+
+static void take_image(TicNvrtc *n, Handle p, TicCuda *job)
+{
+    size_t bytes = 0;
+    if ((job->ptx ? n->ptx_size : n->cubin_size)(p, &bytes) || !bytes)
+        return;
+    job->image = tic_alloc(bytes);
+    job->bytes = bytes;
+    if ((job->ptx ? n->ptx : n->cubin)(p, job->image)) {
+        free(job->image);
+        job->image = NULL;
+    }
+}
+
+static void compile_one(TicNvrtc *n, TicCuda *job)
+{
+    double start = tic_now();
+    size_t size = strlen(job->prelude) + strlen(job->text) + strlen(job->name) + 64;
+    char *source = tic_alloc(size), arch[64], *options = copy_text(tic_nvrtc_options);
+    const char *option[8];
+    int n_option = 0, code;
+    Handle p = NULL;
+    snprintf(source, size, "%s\n#line 1 \"%s.cu\"\n%s", job->prelude, job->name, job->text);
+    snprintf(arch, sizeof arch, "--gpu-architecture=%s", job->arch);
+    option[n_option++] = arch;
+    for (char *o = options, *end = options + strlen(tic_nvrtc_options); o < end && n_option < 8; o += strlen(o) + 1) {
+        char *line = strchr(o, '\n');
+        if (line)
+            *line = 0;
+        if (*o)
+            option[n_option++] = o;
+    }
+    code = n->create(&p, source, job->name, 0, NULL, NULL);
+    if (!code)
+        code = n->compile(p, n_option, option);
+    size_t log_size = 0;
+    if (p && !n->log_size(p, &log_size) && log_size > 1) {
+        job->log = tic_alloc(log_size + 1);
+        n->log(p, job->log);
+        job->log[log_size] = 0;
+    }
+    if (!code)
+        take_image(n, p, job);
+    if (!job->log)
+        job->log = copy_text(code ? n->error(code) : "");
+    if (p)
+        n->destroy(&p);
+    free(source);
+    free(options);
+    job->seconds = tic_now() - start;
+}
+
+typedef struct { TicNvrtc *n; TicCuda *job; int n_jobs, next; pthread_mutex_t lock; } Queue;
+
+static void *worker(void *arg)
+{
+    Queue *q = arg;
+    for (;;) {
+        pthread_mutex_lock(&q->lock);
+        int i = q->next++;
+        pthread_mutex_unlock(&q->lock);
+        if (i >= q->n_jobs)
+            return NULL;
+        compile_one(q->n, &q->job[i]);
+    }
+}
+
+bool tic_nvrtc_compile(TicNvrtc *n, TicCuda *job, int n_jobs, int threads)
+{
+    enum { MOST_THREADS = 64 };
+    Queue q = { .n = n, .job = job, .n_jobs = n_jobs, .lock = PTHREAD_MUTEX_INITIALIZER };
+    pthread_t thread[MOST_THREADS];
+    int started = 0;
+    if (threads <= 0)
+        threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    threads = threads > n_jobs ? n_jobs : threads;
+    while (started + 1 < threads && started < MOST_THREADS && !pthread_create(&thread[started], NULL, worker, &q))
+        started++;
+    worker(&q);
+    for (int i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    pthread_mutex_destroy(&q.lock);
+    bool all = true;
+    for (int i = 0; i < n_jobs; i++)
+        all = all && job[i].image;
+    return all;
+}
+
+void tic_nvrtc_free(TicCuda *job, int n_jobs)
+{
+    for (int i = 0; i < n_jobs; i++) {
+        free(job[i].image);
+        free(job[i].log);
+    }
+}

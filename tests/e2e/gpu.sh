@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# gpu.sh -- the CUDA path without a GPU; prints TAP. On the emulator (tests/gpu): every kernel by itself and whole steps
+# against the CPU. Where NVRTC is: every kernel of a model compiles for sm_80 and sm_90a within its budget of registers
+# (TIC_GPU_MODELS="vit_tiny vit_b16" names other models than the small one).
+. tests/e2e/lib.sh
+emulated() { env TIC_LIBCUDA="$B/libemu_cuda.so" TIC_LIBNVRTC="$B/libemu_nvrtc.so" XDG_CACHE_HOME="$B/emulated" TIC_EMU_QUIET= "$@"; }
+none() { env TIC_LIBCUDA=/nowhere/libcuda.so.1 "$@"; }
+"$TICC" tests/gpu/micro.tic --target cpu,cuda -o "$T/gpu" || { not_ok "a program for CPU and GPU compiles"; finish; exit; }
+"$TICC" tests/gpu/micro.tic -o "$T/cpu" || { not_ok "a program for the CPU compiles"; finish; exit; }
+says "kernel text names its source" 0 "* nn.tic:15: y[.., d] = (x[.., d] - mu[..]) * rsqrt(var[..] + eps) * weight[d] + bias[d]" "$TICC" tests/gpu/micro.tic --emit=cuda
+says "no driver: one line" 1 "error: no NVIDIA driver" none "$T/gpu" bench --batch 2 --steps 1 --device cuda
+says "no driver, auto: the CPU" 0 "going on with the CPU" none "$T/gpu" bench --batch 2 --steps 1
+says "no code for GPUs: one line" 1 "the program has no code for GPUs; compile it with --target cuda" "$T/cpu" bench --batch 2 --device cuda
+says "a device that is none" 1 '--device: found `gpu`, wanted auto, cpu, cuda or cuda:N' "$T/gpu" bench --device gpu
+says "an architecture that is none" 1 'found `sm_9`, wanted an architecture' "$TICC" tests/gpu/micro.tic --target cuda:sm_9
+if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
+    says "every kernel, and whole steps, on an emulated GPU as on the CPU" 0 "is equal bit by bit" emulated "$T/gpu" check --batch 3
+    says "a device that is not there" 1 "no GPU 7: the driver finds 1" emulated "$T/gpu" bench --batch 2 --device cuda:7
+    says "too little memory: the CPU" 0 "going on with the CPU" emulated TIC_EMU_MEMORY=1 "$T/gpu" bench --batch 256 --steps 1
+else
+    skip "an emulated GPU" "\`make emu\` builds it"
+fi
+resources() {      # MODEL: compiles; prints what is over budget
+    "$TICC" "models/$1.tic" --target cuda:sm_80,sm_90a --emit=resources >"$T/resources" 2>&1 || { cat "$T/resources"; return 1; }
+    awk '/registers/ && $5 > 0 { print; bad = 1 } /C75/ { print; bad = 1 } END { exit bad }' "$T/resources"
+}
+"$TICC" tests/gpu/micro.tic --target cuda:sm_80 --emit=resources >"$T/resources" 2>&1; code=$?
+if grep -q 'libnvrtc was not found' "$T/resources"; then
+    skip "kernels compile for sm_80 and sm_90a" "libnvrtc was not found"
+else
+    [ $code = 0 ] && ok "the micro model's kernels compile for sm_80" || not_ok "the micro model's kernels compile for sm_80" "$(cat "$T/resources")"
+    for m in ${TIC_GPU_MODELS:-}; do check "$m: every kernel for sm_80 and sm_90a, nothing spilled" resources "$m"; done
+fi
+finish
