@@ -18,6 +18,7 @@ typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void 
 typedef int64_t (*TicTasksFn)(int64_t batch);
 typedef struct { TicKernelFn run; TicTasksFn tasks; } TicKernel;
 
+enum TicStepInit { TIC_STEP_PREVIOUS, TIC_STEP_RANDOM, TIC_STEP_REWIND };
 enum TicKind { TIC_TEMP, TIC_INPUT, TIC_PARAM, TIC_STATE };
 enum TicDType { TIC_F32, TIC_F64, TIC_I32 };
 enum TicInit { TIC_INIT_CONST, TIC_INIT_NORMAL, TIC_INIT_UNIFORM };
@@ -112,7 +113,10 @@ typedef struct {
     int32_t bf16;
     /* continual and eval blocks */
     int32_t start;
-    int32_t init_random;             /* each time step begins with fresh weights */
+    int32_t init;                    /* TIC_STEP_*: the weights a time step begins with */
+    int32_t carry_moments;           /* and with their moments */
+    double keep;                     /* TIC_STEP_REWIND: the share of a step after which its state is kept */
+    double cost;                     /* compute of a pair against a plain one, in the account of TiC-CLIP */
     uint32_t strategy, n_steps, steps, n_tasks, tasks;
 } TicProgram;
 

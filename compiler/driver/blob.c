@@ -204,7 +204,10 @@ static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
         if (sema_weight_decay(p, i) > h->weight_decay)
             h->weight_decay = sema_weight_decay(p, i);
     h->start = p->continual.start;
-    h->init_random = p->continual.n_step && sema_init_random(p);
+    h->init = (int32_t)p->continual.init;
+    h->keep = p->continual.keep;
+    h->cost = p->continual.n_step ? p->continual.cost : 1;
+    h->carry_moments = p->continual.carry_moments;
     h->strategy = put_string(s, p->continual.strategy);
 }
 

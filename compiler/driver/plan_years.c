@@ -1,8 +1,8 @@
 /* plan_years.c -- `ticc --emit=schedule`: the continual block as a table.
  *
  * What the data holds is known only when the program runs, so samples(y) is taken as if every year held as many;
- * shares that do not ask for it (sequential, cumulative_equal) are exact. FLOPs: a training step counts three times
- * its forward pass. */
+ * shares that do not ask for it (sequential, cumulative_equal) are exact. MACs are those of forward passes, as TiC-CLIP
+ * counts compute; FLOPs are all of it: a training step takes three times its forward pass, and a teacher one more. */
 #include "driver/compile.h"
 #include <math.h>
 #include <stdio.h>
@@ -66,49 +66,113 @@ static bool print_shares(const Program *p, Graph *g, int t)
     return ok;
 }
 
-/* The function that the learning rate is a call of. */
-static const char *rate_name(const Program *p)
+/* ---- the learning rate in short: where it starts, its top and the steps it stays there, where it ends */
+
+static double rate_at(Graph *g, double step, double total, int t, bool *ok)
 {
-    const Node *n = p->train.optimizer;
-    for (const Node *a = n->kind == AST_CALL ? n->b : NULL; a; a = a->next) {
-        if (a->kind == AST_NAMED && a->a->kind == AST_NAME && !strcmp(a->a->text, "lr") && a->b->kind == AST_CALL)
-            return a->b->a->text;
+    Arena a = { 0 };
+    Text why = { .arena = &a };
+    Env env = { NEWN(&a, double *, g->n_tensor), 1 };
+    double value = NAN;
+    give(g, &env, &a, "step", step);
+    give(g, &env, &a, "total", total);
+    give(g, &env, &a, "t", t);
+    give(g, &env, &a, "updates", step);
+    *ok = interp_run(g, &env, &a, &why);
+    if (*ok && g->n_output)
+        value = env.value[g->output[0].tensor][0];
+    arena_free(&a);
+    return value;
+}
+
+/* "2e-05 > 0.001 @50..499 > 3e-09": first, top and where it is, last; a constant rate is one number. Long steps are looked at in 2000 places. */
+static bool rate_text(Graph *g, double total, int t, char *out, size_t size)
+{
+    bool ok = true;
+    int n = total < 2000 ? (int)total : 2000;
+    double first = 0, last = 0, top = -INFINITY, from = 0, to = 0;
+    for (int i = 0; i < n && ok; i++) {
+        double step = n < 2 ? 0 : floor(i * (total - 1) / (n - 1)), v = rate_at(g, step, total, t, &ok);
+        first = i ? first : v;
+        last = v;
+        if (v > top * (1 + 1e-9) || top < 0) {
+            top = v;
+            from = step;
+        }
+        to = v >= top * (1 - 1e-9) ? step : to;
     }
-    return "lr";
+    if (first == top && last == top)
+        snprintf(out, size, "%.3g", top);
+    else if (!from && to == from)
+        snprintf(out, size, "%.3g > %.3g", top, last);
+    else if (!from)
+        snprintf(out, size, "%.3g @0..%.0f > %.3g", top, to, last);
+    else if (from == to)
+        snprintf(out, size, "%.3g > %.3g @%.0f > %.3g", first, top, from, last);
+    else
+        snprintf(out, size, "%.3g > %.3g @%.0f..%.0f > %.3g", first, top, from, to, last);
+    return ok;
+}
+
+/* ---- the table */
+
+static void print_head(const Program *p, double macs)
+{
+    const ContinualBlock *c = &p->continual;
+    printf("%s, strategy %s, %d time steps, batch %lld, %.0f forward MACs a pair\n", p->model, c->strategy, c->n_step, (long long)p->train.batch, macs);
+    printf("a step begins with %s\n", c->init == INIT_RANDOM ? "random weights" : c->carry_moments ? "weights and moments" : "weights; its moments are fresh");
+    if (c->init == INIT_REWIND)
+        printf("it begins with what the step before kept after %.3g of its steps\n", c->keep);
+    if (sema_has_after(p))
+        printf("after each step but the first: weights = after(w, w_previous)\n");
+    if (sema_has_loss(p))
+        printf("from the second step on: loss(student, teacher), the teacher being the model of the step before\n");
+    if (c->cost != 1)
+        printf("a pair counts %g times: what the strategy adds, as the paper counts it\n", c->cost);
+}
+
+typedef struct { double pairs, macs, flops, oracle; } Sums;
+
+static bool print_step(Program *p, Graph *g, Graph *rate, int t, double macs, Sums *sum)
+{
+    const ContinualBlock *c = &p->continual;
+    bool ok;
+    char name[32], lr[96], from[48];
+    double base = (double)p->train.samples, in = years(&c->step[t]);
+    double pairs = ask(g, "budget", t, t, in, in, base, &ok), steps = floor(pairs / (double)p->train.batch);
+    /* forward and backward are three forward passes, a teacher's is one more */
+    double flops = 2 * macs * pairs * (3 + (t && sema_has_loss(p)));
+    ok = ok && rate_text(rate, steps, t, lr, sizeof lr);
+    if (!t || c->init == INIT_RANDOM)
+        snprintf(from, sizeof from, "random");
+    else
+        step_name(&c->step[t - 1], from, sizeof from);
+    printf("%-12s %14.0f %9.0f %10.4g %10.4g  %-10s %-34s ", step_name(&c->step[t], name, sizeof name), pairs, steps, macs * pairs * c->cost, flops,
+           from, lr);
+    sum->pairs += pairs;
+    sum->macs += macs * pairs * c->cost;
+    sum->flops += flops;
+    sum->oracle += macs * (double)(t + 1) * base;
+    return ok && print_shares(p, g, t);
 }
 
 bool print_schedule(Program *p, Diag *d, double forward_flops)
 {
     const ContinualBlock *c = &p->continual;
-    Graph *g = graph_new(p->arena, p->sources);
-    double peak = 0, warmup = 0, all = 0, oracle = 0;
-    bool ok = true, random = false;
-    char name[32];
+    Graph *g = graph_new(p->arena, p->sources), *rate = graph_new(p->arena, p->sources);
+    Sums sum = { 0 };
+    bool ok = true;
     if (!c->n_step) {
         printf("%s has no continual block\n", p->model);
         return true;
     }
-    if (!sema_schedule(p, g, d))
+    if (!sema_schedule(p, g, d) || !sema_rate(p, rate, d))
         return false;
-    random = sema_init_random(p);
-    printf("%s, strategy %s, %d time steps, batch %lld, forward %.2f GFLOP per pair\n", p->model, c->strategy, c->n_step,
-           (long long)p->train.batch, forward_flops * 1e-9);
-    if (sema_optimizer_constant(p, "peak", &peak) && sema_optimizer_constant(p, "warmup", &warmup))
-        printf("each step: learning rate `%s`, up to %g in %.0f steps; fresh optimiser state\n", rate_name(p), peak, warmup);
-    if (sema_has_after(p))
-        printf("after each step but the first: weights = after(w, w_previous)\n");
-    if (sema_has_loss(p))
-        printf("from the second step on: loss(student, teacher), the teacher being the model of the step before\n");
-    printf("\n%-12s %14s %10s %12s  %-20s %s\n", "step", "pairs", "steps", "EFLOP", "weights", "drawn from");
-    for (int t = 0; t < c->n_step && ok; t++) {
-        double pairs = ask(g, "budget", t, t, years(&c->step[t]), years(&c->step[t]), (double)p->train.samples, &ok);
-        double flops = 3 * forward_flops * pairs;
-        all += flops;
-        oracle += 3 * forward_flops * (double)(t + 1) * (double)p->train.samples;
-        printf("%-12s %14.0f %10.0f %12.4g  %-20s ", step_name(&c->step[t], name, sizeof name), pairs,
-               floor(pairs / (double)p->train.batch), flops * 1e-18, random || !t ? "random" : "of the step before");
-        ok = print_shares(p, g, t);
-    }
-    printf("%-12s %14s %10s %12.4g  %.3g of an oracle's %.4g EFLOP\n", "all", "", "", all * 1e-18, all / oracle, oracle * 1e-18);
+    print_head(p, forward_flops / 2);
+    printf("\n%-12s %14s %9s %10s %10s  %-10s %-34s %s\n", "step", "pairs", "steps", "MACs", "FLOPs", "weights of", "learning rate", "drawn from");
+    for (int t = 0; t < c->n_step && ok; t++)
+        ok = print_step(p, g, rate, t, forward_flops / 2, &sum);
+    printf("%-12s %14.0f %9s %10.4g %10.4g  %.3g of an oracle's %.4g MACs\n", "all", sum.pairs, "", sum.macs, sum.flops, sum.macs / sum.oracle,
+           sum.oracle);
     return ok;
 }

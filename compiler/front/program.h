@@ -33,7 +33,18 @@ typedef struct {
 } TrainBlock;
 
 typedef struct { const char *kind, *name; int year; } EvalTask;     /* kind "retrieval" | "zeroshot"; year -1 when none */
-typedef struct { YearRange *step; int n_step; const char *strategy; int start; const Node *body; } ContinualBlock;
+typedef enum { INIT_PREVIOUS, INIT_RANDOM, INIT_REWIND } StepInit;
+typedef struct {
+    YearRange *step;
+    int n_step;
+    const char *strategy;
+    int start;
+    const Node *body;
+    StepInit init;               /* the weights a step begins with: handed on, fresh, or those kept before the last one's end */
+    double keep;                 /* INIT_REWIND: after which share of a step's optimiser steps its state is kept */
+    double cost;                 /* of a pair against a plain one, in the paper's account (LwF: 1.2) */
+    bool carry_moments;          /* a step begins with the moments of its first weights too */
+} ContinualBlock;
 
 typedef struct Program {
     Arena *arena;
@@ -73,7 +84,8 @@ bool sema_after(Program *p, Graph *g, Diag *d);
  * its parameters as inputs "teacher:NAME", and makes the strategy's loss the program's. Arguments as for sema_program. */
 bool sema_has_loss(const Program *p);
 bool sema_distill(Program *p, Diag *d, int file, const Define *define, int n_define);
-bool sema_init_random(const Program *p);
+/* The learning rate alone: f64 scalar inputs "step", "total", "t"; output "lr". */
+bool sema_rate(Program *p, Graph *g, Diag *d);
 /* the weight decay of parameter i under the program's optimiser (0: the no-decay group) and its constants, for checkpoints */
 double sema_weight_decay(const Program *p, int i);
 bool sema_optimizer_constant(const Program *p, const char *name, double *value);   /* "beta1", "beta2", "eps", "peak" ... */

@@ -415,6 +415,8 @@ extern const char *const block_words[];
 const char *const *block_entries(enum BlockKind kind);         /* the entries a block may have, ends with NULL */
 void check_entries(Sema *s, const Node *block, const char *const *list, const char *inner);
 const Node *entry_find(const Node *items, const char *name);
+/* Which of the words (NULL-terminated) an entry is; -1 after an error. */
+int block_choice(Sema *s, const Node *n, const char *name, const char *const *list);
 const Node *block_value(Sema *s, enum BlockKind kind, const char *name);   /* -D first, then the block's; or NULL */
 void sema_data(Sema *s, const Node *block);
 void sema_train(Sema *s, const Node *block);
@@ -423,6 +425,11 @@ void sema_eval(Sema *s, const Node *block);
 /* ---- sema_continual.c */
 void sema_continual(Sema *s, const Node *block);
 void sema_strategy(Sema *s, const Node *block);
+
+/* ---- sema_schedule.c */
+const Node *strategy_node(Sema *s, const char *name);
+Closure *strategy_rule(Sema *s, const Node *strategy, const char *word);   /* a function-valued entry, or NULL */
+Frame *strategy_open(Sema *s, const Node *strategy);           /* the strategy's own arguments are bound; frame_close it */
 
 /* ---- sema_update.c */
 void sema_unused_optimizer(Sema *s, Closure *fn);

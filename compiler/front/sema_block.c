@@ -11,7 +11,7 @@ const char *const block_words[] = { "model", "data", "train", "continual", "eval
 static const char *const data_entries[] = { "shards", "image", "mean", "std", "text", "sampling", NULL };
 static const char *const train_entries[] = { "batch", "samples", "precision", "optimizer", "seed", "micro", "clip_norm",
                                              NULL };
-static const char *const continual_entries[] = { "steps", "strategy", "start", NULL };
+static const char *const continual_entries[] = { "steps", "strategy", "start", "carry", NULL };
 
 const char *const *block_entries(enum BlockKind kind)
 {
@@ -117,7 +117,7 @@ static bool whole_entry(Sema *s, const Node *n, const char *name, int64_t least,
 }
 
 /* One of a few words; -1 after an error. */
-static int choice(Sema *s, const Node *n, const char *name, const char *const *list)
+int block_choice(Sema *s, const Node *n, const char *name, const char *const *list)
 {
     for (int k = 0; n->kind == AST_NAME && list[k]; k++) {
         if (!strcmp(n->text, list[k]))
@@ -245,7 +245,7 @@ static void check_image(Sema *s, const Node *n)
         sema_note(s, s->image->at, "the model asks for it here");
         return;
     }
-    if (filter && choice(s, filter, "filter", (const char *const[]){ "bicubic", NULL }) < 0)
+    if (filter && block_choice(s, filter, "filter", (const char *const[]){ "bicubic", NULL }) < 0)
         return;
     d->image_size = (int)size;
     d->augment = random;
@@ -310,7 +310,7 @@ void sema_data(Sema *s, const Node *block)
     check_text(s, block_value(s, B_DATA, "text"));
     if (sampling)
         d->with_replacement =
-            choice(s, sampling, "sampling", (const char *const[]){ "with_replacement", "without_replacement", NULL }) == 0;
+            block_choice(s, sampling, "sampling", (const char *const[]){ "with_replacement", "without_replacement", NULL }) == 0;
 }
 
 /* ---- train */
@@ -348,7 +348,7 @@ void sema_train(Sema *s, const Node *block)
                    (long long)t->batch);
     n = block_value(s, B_TRAIN, "precision");
     if (n)
-        t->bf16 = choice(s, n, "precision", (const char *const[]){ "f32", "bf16", NULL }) == 1;
+        t->bf16 = block_choice(s, n, "precision", (const char *const[]){ "f32", "bf16", NULL }) == 1;
     n = block_value(s, B_TRAIN, "clip_norm");
     Value v = n ? eval_number(s, n, "clip_norm") : value_error();
     if (v.kind == V_NUM && !(v.num > 0 && isfinite(v.num)))

@@ -314,7 +314,7 @@ Value argument_value(Sema *s, Eq *q, const Node *formal, const Node *arg)
         Closure *c = closure_new(s, formal->text, arg, names, node, NULL, s->scope, arg->a->span);
         return (Value){ .kind = V_FN, .fn = c, .at = arg->span };
     }
-    Value v = value_of(s, q, node);
+    Value v = q ? value_of(s, q, node) : eval_plain(s, node, formal->text);
     if (function && v.kind == V_NUM) {                         /* a constant function */
         Closure *c = closure_new(s, formal->text, arg, formal->b, node, NULL, s->scope, node->span);
         return (Value){ .kind = V_FN, .fn = c, .at = node->span };

@@ -3,9 +3,12 @@
  *     continual { steps = [2014..2016, 2017, 2018]; strategy = patching(alpha = 0.5); start = 2016 }
  *
  *     strategy patching(alpha) {
- *         init = previous                                     or random
+ *         init = previous                                     or random, or rewind: what `keep` kept of the step before
+ *         keep = 0.8                                          of a step's optimiser steps
+ *         cost = 1.2                                          compute of a pair against a plain one
  *         mix(y, t) = if y == t then 1 else 0                 share of step y's samples among the draws of step t
  *         budget(t) = (t + 1) * base                          samples seen in step t
+ *         lr(step, total, t) = constant(step, 1e-3, 0)        instead of the train block's
  *         after(w, w_previous) = (1 - alpha) * w_previous + alpha * w
  *         loss(student, teacher) = student.loss + ...
  *     }
@@ -95,9 +98,10 @@ static void check_start(Sema *s, const Node *n)
 typedef struct Rule { const char *name; int n; const char *form; } Rule;
 static const Rule rules[] = {
     { "mix", 2, "mix(y, t)" }, { "budget", 1, "budget(t)" }, { "after", 2, "after(w, w_previous)" },
-    { "loss", 2, "loss(student, teacher)" },
+    { "loss", 2, "loss(student, teacher)" }, { "lr", 3, "lr(step, total, t)" },
 };
-static const char *const rule_words[] = { "init", "mix", "budget", "after", "loss", NULL };
+static const char *const rule_words[] = { "init", "keep", "cost", "mix", "budget", "lr", "after", "loss", NULL };
+static const char *const init_words[] = { [INIT_PREVIOUS] = "previous", [INIT_RANDOM] = "random", [INIT_REWIND] = "rewind" };
 
 static const Rule *rule_find(const char *name)
 {
@@ -115,6 +119,11 @@ static const Node *entry_name(const Node *n)
     return name && name->kind == AST_NAME ? name : NULL;
 }
 
+static bool plain_entry(const char *name)
+{
+    return !strcmp(name, "init") || !strcmp(name, "keep") || !strcmp(name, "cost");
+}
+
 /* One entry; its function, or NULL. */
 static Closure *strategy_entry(Sema *s, const Node *strategy, const Node *n)
 {
@@ -124,7 +133,7 @@ static Closure *strategy_entry(Sema *s, const Node *strategy, const Node *n)
         return NULL;
     }
     const Rule *rule = rule_find(name->text);
-    if (!rule && strcmp(name->text, "init")) {
+    if (!rule && !plain_entry(name->text)) {
         sema_error(s, name->span, "a strategy has no entry `%s`", name->text);
         suggest_or_list(s, name->text, rule_words, "its entries");
         return NULL;
@@ -137,10 +146,16 @@ static Closure *strategy_entry(Sema *s, const Node *strategy, const Node *n)
             return NULL;
         }
     }
+    if (!rule && target->kind == AST_CALL) {
+        sema_error(s, target->span, "this entry of a strategy is written `%s = ...`", name->text);
+        return NULL;
+    }
     if (!rule) {
-        bool word = n->b->kind == AST_NAME && (!strcmp(n->b->text, "previous") || !strcmp(n->b->text, "random"));
-        if (target->kind == AST_CALL || !word)
-            sema_error(s, n->b->span, "`init` is `previous` or `random`, and this is `%s`", sema_text(s, n->b));
+        bool word = strcmp(name->text, "init") != 0;
+        for (size_t k = 0; k < LEN(init_words) && !word; k++)
+            word = n->b->kind == AST_NAME && !strcmp(n->b->text, init_words[k]);
+        if (!word)
+            sema_error(s, n->b->span, "`init` is `previous`, `random` or `rewind`, and this is `%s`", sema_text(s, n->b));
         return NULL;
     }
     bool formals = target->kind == AST_CALL && tree_count(target->b) == rule->n;
@@ -247,6 +262,59 @@ static void try_loss(Sema *s, const Closure *fn)
     frame_close(s, f);
 }
 
+/* lr(step, total, t): what the host computes before each optimiser step. */
+static void try_rate(Sema *s, const Closure *fn)
+{
+    static const char *const name[] = { "step", "total", "t" };
+    Value arg[3];
+    for (int k = 0; k < 3; k++) {
+        Def *def = def_new(s, name[k], fn->at, 0, NULL);
+        def->tensor = graph_tensor(s->g, name[k], 0, NULL, T_INPUT, DT_F64);
+        arg[k] = value_def(def, fn->at);
+    }
+    s->host = true;
+    Value v = call_values(s, fn, arg, fn->at);
+    if (v.kind != V_ERROR)
+        value_scalar(s, &v, fn->value->span);
+    s->host = false;
+    s->scalar.n = 0;
+}
+
+/* init, keep and cost: what they say goes into the program. */
+static void read_plain(Sema *s, const Node *n)
+{
+    ContinualBlock *c = &s->program->continual;
+    const char *name = n->a->text;
+    if (!strcmp(name, "init")) {
+        for (size_t k = 0; k < LEN(init_words); k++)
+            if (n->b->kind == AST_NAME && !strcmp(n->b->text, init_words[k]))
+                c->init = (StepInit)k;
+        return;
+    }
+    bool keep = !strcmp(name, "keep");
+    Value v = eval_number(s, n->b, name);
+    if (v.kind == V_ERROR)
+        return;
+    if (keep && !(v.num > 0 && v.num < 1))
+        sema_error(s, n->b->span, "`keep` is a share of a step, between 0 and 1, and this is %s", number_text(s, v.num));
+    else if (!keep && !(v.num >= 1 && v.num < 1000))
+        sema_error(s, n->b->span, "`cost` is a number from 1 on: the compute of a pair against a plain one; and this is %s", number_text(s, v.num));
+    else
+        *(keep ? &c->keep : &c->cost) = v.num;
+}
+
+static void check_rewind(Sema *s, const Node *strategy)
+{
+    const ContinualBlock *c = &s->program->continual;
+    const Node *keep = entry_find(strategy->c, "keep");
+    if (c->init == INIT_REWIND && !keep) {
+        sema_error(s, strategy->a->span, "strategy `%s` rewinds, and does not say what a step keeps", strategy->a->text);
+        sema_help(s, "write `keep = 0.8`: the state after that share of a step's optimiser steps");
+    } else if (c->init != INIT_REWIND && keep) {
+        sema_error(s, keep->span, "`keep` is for `init = rewind`");
+    }
+}
+
 /* `samples(y)` and `base` as a strategy sees them; the numbers are those of the train block. */
 static void schedule_names(Sema *s, const Node *strategy)
 {
@@ -293,6 +361,8 @@ static void try_strategy(Sema *s, const Node *strategy, const Node *args, Span a
     bool seen_mix = false;
     for (const Node *n = strategy->c; n && ok; n = n->next) {
         Closure *fn = strategy_entry(s, strategy, n);
+        if (!fn && n->kind == AST_SET && n->a->kind == AST_NAME && plain_entry(n->a->text))
+            read_plain(s, n);
         if (!fn)
             continue;
         seen_mix |= !strcmp(fn->name, "mix");
@@ -302,9 +372,14 @@ static void try_strategy(Sema *s, const Node *strategy, const Node *args, Span a
             try_budget(s, fn, steps);
         else if (!strcmp(fn->name, "after"))
             try_after(s, fn);
+        else if (!strcmp(fn->name, "lr"))
+            try_rate(s, fn);
         else
             try_loss(s, fn);
+        if (!strcmp(fn->name, "after") && s->program->continual.init == INIT_REWIND)
+            sema_error(s, fn->at, "`after` makes the weights that a step hands on, and this strategy rewinds to others");
     }
+    check_rewind(s, strategy);
     if (ok && !seen_mix) {
         sema_error(s, strategy->a->span, "strategy `%s` does not say what a step draws", strategy->a->text);
         sema_help(s, "write `mix(y, t) = if y == t then 1 else 0`");
@@ -335,7 +410,11 @@ void sema_continual(Sema *s, const Node *block)
     ContinualBlock *c = &s->program->continual;
     check_entries(s, block, block_entries(B_CONTINUAL), NULL);
     const Node *steps = block_value(s, B_CONTINUAL, "steps"), *n = block_value(s, B_CONTINUAL, "strategy");
+    const Node *carry = block_value(s, B_CONTINUAL, "carry");
     c->strategy = "";
+    c->cost = 1;
+    if (carry)
+        c->carry_moments = block_choice(s, carry, "carry", (const char *const[]){ "weights", "weights_and_moments", NULL }) == 1;
     if (!steps) {
         sema_error(s, block->word, "`continual` says nothing of `steps`");
         sema_help(s, "write `steps = [2014..2016, 2017, 2018]`; a range is one time step");

@@ -10,7 +10,7 @@
 #include "front/sema.h"
 #include <string.h>
 
-static const Node *strategy_node(Sema *s, const char *name)
+const Node *strategy_node(Sema *s, const char *name)
 {
     for (int i = 0; i < s->strategy.n; i++) {
         if (!strcmp(s->strategy.at[i]->a->text, name))
@@ -20,7 +20,7 @@ static const Node *strategy_node(Sema *s, const char *name)
 }
 
 /* The function-valued entry `word`, or NULL. */
-static Closure *rule(Sema *s, const Node *strategy, const char *word)
+Closure *strategy_rule(Sema *s, const Node *strategy, const char *word)
 {
     for (const Node *n = strategy->c; n; n = n->next) {
         if (n->kind == AST_SET && n->a->kind == AST_CALL && !strcmp(n->a->a->text, word))
@@ -30,7 +30,7 @@ static Closure *rule(Sema *s, const Node *strategy, const char *word)
 }
 
 /* A frame in which the strategy's own arguments are bound. */
-static Frame *open_strategy(Sema *s, const Node *strategy)
+Frame *strategy_open(Sema *s, const Node *strategy)
 {
     const Node *n = block_value(s, B_CONTINUAL, "strategy"), *node[MOST_FORMALS] = { NULL };
     Closure *self = closure_new(s, strategy->a->text, strategy, strategy->b, NULL, NULL, s->top->scope, strategy->a->span);
@@ -120,10 +120,10 @@ bool sema_schedule(Program *p, Graph *g, Diag *d)
     if (!strategy)
         return false;
     begin(s, g, d, true);
-    Frame *frame = open_strategy(s, strategy);
+    Frame *frame = strategy_open(s, strategy);
     Span at = strategy->a->span;
     bind_scalars(s, at);
-    Closure *mix = rule(s, strategy, "mix"), *budget = rule(s, strategy, "budget");
+    Closure *mix = strategy_rule(s, strategy, "mix"), *budget = strategy_rule(s, strategy, "budget");
     Value y = scope_local(s, "step y")->value, t = scope_local(s, "step t")->value;
     Value two[2] = { y, t };
     if (mix)
@@ -136,7 +136,7 @@ bool sema_has_after(const Program *p)
 {
     Sema *s = p->sema;
     const Node *strategy = strategy_node(s, p->continual.strategy);
-    return strategy && rule(s, strategy, "after");
+    return strategy && strategy_rule(s, strategy, "after");
 }
 
 bool sema_after(Program *p, Graph *g, Diag *d)
@@ -145,8 +145,8 @@ bool sema_after(Program *p, Graph *g, Diag *d)
     const Node *strategy = strategy_node(s, p->continual.strategy);
     int errors = d->errors;
     begin(s, g, d, false);
-    Frame *frame = open_strategy(s, strategy);
-    Closure *fn = rule(s, strategy, "after");
+    Frame *frame = strategy_open(s, strategy);
+    Closure *fn = strategy_rule(s, strategy, "after");
     for (int i = 0; fn && i < p->n_param && d->errors == errors; i++) {
         const Tensor *t = &p->graph->tensor[p->param[i]];
         int old = graph_tensor(g, arena_printf(s->arena, "previous:%s", t->name), t->rank, t->shape, T_INPUT, DT_F32);
@@ -178,7 +178,7 @@ bool sema_has_loss(const Program *p)
 {
     Sema *s = p->sema;
     const Node *strategy = strategy_node(s, p->continual.strategy);
-    return strategy && rule(s, strategy, "loss");
+    return strategy && strategy_rule(s, strategy, "loss");
 }
 
 /* `student.logits`: the newest tensor that an equation of the model called so. */
@@ -208,8 +208,8 @@ bool sema_distill(Program *p, Diag *d, int file, const Define *define, int n_def
     if (!sema_analyse(teacher, tp, file, define, n_define))
         return false;
     begin(s, p->graph, d, false);
-    Frame *frame = open_strategy(s, strategy);
-    Closure *fn = rule(s, strategy, "loss");
+    Frame *frame = strategy_open(s, strategy);
+    Closure *fn = strategy_rule(s, strategy, "loss");
     Frame *inner = frame_open(s, fn, fn->at, s->root);
     bind_tensors(s, fn->formals->text, s, fn->at);
     bind_tensors(s, fn->formals->next->text, teacher, fn->at);
@@ -223,13 +223,4 @@ bool sema_distill(Program *p, Diag *d, int file, const Define *define, int n_def
         p->loss = v.def->tensor;
     }
     return finish(s, frame, errors) && v.kind == V_TENSOR;
-}
-
-/* `init = random`: a step begins with fresh weights. */
-bool sema_init_random(const Program *p)
-{
-    Sema *s = p->sema;
-    const Node *strategy = strategy_node(s, p->continual.strategy);
-    const Node *init = strategy ? entry_find(strategy->c, "init") : NULL;
-    return init && init->kind == AST_NAME && !strcmp(init->text, "random");
 }

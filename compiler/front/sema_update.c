@@ -50,22 +50,31 @@ static bool optimizer_signature(Sema *s, const Closure *fn)
     return false;
 }
 
-/* While the host's scalars are evaluated, `step` and `total` are names of the file. */
+/* What the host's scalars may depend on: `step` of `total` in time step `t`, and `updates`, how often the optimiser has run
+ * since its states were fresh. */
+static const char *const host_name[] = { "step", "total", "t", "updates" };
+
+/* While the host's scalars are evaluated, these are names of the file. Where every time step begins with fresh states,
+ * `updates` is `step`. */
 static void host_begin(Sema *s, Span at)
 {
-    static const char *const name[] = { "step", "total" };
     s->host = true;
     s->scalar.n = 0;
-    for (int k = 0; k < 2; k++) {
-        Def *def = def_new(s, name[k], at, 0, NULL);
-        def->tensor = graph_tensor(s->g, name[k], 0, NULL, T_INPUT, DT_F64);
-        scope_add(s, s->top->scope, name[k], NAME_FORMAL, value_def(def, def->at), def->at);
+    Value step = value_error();
+    for (size_t k = 0; k < LEN(host_name); k++) {
+        bool same = !strcmp(host_name[k], "updates") && !s->program->continual.carry_moments;
+        Def *def = same ? NULL : def_new(s, host_name[k], at, 0, NULL);
+        if (def)
+            def->tensor = graph_tensor(s->g, host_name[k], 0, NULL, T_INPUT, DT_F64);
+        Value v = def ? value_def(def, at) : step;
+        step = k ? step : v;
+        scope_add(s, s->top->scope, host_name[k], NAME_FORMAL, v, at);
     }
 }
 
 static void host_end(Sema *s)
 {
-    s->top->scope->name.n -= 2;
+    s->top->scope->name.n -= (int)LEN(host_name);
     s->host = false;
     s->scalar.n = 0;
 }
@@ -393,6 +402,34 @@ static bool clip(Sema *s, Def **grad)
 
 /* ---- the step */
 
+/* A strategy's lr(step, total, t) takes the place of the call's. */
+static bool replace_rate(Sema *s, OptCall *o)
+{
+    const Node *strategy = s->program->continual.n_step ? strategy_node(s, s->program->continual.strategy) : NULL;
+    int k = 0;
+    if (!strategy || !strategy_rule(s, strategy, "lr"))
+        return true;
+    Value arg[3];
+    for (int i = 0; i < 3; i++)
+        arg[i] = scope_local(s, host_name[i])->value;
+    Frame *frame = strategy_open(s, strategy);
+    const Closure *fn = strategy_rule(s, strategy, "lr");
+    Value v = call_values(s, fn, arg, fn->at);
+    const Expr *e = v.kind == V_ERROR ? NULL : value_scalar(s, &v, fn->value->span);
+    Def *rate = e ? def_scalar(s, e, "lr", fn->value->span) : NULL;
+    frame_close(s, frame);
+    for (const Node *f = o->fn->formals; f && rate; f = f->next, k++) {
+        if (strcmp(f->text, "lr"))
+            continue;
+        o->arg[k] = value_def(rate, fn->value->span);
+        o->by_formal[k] = fn->value;
+        return true;
+    }
+    if (rate)
+        sema_error(s, fn->at, "optimizer `%s` has no argument `lr` that a strategy could set", o->fn->name);
+    return false;
+}
+
 static void rate_output(Sema *s, const OptCall *o)
 {
     int k = 0;
@@ -423,7 +460,7 @@ bool sema_update(Program *p, Graph *g, Diag *d, const int *grads)
         }
     }
     host_begin(s, p->train.optimizer->span);
-    bool ok = read_call(s, &o);
+    bool ok = read_call(s, &o) && replace_rate(s, &o);
     if (ok)
         rate_output(s, &o);
     if (ok && p->train.clip_norm > 0)
@@ -440,4 +477,23 @@ bool sema_update(Program *p, Graph *g, Diag *d, const int *grads)
     host_end(s);
     sema_calls(s);
     return ok && d->errors == errors;
+}
+
+bool sema_rate(Program *p, Graph *g, Diag *d)
+{
+    Sema *s = p->sema;
+    OptCall o;
+    int errors = d->errors;
+    s->g = g;
+    s->diag = d;
+    s->statements = 0;
+    s->frame = s->top;
+    s->scope = s->top->scope;
+    host_begin(s, p->train.optimizer->span);
+    if (read_call(s, &o) && replace_rate(s, &o))
+        rate_output(s, &o);
+    host_end(s);
+    sema_calls(s);
+    graph_toposort(g);
+    return d->errors == errors;
 }

@@ -1,6 +1,7 @@
 /* continual.c -- see continual.h. */
 #define _GNU_SOURCE
 #include "train/continual.h"
+#include "ckpt/checkpoint.h"
 #include "data/json.h"
 #include "eval/evaluate.h"
 #include "report/report.h"
@@ -22,11 +23,12 @@ typedef struct {
     const char *name;
     char *folder;                /* "step_00_2014-2016" */
     char *result;                /* the checkpoint it hands on, from the run's folder */
-    char *parent;                /* of the step before; "" for fresh weights */
+    char *parent;                /* what it begins with, of the step before; "" for fresh weights */
     TicShare *share;
     int n_share;
     int64_t pairs, steps, skipped;
     State state;
+    bool recorded;               /* lineage.json says it is trained */
 } Step;
 
 typedef struct {
@@ -70,6 +72,85 @@ static void put_text(FILE *f, const char *key, const char *text)
     free(quoted);
 }
 
+/* What a reader would call different about two programs. */
+typedef struct { const char *name; char text[160]; } Fact;
+enum { FACTS = 11 };
+
+static void facts_of(const Continual *c, Fact *f)
+{
+    const TicProgram *p = c->program;
+    int n = 0;
+#define FACT(what, ...) (f[n].name = what, snprintf(f[n].text, sizeof f[n].text, __VA_ARGS__), n++)
+    FACT("model", "%s", tic_text(p, p->model));
+    FACT("strategy", "%s", tic_text(p, p->strategy));
+    FACT("time steps", "%s", "");
+    for (uint32_t t = 0; t < p->n_steps; t++) {
+        size_t used = strlen(f[n - 1].text);
+        snprintf(f[n - 1].text + used, sizeof f[0].text - used, "%s%s", t ? ", " : "", tic_text(p, tic_year_step(p, (int)t)->name));
+    }
+    FACT("carry", "%s", p->carry_moments ? "weights_and_moments" : "weights");
+    FACT("batch", "%" PRId64, c->batch);
+    FACT("samples", "%" PRId64, p->samples);
+    FACT("peak learning rate", "%.9g", p->lr_peak);
+    FACT("weight decay", "%.9g", p->weight_decay);
+    FACT("precision", "%s", p->bf16 ? "bf16" : "f32");
+    FACT("target", "%s", tic_text(p, p->target));
+    FACT("ticc", "%s", tic_text(p, p->version));
+#undef FACT
+}
+
+static void put_facts(FILE *f, const Continual *c)
+{
+    Fact fact[FACTS];
+    facts_of(c, fact);
+    fprintf(f, "  \"facts\": {");
+    for (int i = 0; i < FACTS; i++) {
+        fprintf(f, i ? ", " : "");
+        put_text(f, fact[i].name, fact[i].text);
+    }
+    fprintf(f, "},\n");
+}
+
+/* "batch was 8 and is 16; ...", or "". Caller frees. */
+static char *changed_facts(const Continual *c, const TicJson *root)
+{
+    Fact fact[FACTS];
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    facts_of(c, fact);
+    for (int i = 0; i < FACTS; i++) {
+        const TicJson *was = tic_json_get(tic_json_get(root, "facts"), fact[i].name);
+        fflush(f);
+        if (was && was->kind == TIC_JSON_STRING && strcmp(was->text, fact[i].text))
+            fprintf(f, "%s%s was %s and is %s", size ? "; " : "", fact[i].name, was->text, fact[i].text);
+    }
+    fclose(f);
+    return text;
+}
+
+/* The first line in which the .tic file differs from the copy that the run keeps; "" when there is none. Caller frees. */
+static char *changed_line(const Continual *c)
+{
+    char *path = tic_format("%s/program.tic", c->dir), *was = NULL, *found = NULL;
+    const char *is = tic_text(c->program, c->program->source), *a;
+    size_t size;
+    if (!access(path, F_OK) && !tic_read_file(path, 16 << 20, &was, &size)) {
+        a = was;
+        for (int line = 1; !found && (*a || *is); line++) {
+            size_t n = strcspn(a, "\n"), m = strcspn(is, "\n");
+            if (n != m || memcmp(a, is, n))
+                found = tic_format("line %d of the .tic file was `%.*s` and is `%.*s`", line, n > 100 ? 100 : (int)n, a, m > 100 ? 100 : (int)m, is);
+            a += n + (a[n] == '\n');
+            is += m + (is[m] == '\n');
+        }
+    }
+    tic_error_clear();
+    free(was);
+    free(path);
+    return found ? found : tic_strdup("");
+}
+
 static void put_step(FILE *f, const Continual *c, int t)
 {
     const Step *s = &c->step[t];
@@ -107,6 +188,8 @@ static TicStatus write_lineage(const Continual *c)
     put_text(f, "strategy", tic_text(p, p->strategy));
     fprintf(f, ",\n  \"program\": \"%016" PRIx64 "\",\n  \"source\": \"%016" PRIx64 "\",\n  \"seed\": %" PRIu64 ",\n", p->hash,
             tic_hash(tic_text(p, p->source), strlen(tic_text(p, p->source)), 0), c->seed);
+    put_facts(f, c);
+    fprintf(f, "  \"cost\": %.17g,\n", p->cost);
     fprintf(f, "  \"forward_flops_per_pair\": %.17g,\n  \"oracle_pairs\": %" PRId64 ",\n  \"steps\": [\n",
             step ? step->forward_flops_per_pair : 0, oracle);
     for (int t = c->first; t < c->n; t++)
@@ -123,23 +206,21 @@ static TicStatus write_lineage(const Continual *c)
 static TicStatus same_run(const Continual *c, const TicJson *root, const char *path)
 {
     const TicProgram *p = c->program;
-    const TicJson *program = tic_json_get(root, "program"), *source = tic_json_get(root, "source");
-    const TicJson *strategy = tic_json_get(root, "strategy"), *seed = tic_json_get(root, "seed");
-    char hash[20], text[20];
+    const TicJson *program = tic_json_get(root, "program"), *seed = tic_json_get(root, "seed");
+    char hash[20];
     int64_t n;
     snprintf(hash, sizeof hash, "%016" PRIx64, p->hash);
-    snprintf(text, sizeof text, "%016" PRIx64, tic_hash(tic_text(p, p->source), strlen(tic_text(p, p->source)), 0));
     if (seed && tic_json_integer(seed, &n) && (uint64_t)n != c->seed)
         return tic_fail(TIC_USER, "%s: the run was begun with seed %" PRId64 ", and this is %" PRIu64 "; --fork goes on with it", path, n,
                         c->seed);
-    if (!program || program->kind != TIC_JSON_STRING || !strcmp(program->text, hash))
-        return TIC_OK;
-    if (strategy && strategy->kind == TIC_JSON_STRING && strcmp(strategy->text, tic_text(p, p->strategy)))
-        return tic_fail(TIC_USER, "%s: the run was begun with strategy `%s`, and this program has `%s`; another --name begins anew, "
-                        "--fork goes on with this one", path, strategy->text, tic_text(p, p->strategy));
-    bool changed = source && source->kind == TIC_JSON_STRING && strcmp(source->text, text);
-    return tic_fail(TIC_USER, "%s: the run was begun by another program: %s; another --name begins anew, --fork goes on with this one",
-                    path, changed ? "the text of the .tic file has changed" : "its library, flags, target or ticc differ");
+    char *facts = changed_facts(c, root), *line = changed_line(c);
+    bool same = (!program || program->kind != TIC_JSON_STRING || !strcmp(program->text, hash)) && !*facts;
+    const char *what = *facts ? facts : *line ? line : "its library, -D or flags differ";
+    TicStatus status = same ? TIC_OK : tic_fail(TIC_USER, "%s: the run was begun by another program: %s%s%s; another --name begins anew, --fork goes "
+                                                "on with this one", path, what, *facts && *line ? "; " : "", *facts && *line ? line : "");
+    free(facts);
+    free(line);
+    return status;
 }
 
 /* What only the run itself could count. */
@@ -149,8 +230,12 @@ static void recall_counts(Continual *c, const TicJson *root)
     for (const TicJson *s = steps ? steps->child : NULL; s; s = s->next) {
         const TicJson *index = tic_json_get(s, "index"), *skipped = tic_json_get(s, "skipped");
         int64_t t, n;
-        if (index && skipped && tic_json_integer(index, &t) && tic_json_integer(skipped, &n) && t >= c->first && t < c->n)
+        if (!index || !tic_json_integer(index, &t) || t < c->first || t >= c->n)
+            continue;
+        if (skipped && tic_json_integer(skipped, &n))
             c->step[t].skipped = n;
+        const TicJson *state = tic_json_get(s, "state");
+        c->step[t].recorded = state && state->kind == TIC_JSON_STRING && (!strcmp(state->text, state_name[TRAINED]) || !strcmp(state->text, state_name[EVALUATED]));
     }
 }
 
@@ -175,6 +260,16 @@ static TicStatus check_lineage(Continual *c)
     return status;
 }
 
+/* The text the program was made of, for the day it has changed. */
+static TicStatus keep_source(const Continual *c)
+{
+    const char *source = tic_text(c->program, c->program->source);
+    char *path = tic_format("%s/program.tic", c->dir);
+    TicStatus status = tic_write_file(path, source, strlen(source));
+    free(path);
+    return status;
+}
+
 /* ---- the plan */
 
 static TicStatus plan_step(Continual *c, TicModel *m, TicPool *pool, int t)
@@ -188,9 +283,11 @@ static TicStatus plan_step(Continual *c, TicModel *m, TicPool *pool, int t)
     so.year = s->years->hi;
     s->folder = s->years->lo == s->years->hi ? tic_format("step_%02d_%d", t, s->years->hi)
                                              : tic_format("step_%02d_%d-%d", t, s->years->lo, s->years->hi);
-    bool after = c->after && t > c->first && !p->init_random;
+    bool after = c->after && t > c->first && p->init == TIC_STEP_PREVIOUS;
     s->result = tic_format("%s/checkpoints/epoch_1%s.pt", s->folder, after ? "_after" : "");
-    s->parent = tic_strdup(t > c->first && !p->init_random ? c->step[t - 1].result : "");
+    s->parent = t == c->first || p->init == TIC_STEP_RANDOM ? tic_strdup("")
+              : p->init == TIC_STEP_REWIND ? tic_format("%s/checkpoints/epoch_1_rewind.pt", c->step[t - 1].folder)
+              : tic_strdup(c->step[t - 1].result);
     TRY(tic_source_plan(m, pool, &so, &s->share, &s->n_share, &s->pairs));
     double times = (double)s->pairs / (double)p->samples;      /* --steps counts one budget */
     s->steps = o->steps ? (int64_t)((double)o->steps * times + 0.5) : s->pairs / c->batch;
@@ -242,7 +339,7 @@ static void print_plan(const Continual *c)
             if (s->share[y].share > 0)
                 printf("%s%s %.3g %%", more++ ? ", " : "", s->share[y].name, 100 * s->share[y].share);
         }
-        printf("; weights %s\n", s->parent[0] ? "of the step before" : "random");
+        printf("; weights %s\n", !s->parent[0] ? "random" : p->init == TIC_STEP_REWIND ? "kept in the step before" : "of the step before");
     }
     fflush(stdout);
 }
@@ -261,13 +358,18 @@ static TicStatus train_step(Continual *c, int t, int *stopped)
     o.batch = c->batch;
     o.seed = (int64_t)c->seed;
     o.resume = true;
+    char *teacher = t > c->first ? tic_format("%s/%s", c->dir, c->step[t - 1].result) : NULL;
     if (s->parent[0]) {
-        o.from = o.teacher = from;
+        o.from = from;
         o.parent = s->parent;
+        o.carry = c->program->carry_moments;
     }
+    o.teacher = teacher;
+    o.keep = c->program->init == TIC_STEP_REWIND ? c->program->keep : 0;
     o.skipped = &s->skipped;
     TicStatus status = tic_train(c->program, c->kernels, &o, stopped);
     free(from);
+    free(teacher);
     return status;
 }
 
@@ -371,6 +473,31 @@ static State state_of(const Continual *c, const Step *s)
     return state;
 }
 
+/* A finished checkpoint must be there, and be of this program (unless a run is forked); it knows how many samples were skipped. */
+static TicStatus check_result(Continual *c, Step *s)
+{
+    char *path = tic_format("%s/%s", c->dir, s->result), hash[20];
+    TicCheckpoint *ck = NULL;
+    TicStatus status = TIC_OK;
+    snprintf(hash, sizeof hash, "%016" PRIx64, c->program->hash);
+    if (access(path, F_OK)) {
+        if (s->recorded && !c->o->fork)
+            status = tic_fail(TIC_USER, "%s: the checkpoint of step %s is missing, and lineage.json calls the step done; put it back, or --fork "
+                              "trains the step again", path, s->name);
+    } else if (!(status = tic_checkpoint_open(path, &ck))) {
+        const char *by = tic_checkpoint_str(ck, "ticc.program");
+        int64_t n;
+        if (!c->o->fork && (!by || strcmp(by, hash)))
+            status = tic_fail(TIC_USER, "%s: found a checkpoint of %s%s, wanted one of this program, %s; --fork goes on with it", path,
+                              by ? "program " : "another maker", by ? by : "", hash);
+        if (tic_checkpoint_int(ck, "ticc.skipped", &n))
+            s->skipped = n;
+        tic_checkpoint_close(ck);
+    }
+    free(path);
+    return status;
+}
+
 static TicStatus mark_evaluated(const Continual *c, const Step *s)
 {
     char *mark = tic_format("%s/%s/evaluated", c->dir, s->folder), *text;
@@ -428,8 +555,12 @@ TicStatus tic_continual(const TicProgram *p, const TicKernel *kernels, const Tic
     }
     if (!status)
         print_plan(&c);
-    for (int t = c.first; t < c.n && !status; t++)
+    for (int t = c.first; t < c.n && !status; t++) {
         c.step[t].state = state_of(&c, &c.step[t]);
+        status = check_result(&c, &c.step[t]);
+    }
+    if (!status)
+        status = keep_source(&c);
     for (int t = c.first; t < c.n && !status && !*stopped; t++) {
         status = run_step(&c, t, stopped);
         if (!status)

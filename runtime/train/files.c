@@ -47,6 +47,7 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
         { .key = "total", .kind = TIC_META_INT, .i = s->total },
         { .key = "batch", .kind = TIC_META_INT, .i = s->batch },
         { .key = "year", .kind = TIC_META_INT, .i = s->year },
+        { .key = "carried", .kind = TIC_META_INT, .i = s->carried },
         { .key = "seed", .kind = TIC_META_INT, .i = (int64_t)s->seed },
     };
     TicMeta meta[TIC_LEN(fact) + TIC_SKIP_REASONS];
@@ -57,7 +58,7 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
     TicNamedTensor *tensor = named_tensors(m);
     TicCheckpointContents c = {
         .epoch = s->finished, .name = s->name, .lr = s->lr, .beta1 = p->beta1, .beta2 = p->beta2, .eps = p->eps,
-        .weight_decay = p->weight_decay, .step = s->step, .global_step = s->step, .samples_seen = s->step * s->batch,
+        .weight_decay = p->weight_decay, .step = s->carried + s->step, .global_step = s->step, .samples_seen = s->step * s->batch,
         .tensor = tensor, .n_tensors = m->n_params, .meta = meta, .n_meta = (int)TIC_LEN(meta),
     };
     TicStatus status = tic_checkpoint_write(path, &c);
@@ -100,6 +101,34 @@ static TicStatus read_states(TicModel *m, TicCheckpoint *ck, const char *path)
     return TIC_OK;
 }
 
+/* How many optimiser steps a checkpoint says were done. OpenCLIP 2.24 keeps no count of its own: the optimiser's is it. */
+static TicStatus steps_done(const TicModel *m, TicCheckpoint *ck, const char *path, int64_t *step)
+{
+    float steps = 0;
+    if (tic_checkpoint_int(ck, "ticc.step", step) || tic_checkpoint_int(ck, "global_step", step))
+        return TIC_OK;
+    if (!m->n_params || tic_checkpoint_read_state(ck, tic_text(m->program, m->params[0].name), "step", 0, NULL, &steps))
+        return tic_fail(TIC_USER, "%s: does not say how many steps were done; --from starts a new run with its weights", path);
+    *step = (int64_t)steps;
+    return TIC_OK;
+}
+
+TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates)
+{
+    TicCheckpoint *ck;
+    int64_t carried = 0;
+    TRY(tic_checkpoint_open(path, &ck));
+    TicStatus status = read_weights(m, ck);
+    if (!status)
+        status = read_states(m, ck, path);
+    if (!status)
+        status = steps_done(m, ck, path, updates);
+    if (!status && tic_checkpoint_int(ck, "ticc.carried", &carried))
+        *updates += carried;
+    tic_checkpoint_close(ck);
+    return status;
+}
+
 static void warn_int(TicCheckpoint *ck, const char *key, int64_t now, const char *path)
 {
     int64_t then;
@@ -125,15 +154,10 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
     if (!status)
         status = read_states(m, ck, path);
     if (!status) {
-        int64_t step;
         double t = 0;
-        float steps = 0;
-        if (tic_checkpoint_int(ck, "ticc.step", &step) || tic_checkpoint_int(ck, "global_step", &step))
-            s->step = step;
-        else if (m->n_params && !tic_checkpoint_read_state(ck, tic_text(m->program, m->params[0].name), "step", 0, NULL, &steps))
-            s->step = (int64_t)steps;    /* OpenCLIP 2.24 keeps no count of its own: the optimiser's is the number of steps */
-        else
-            status = tic_fail(TIC_USER, "%s: does not say how many steps were done; --from starts a new run with its weights", path);
+        status = steps_done(m, ck, path, &s->step);
+        if (!tic_checkpoint_int(ck, "ticc.carried", &s->carried))
+            s->carried = 0;
         if (!status && s->step < 0)
             status = tic_fail(TIC_USER, "%s: found %lld steps done, wanted 0 or more", path, (long long)s->step);
         if (tic_checkpoint_float(ck, "optimizer.param_groups.0.lr", &t) && isfinite(t))

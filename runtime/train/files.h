@@ -9,6 +9,7 @@ typedef struct {
     const char *name, *parent;   /* parent NULL: none, or when resuming the one that the checkpoint names */
     char parent_text[512];
     int64_t step, total, batch, year, saved;
+    int64_t carried;             /* updates of the moments before step 0: those of the checkpoint the run began with */
     int64_t skipped[TIC_SKIP_REASONS];   /* samples that were replaced, since step 0 */
     uint64_t seed, data_digest;
     double lr;                   /* of the last step done */
@@ -20,4 +21,6 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path);
  * written with another seed, batch, length or data (then the continuation is not the run it would have been). */
 TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path);
 TicStatus tic_load_weights(TicModel *m, const char *path);
+/* Weights and moments; *updates: how often the moments were updated. TIC_USER when the checkpoint has none. */
+TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates);
 #endif

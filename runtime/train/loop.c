@@ -9,6 +9,7 @@
 #include "device/memory.h"
 #include "train/files.h"
 #include "train/report.h"
+#include "train/schedule.h"
 #include "train/source.h"
 #include <math.h>
 #include <signal.h>
@@ -94,10 +95,9 @@ static TicStatus first_state(Run *r)
         return TIC_OK;
     }
     tic_model_init(r->model, r->pool, r->state.seed);
-    if (o->from) {
-        TRY(tic_load_weights(r->model, o->from));
-    }
-    return TIC_OK;
+    if (o->from && o->carry)
+        return tic_load_moments(r->model, o->from, &r->state.carried);
+    return o->from ? tic_load_weights(r->model, o->from) : TIC_OK;
 }
 
 /* The teacher's parameters are inputs of the step. */
@@ -200,6 +200,9 @@ static TicStatus train(Run *r)
     float *pixels = tic_exec_input(r->exec, "pixels");
     int32_t *tokens = tic_exec_input(r->exec, "tokens");
     double *step = tic_exec_input(r->exec, "step"), *total = tic_exec_input(r->exec, "total");
+    double *updates = tic_exec_input(r->exec, "updates"), *time_step = tic_exec_input(r->exec, "t");
+    int t_index = tic_step_of_year(r->program, (int)r->state.year);
+    int64_t keep_at = r->o->keep > 0 ? (int64_t)fmax(1, r->o->keep * (double)r->total + 0.5) : 0;
     r->state.saved = r->state.step;
     while (r->state.step < r->total && !caught) {
         double began = tic_now();
@@ -209,6 +212,10 @@ static TicStatus train(Run *r)
             *step = (double)r->state.step;
         if (total)
             *total = (double)r->total;
+        if (updates)
+            *updates = (double)(r->state.carried + r->state.step);
+        if (time_step)
+            *time_step = t_index < 0 ? 0 : t_index;
         tic_exec_run_forward_backward(r->exec);
         double loss = tic_exec_scalar(r->exec, "loss", NAN);
         if (!isfinite(loss))
@@ -219,6 +226,8 @@ static TicStatus train(Run *r)
         TicProgress now = { .step = r->state.step, .total = r->total, .loss = loss, .lr = r->state.lr,
                             .logit_scale = tic_exec_scalar(r->exec, "logit_scale", 0), .seconds = tic_now() - began, .waited = waited };
         TRY(tic_report_step(r->report, &now));
+        if (r->state.step == keep_at)
+            TRY(save(r, "epoch_1_rewind.pt"));
         if (r->state.step % save_every == 0 && r->state.step < r->total) {
             TRY(save(r, "epoch_latest.pt"));
             r->state.saved = r->state.step;

@@ -16,6 +16,8 @@ typedef struct {
     int64_t batch, steps, start, threads, loaders, seed, log_every, save_every;    /* -1 (batch, steps..: 0) = the program's own */
     bool resume;
     const char *teacher;         /* weights of the model that the strategy's loss compares with; NULL: the plain loss */
+    bool carry;                  /* take the moments of `from` too */
+    double keep;                 /* > 0: after this share of the steps the state is kept as checkpoints/epoch_1_rewind.pt */
     const char *parent;          /* what the checkpoint calls its parent; NULL: `from` */
     int64_t *skipped;            /* gets the number of samples that were skipped; may be NULL */
 } TicTrainOptions;

@@ -22,7 +22,22 @@ draws "patching(alpha = 0.25)" "all 3 time steps are done"
 check "patching leaves the patched weights" test -s "$T/s.d/s/step_02_2018/checkpoints/epoch_1_after.pt"
 check "and takes them up in the next step" grep -q '"parent": "step_01_2017/checkpoints/epoch_1_after.pt"' "$T/s.d/s/lineage.json"
 
+# the moments go on with the weights, from before the cool-down
+"$TICC" tests/e2e/micro.tic -o "$T/s" -D "continual.strategy=rewind(peak = 1e-3)" -D continual.carry=weights_and_moments
+P="$T/s"; rewind() { "$P" continual --data "$DATA" --steps 10 --no-eval --name r --out "$@"; }
+check "rewind, with moments" rewind "$T/rw"
+check "a step begins with what the one before kept" grep -q '"parent": "step_00_2014-2016/checkpoints/epoch_1_rewind.pt"' "$T/rw/r/lineage.json"
+check "which is there" test -s "$T/rw/r/step_01_2017/checkpoints/epoch_1_rewind.pt"
+lr() { sed -n "$1s/.*\"lr\": \([0-9.e-]*\).*/\1/p" "$T/rw/r/step_01_2017/metrics.jsonl"; }
+check "the learning rate is constant, then falls" test "$(lr 1) $(lr 8)" = "0.001 0.001" -a "$(lr 10)" != 0.001
+"$TICC" tests/e2e/micro.tic -o "$T/fresh" -D "continual.strategy=rewind(peak = 1e-3)"
+"$T/fresh" continual --data "$DATA" --steps 10 --no-eval --name r --out "$T/fw" >/dev/null
+loss() { sed -n 's/.*"loss": \([0-9.e-]*\).*/\1/p' "$1/r/step_0$2/metrics.jsonl" | tr '\n' ' '; }
+check "with fresh moments the second step goes another way" test "$(loss "$T/fw" 1_2017)" != "$(loss "$T/rw" 1_2017)"
+check "and the first the same" test "$(loss "$T/fw" 0_2014-2016)" = "$(loss "$T/rw" 0_2014-2016)"
+
 # killed anywhere, started again: the same checkpoints, results and lineage
+"$TICC" tests/e2e/micro.tic -o "$T/s" -D "continual.strategy=patching(alpha = 0.25)"
 P="$T/s"       # patching: training, an update of weights, evaluation
 common=(--data "$DATA" --steps 12 --save-every 3 --name run)
 run() { "$P" continual "${common[@]}" --out "$@"; }
@@ -53,6 +68,20 @@ check "as a page" "$P" report "$T/whole/run" "$T/killed/run" --out "$T/both"
 check "of both" grep -q '2 runs compared' "$T/both/report.html"
 says "a folder that is no run" 1 "holds no run" "$P" report "$T/s.d"
 says "another program does not go on with it" 1 "strategy" "$T/micro" continual --data "$DATA" --steps 12 --name run --out "$T/whole"
+check "which names what differs" grep -q 'strategy was patching and is cumulative_all' "$T/says.out"
+"$TICC" tests/e2e/micro.tic -o "$T/other" -D "continual.strategy=patching(alpha = 0.25)" -D train.samples=160
+says "nor one of other numbers" 1 "samples was 240 and is 160" "$T/other" continual --data "$DATA" --steps 12 --name run --out "$T/whole"
+sed 's/heads = 2, patch = 8/heads = 4, patch = 8/' tests/e2e/micro.tic >"$T/other.tic"
+"$TICC" "$T/other.tic" -o "$T/other" -D "continual.strategy=patching(alpha = 0.25)"
+says "nor one of another text" 1 'line 9 of the .tic file was `' "$T/other" continual --data "$DATA" --steps 12 --name run --out "$T/whole"
+check "which shows the line" grep -qF 'heads = 4, patch = 8' "$T/says.out"
+cp -r "$T/whole/run" "$T/kept"
+rm "$T/whole/run/step_01_2017/checkpoints/epoch_1_after.pt"
+says "a finished checkpoint that is gone" 1 "step_01_2017/checkpoints/epoch_1_after.pt: the checkpoint of step 2017 is missing" run "$T/whole"
+"$T/micro" --data "$DATA" --out "$T/x" --name foreign --steps 1 --start 2017 >/dev/null
+cp "$T/x/foreign/checkpoints/epoch_1.pt" "$T/whole/run/step_01_2017/checkpoints/epoch_1_after.pt"
+says "a checkpoint of another program in its place" 1 "found a checkpoint of program" run "$T/whole"
+rm -r "$T/whole/run"; mv "$T/kept" "$T/whole/run"
 says "another seed neither" 1 "seed" "$P" continual --data "$DATA" --steps 12 --name run --out "$T/whole" --seed 9
 says "no data at all" 1 "no such folder" "$T/micro" continual --data "$T/nothing" --out "$T/x"
 mkdir -p "$T/few/train" && cp -r "$DATA/train/2014" "$DATA/train/2015" "$DATA/train/2016" "$T/few/train"
