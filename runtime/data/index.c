@@ -168,7 +168,7 @@ static TicStatus build(TicIndex *x, int shard, Table **out)
                                tic_tar_damage(tar), (long long)t->count));
         }
         int64_t stated = x->list.shard[shard].samples;
-        if (stated >= 0 && stated != t->count)
+        if (stated >= 0 && stated != t->count && !x->list.shard[shard].pick)
             warn(x, tic_format("%s: holds %lld samples, sizes.json says %lld", x->list.shard[shard].path,
                                (long long)t->count, (long long)stated));
     }
@@ -279,7 +279,14 @@ TicStatus tic_index_open(const TicShardList *list, int threads, TicWarn warning,
         pthread_mutex_init(&x->lock[i], NULL);
     pthread_mutex_init(&x->warn_lock, NULL);
     for (size_t i = 0; i < n; i++)
-        x->list.shard[i] = (TicShard){ tic_strdup(list->shard[i].path), list->shard[i].samples };
+    {
+        const TicShard *s = &list->shard[i];
+        x->list.shard[i] = (TicShard){ .path = tic_strdup(s->path), .samples = s->samples };
+        if (s->pick) {
+            x->list.shard[i].pick = tic_alloc((size_t)s->samples * sizeof *s->pick);
+            memcpy(x->list.shard[i].pick, s->pick, (size_t)s->samples * sizeof *s->pick);
+        }
+    }
     TicStatus status = scan(x, threads);
     for (size_t i = 0; i < n && !status; i++) {
         int64_t samples = x->list.shard[i].samples;
@@ -333,7 +340,8 @@ TicStatus tic_index_count(TicIndex *x, int shard, int64_t *count)
 {
     Table *t;
     TRY(get_table(x, shard, &t));
-    *count = t->count;
+    const TicShard *s = &x->list.shard[shard];
+    *count = s->pick ? s->samples : t->count;
     return TIC_OK;
 }
 
@@ -341,6 +349,9 @@ TicStatus tic_index_sample(TicIndex *x, int shard, int64_t sample, TicSampleRef 
 {
     Table *t;
     TRY(get_table(x, shard, &t));
+    const TicShard *s = &x->list.shard[shard];
+    if (s->pick && sample < s->samples)
+        sample = s->pick[sample];
     if (sample >= t->count)
         return tic_fail(TIC_BAD_SAMPLE, "%s: sample %lld of %lld", x->list.shard[shard].path, (long long)sample,
                         (long long)t->count);

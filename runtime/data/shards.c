@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "data/shards.h"
 #include "data/json.h"
+#include "data/views.h"
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -39,30 +40,37 @@ int tic_natural_order(const char *a, const char *b)
     return *a || *b ? (*a ? 1 : -1) : strcmp(a0, b0);
 }
 
-static void push(TicShardList *list, char *path)
+void tic_shards_push(TicShardList *list, const TicShard *shard)
 {
     if (list->count == list->room) {
         list->room = list->room ? list->room * 2 : 64;
         list->shard = tic_realloc(list->shard, (size_t)list->room * sizeof *list->shard);
     }
-    list->shard[list->count++] = (TicShard){ path, -1 };
+    list->shard[list->count++] = *shard;
+}
+
+static void push(TicShardList *list, char *path)
+{
+    tic_shards_push(list, &(TicShard){ .path = path, .samples = -1 });
 }
 
 void tic_shards_clear(TicShardList *list)
 {
-    for (int i = 0; i < list->count; i++)
+    for (int i = 0; i < list->count; i++) {
         free(list->shard[i].path);
+        free(list->shard[i].pick);
+    }
     free(list->shard);
     *list = (TicShardList){ 0 };
 }
 
-/* Moves all of `from` to the end of `to`. */
-static void move_all(TicShardList *to, TicShardList *from)
+void tic_shards_move(TicShardList *to, TicShardList *from)
 {
-    for (int i = 0; i < from->count; i++) {
-        push(to, from->shard[i].path);
-        to->shard[to->count - 1].samples = from->shard[i].samples;
-    }
+    for (int i = 0; i < from->count; i++)
+        tic_shards_push(to, &from->shard[i]);
+    to->listed += from->listed;
+    to->unknown += from->unknown;
+    to->repeated += from->repeated;
     free(from->shard);
     *from = (TicShardList){ 0 };
 }
@@ -253,6 +261,8 @@ static TicStatus read_sizes(TicShardList *list)
     TicStatus status = TIC_OK;
     for (int i = 0; i < list->count && !status; i++) {
         TicShard *s = &list->shard[i];
+        if (s->pick)                   /* a view knows */
+            continue;
         const char *slash = strrchr(s->path, '/'), *base = slash ? slash + 1 : s->path;
         size_t n = (size_t)(base - s->path);
         if (!folder || strlen(folder) != n || memcmp(folder, s->path, n)) {
@@ -293,7 +303,7 @@ static TicStatus finish(TicShardList *list, TicShardList *fresh, TicStatus statu
     if (status)
         tic_shards_clear(fresh);
     else
-        move_all(list, fresh);
+        tic_shards_move(list, fresh);
     return status;
 }
 
@@ -340,44 +350,82 @@ static bool holds_tars(const char *folder)
     return found;
 }
 
-/* The folder of one year below `root`, NULL when there is none. Caller frees. */
-static char *find_year(const char *root, int year)
+/* The folder (ending "") or list of uids (ending ".npy") of one year below `root`, NULL when there is none. Caller frees. */
+static char *find_year(const char *root, int year, const char *ending)
 {
-    char *path[] = {
-        tic_format("%s/train/%d", root, year),
-        tic_format("%s/%d", root, year),
-        tic_format("%s/yearly/train/%d", root, year),
-        tic_format("%s/monthly/train/%d", root, year),
-    };
-    char *found = NULL;
-    for (size_t i = 0; i < TIC_LEN(path); i++) {
-        if (!found && is_folder(path[i]))
-            found = path[i];
-        else
-            free(path[i]);
+    static const char *const place[] = { "train/", "", "yearly/train/", "monthly/train/" };
+    for (size_t i = 0; i < TIC_LEN(place); i++) {
+        char *path = tic_format("%s/%s%d%s", root, place[i], year, ending);
+        if (*ending ? !access(path, F_OK) : is_folder(path))
+            return path;
+        free(path);
     }
-    return found;
+    return NULL;
 }
 
-TicStatus tic_shards_for_years(TicShardList *list, const char *root, const int *years, int n_years)
+/* Adds what one root has of a year; *found tells whether it has any. */
+static TicStatus add_year(TicShardList *list, const char *root, int year, bool *found)
+{
+    char *folder = find_year(root, year, ""), *npy = folder ? NULL : find_year(root, year, ".npy");
+    TicStatus status = TIC_OK;
+    *found = folder || npy;
+    if (folder) {
+        status = add_path(list, folder);
+    } else if (npy) {
+        char *shards = tic_format("%s/shards", root);
+        status = tic_view_add(list, tic_view_pool(shards) || !tic_view_pool(root) ? shards : root, npy);
+        free(shards);
+    }
+    free(folder);
+    free(npy);
+    return status;
+}
+
+/* The roots of A::B. Caller frees each and the list. */
+static int split_roots(const char *text, char ***out)
+{
+    int n = 0;
+    *out = NULL;
+    for (const char *p = text, *end; p; p = end ? end + 2 : NULL) {
+        end = strstr(p, "::");
+        *out = tic_realloc(*out, (size_t)(n + 1) * sizeof **out);
+        (*out)[n++] = end ? tic_format("%.*s", (int)(end - p), p) : tic_strdup(p);
+    }
+    return n;
+}
+
+static TicStatus add_years(TicShardList *list, const char *text, char *const *root, int n_roots, const int *years, int n_years)
+{
+    int found_any = 0;
+    for (int r = 0; r < n_roots; r++)
+        if (!is_folder(root[r]))
+            return tic_fail(TIC_USER, "%s: no such folder; the root of a pool of shards wanted (train/YEAR/*.tar below it)", root[r]);
+    for (int i = 0; i < n_years; i++) {
+        int found = 0;
+        for (int r = 0; r < n_roots; r++) {
+            bool here;
+            TRY(add_year(list, root[r], years[i], &here));
+            found += here;
+        }
+        if (!found && (found_any || n_roots > 1 || !holds_tars(root[0])))
+            return tic_fail(TIC_USER, "%s: no training shards of %d; looked for %s/train/%d and %s/%d", text, years[i], root[0], years[i],
+                            root[0], years[i]);
+        if (!found && i + 1 == n_years)
+            return add_path(list, root[0]);
+        found_any += found;
+    }
+    return TIC_OK;
+}
+
+TicStatus tic_shards_for_years(TicShardList *list, const char *text, const int *years, int n_years)
 {
     TicShardList fresh = { 0 };
-    TicStatus status = TIC_OK;
-    int found = 0;
-    if (!is_folder(root))
-        return tic_fail(TIC_USER, "%s: no such folder; the root of a pool of shards wanted (train/YEAR/*.tar below it)", root);
-    for (int i = 0; i < n_years && !status; i++) {
-        char *folder = find_year(root, years[i]);
-        if (folder)
-            status = add_path(&fresh, folder);
-        else if (found || !holds_tars(root))
-            status = tic_fail(TIC_USER, "%s: no training shards of %d; looked for %s/train/%d and %s/%d", root, years[i],
-                              root, years[i], root, years[i]);
-        else if (i + 1 == n_years)
-            status = add_path(&fresh, root);
-        found += folder != NULL;
-        free(folder);
-    }
+    char **root;
+    int n = split_roots(text, &root);
+    TicStatus status = add_years(&fresh, text, root, n, years, n_years);
+    for (int i = 0; i < n; i++)
+        free(root[i]);
+    free(root);
     return finish(list, &fresh, status);
 }
 

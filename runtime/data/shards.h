@@ -13,21 +13,24 @@ enum { TIC_MAX_SHARDS = 1 << 20, TIC_SHARD_DEPTH = 16 };
 
 typedef struct {
     char *path;
-    int64_t samples;               /* from sizes.json; -1: not stated */
+    int64_t samples;               /* from sizes.json; -1: not stated; of a view: how many are picked */
+    int32_t *pick;                 /* [samples] of a view: which of the shard's samples, in order; NULL: all of them */
 } TicShard;
 
 typedef struct {
     TicShard *shard;               /* [count] */
     int count, room;
+    int64_t listed, unknown, repeated;   /* of uid lists (views.h): entries; uids the pool does not have; entries that repeat one */
 } TicShardList;                    /* { 0 } is the empty list */
 
 /* Appends what `spec` names. TIC_USER, naming the file or folder looked for, when something is missing, when a
  * folder holds no .tar, or when a brace range is broken or larger than TIC_MAX_SHARDS. The list stays as it was. */
 TicStatus tic_shards_add(TicShardList *list, const char *spec);
 
-/* Appends the training shards of the given years (or months: 201603) of a pool at `root`. For each the first of
- * ROOT/train/YEAR, ROOT/YEAR, ROOT/yearly/train/YEAR, ROOT/monthly/train/YEAR that exists; sub-folders count. A
- * `root` that itself holds .tar files and no year folders is one pool for all years, and is added once. */
+/* Appends the training shards of the given years (or months: 201603) of a pool at `root`, or of several, A::B. In each
+ * the first of ROOT/train/YEAR, ROOT/YEAR, ROOT/yearly/train/YEAR, ROOT/monthly/train/YEAR that is a folder (sub-folders
+ * count) or a list YEAR.npy of uids, which is a view (views.h) of ROOT/shards or of ROOT itself. A `root` that holds .tar
+ * files and neither is one pool for all years, and is added once. At least one root must have each year. */
 TicStatus tic_shards_for_years(TicShardList *list, const char *root, const int *years, int n_years);
 
 /* Appends the evaluation shards of one year: `kind` is "retrieval" or "datacompnet". Looked for at ROOT/eval/KIND/YEAR,
@@ -37,6 +40,10 @@ TicStatus tic_shards_for_years(TicShardList *list, const char *root, const int *
 TicStatus tic_shards_for_eval(TicShardList *list, const char *root, const char *kind, int year, char **folder);
 
 void tic_shards_clear(TicShardList *list);
+/* Appends one shard, whose memory the list takes over. */
+void tic_shards_push(TicShardList *list, const TicShard *shard);
+/* Appends all of `from`, which is empty afterwards. */
+void tic_shards_move(TicShardList *to, TicShardList *from);
 
 /* Order of names: digit runs by value, other bytes as they are. */
 int tic_natural_order(const char *a, const char *b);

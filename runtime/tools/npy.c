@@ -6,14 +6,6 @@
 
 enum { HEADER = 128 };
 
-static int by_value(const void *a, const void *b)
-{
-    const Uid *x = a, *y = b;
-    if (x->high != y->high)
-        return x->high < y->high ? -1 : 1;
-    return x->low < y->low ? -1 : x->low > y->low;
-}
-
 static void put_le64(unsigned char *out, uint64_t v)
 {
     for (int i = 0; i < 8; i++)
@@ -23,7 +15,7 @@ static void put_le64(unsigned char *out, uint64_t v)
 TicStatus npy_write_uids(const char *path, Uid *uids, size_t n)
 {
     if (n)
-        qsort(uids, n, sizeof *uids, by_value);
+        qsort(uids, n, sizeof *uids, tic_uid_order);
     unsigned char *bytes = tic_alloc(HEADER + 16 * n);
     memcpy(bytes, "\x93NUMPY\x01\x00", 8);
     bytes[8] = HEADER - 10;      /* length of the text that follows, two bytes */

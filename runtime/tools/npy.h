@@ -2,9 +2,9 @@
  * low half of the 128-bit uid), sorted ascending, behind a header of 128 bytes. */
 #ifndef TIC_TOOLS_NPY_H
 #define TIC_TOOLS_NPY_H
-#include "base.h"
+#include "data/views.h"
 
-typedef struct { uint64_t high, low; } Uid;
+typedef TicUid Uid;
 
 TicStatus npy_write_uids(const char *path, Uid *uids, size_t n);      /* sorts `uids` in place */
 #endif

@@ -25,16 +25,50 @@ static void warn(void *context, const char *text)
     fprintf(stderr, "warning: %s\n", text);
 }
 
-/* The shards of a range of years and how many samples they hold. */
-static TicStatus count_years(const TicSourceOptions *o, int lo, int hi, TicShardList *list, int64_t *available)
+/* `pattern` with its {data} and {year} filled in, as far as a part that says "and everything below". Caller frees. */
+static char *fill_pattern(const char *pattern, const char *data, int year)
 {
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    for (const char *p = pattern; *p && strcmp(p, "/**/*.tar") && strcmp(p, "/*.tar");) {
+        bool is_data = !strncmp(p, "{data}", 6), is_year = !strncmp(p, "{year}", 6);
+        if (is_data)
+            fputs(data, f);
+        else if (is_year)
+            fprintf(f, "%d", year);
+        else
+            fputc(*p, f);
+        p += is_data || is_year ? 6 : 1;
+    }
+    fclose(f);
+    return text;
+}
+
+/* The data block's own pattern; the usual one also finds the other layouts that pools have. */
+static TicStatus list_years(const TicProgram *p, const TicSourceOptions *o, int lo, int hi, TicShardList *list)
+{
+    const char *pattern = tic_text(p, p->data_shards);
     int n = hi - lo + 1, *years = tic_alloc((size_t)n * sizeof *years);
+    TicStatus status = TIC_OK;
     for (int k = 0; k < n; k++)
         years[k] = lo + k;
-    TicStatus status = tic_shards_for_years(list, o->data, years, n);
+    if (!*pattern || !strcmp(pattern, "{data}/train/{year}/**/*.tar"))
+        status = tic_shards_for_years(list, o->data, years, n);
+    else
+        for (int k = 0; k < n && !status; k++) {
+            char *spec = fill_pattern(pattern, o->data, years[k]);
+            status = tic_shards_add(list, spec);
+            free(spec);
+        }
     free(years);
-    if (status)
-        return status;
+    return status;
+}
+
+/* The shards of a range of years and how many samples they hold. */
+static TicStatus count_years(const TicProgram *p, const TicSourceOptions *o, int lo, int hi, TicShardList *list, int64_t *available)
+{
+    TRY(list_years(p, o, lo, hi, list));
     TicIndex *index;
     TRY(tic_index_open(list, o->loaders > 0 ? o->loaders : 2, (TicWarn){ 0 }, &index));
     *available = tic_index_total(index);
@@ -58,7 +92,7 @@ static TicStatus choose(TicSource *s, TicModel *m, TicPool *pool, const TicSourc
     if (t < 0) {                 /* no continual block: the year itself */
         s->share[0] = (TicShare){ "the data", 0, 1 };
         s->pairs = p->samples;
-        return count_years(o, o->year, o->year, &s->shards[0], &s->share[0].available);
+        return count_years(p, o, o->year, o->year, &s->shards[0], &s->share[0].available);
     }
     int64_t *available = tic_alloc((size_t)s->n * sizeof *available);
     double *share = tic_alloc((size_t)s->n * sizeof *share);
@@ -67,7 +101,7 @@ static TicStatus choose(TicSource *s, TicModel *m, TicPool *pool, const TicSourc
         const TicYearStep *step = tic_year_step(p, y);
         available[y] = 0;
         s->share[y].name = tic_text(p, step->name);
-        status = count_years(o, step->lo, step->hi, &s->shards[y], &available[y]);
+        status = count_years(p, o, step->lo, step->hi, &s->shards[y], &available[y]);
         if (status == TIC_USER && y < t) {
             status = TIC_OK;
             tic_error_clear();
@@ -93,6 +127,8 @@ static uint64_t digest_of(const TicShardList *list, uint64_t h)
         int64_t size = stat(list->shard[i].path, &st) ? -1 : st.st_size;
         h = tic_hash(name, strlen(name), h);
         h = tic_hash(&size, sizeof size, h);
+        if (list->shard[i].pick)
+            h = tic_hash(list->shard[i].pick, (size_t)list->shard[i].samples * sizeof(int32_t), h);
     }
     return h;
 }
@@ -250,6 +286,12 @@ void tic_source_describe(const TicSource *s, TicReport *r)
     tic_report_say(r, "data: %s; %lld samples in %lld shards", text, samples, (long long)shards);
     if (samples < s->batch)
         tic_report_say(r, "%lld samples are fewer than a batch of %lld: pairs come more than once in each batch", samples, (long long)s->batch);
+    for (int i = 0; i < s->n; i++) {
+        const TicShardList *l = &s->shards[i];
+        if (s->share[i].share > 0 && l->listed)
+            tic_report_say(r, "%s: a view of %lld uids; %lld not in the pool, %lld listed again", s->share[i].name, (long long)l->listed,
+                           (long long)l->unknown, (long long)l->repeated);
+    }
     if (tic_bpe_is_fallback(s->bpe))
         tic_report_say(r, "no vocabulary given (--vocab): captions are spelled byte by byte, which no published checkpoint expects");
 }
