@@ -105,6 +105,7 @@ typedef struct {
     /* data block */
     uint32_t data_name, data_shards;
     int32_t image_size, context, augment, with_replacement;
+    int32_t by_shard;                /* samples(y) counts shards, and within a year each shard is drawn as often as another */
     double scale_lo, scale_hi, ratio_lo, ratio_hi, mean[3], std[3];
     /* train block */
     int64_t batch, samples, micro;

@@ -184,6 +184,7 @@ static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
     h->context = p->data.context;
     h->augment = p->data.augment;
     h->with_replacement = p->data.with_replacement;
+    h->by_shard = p->data.by_shard;
     h->scale_lo = p->data.scale_lo;
     h->scale_hi = p->data.scale_hi;
     h->ratio_lo = p->data.ratio_lo;

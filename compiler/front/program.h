@@ -20,6 +20,7 @@ typedef struct {
     double mean[3], std[3];
     int context;                 /* tokens per caption */
     bool with_replacement;
+    bool by_shard;               /* each shard of a year is drawn as often as another, as OpenCLIP does it */
 } DataBlock;
 
 typedef struct {

@@ -308,9 +308,11 @@ void sema_data(Sema *s, const Node *block)
     check_triple(s, block_value(s, B_DATA, "mean"), "mean", false, d->mean);
     check_triple(s, block_value(s, B_DATA, "std"), "std", true, d->std);
     check_text(s, block_value(s, B_DATA, "text"));
-    if (sampling)
-        d->with_replacement =
-            block_choice(s, sampling, "sampling", (const char *const[]){ "with_replacement", "without_replacement", NULL }) == 0;
+    if (sampling) {
+        int k = block_choice(s, sampling, "sampling", (const char *const[]){ "with_replacement", "without_replacement", "by_shard", NULL });
+        d->with_replacement = k != 1;
+        d->by_shard = k == 2;
+    }
 }
 
 /* ---- train */

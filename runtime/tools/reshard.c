@@ -11,6 +11,7 @@
 #include "data/json.h"
 #include "shardread.h"
 #include "sizes.h"
+#include "subset.h"
 #include "tarwrite.h"
 #include "years.h"
 #include <dirent.h>
@@ -252,13 +253,15 @@ static TicStatus reshard(Options o)
 
 /* ---- command line */
 
-enum { IN, OUT, SHARD_SIZE, FIELD, HELP, VERSION, N_FLAGS };
+enum { IN, OUT, SHARD_SIZE, FIELD, SUBSET, CLASSES, HELP, VERSION, N_FLAGS };
 static const Flag flags[N_FLAGS] = {
     [IN] = { "in", "SHARDS", "what to read (needed): a folder, or shards like pool/{00000..00123}.tar::more" },
     [OUT] = { "out", "DIR", "where to write (needed): a new or empty folder" },
     [SHARD_SIZE] = { "shard-size", "N", "samples in a shard (10000)" },
     [FIELD] = { "field", "NAME", "the member of KEY.json that has the time (timestamp): seconds since 1970,\n"
                 "                           2016, 201603, or a date that begins 2016-03, 2016/03 or 20160301" },
+    [SUBSET] = { "subset", "FILE", "not by year: the samples of a .npy list of uids, into DIR itself, as DataComp's resharder" },
+    [CLASSES] = { "cls-file", "FILE", "with --subset: a pickled dict of uids to classes, which become members KEY.cls" },
     [HELP] = { "help", NULL, "this text" },
     [VERSION] = { "version", NULL, "the version" },
 };
@@ -276,7 +279,14 @@ static TicStatus run(const char *const *values)
         o.field = values[FIELD];
     if (values[SHARD_SIZE])
         TRY(args_number("--shard-size", values[SHARD_SIZE], 1, 10000000, &o.shard_size));
-    return reshard(o);
+    if (values[CLASSES] && !values[SUBSET])
+        return tic_fail(TIC_USER, "--cls-file: goes with --subset FILE");
+    if (values[SUBSET] && values[FIELD])
+        return tic_fail(TIC_USER, "--subset chooses by uid; --field is for years");
+    if (!values[SUBSET])
+        return reshard(o);
+    TRY(check_out(o.out));
+    return subset_write(&(SubsetOptions){ .in = o.in, .out = o.out, .subset = values[SUBSET], .classes = values[CLASSES], .shard_size = o.shard_size });
 }
 
 int reshard_main(int argc, char **argv)

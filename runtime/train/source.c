@@ -94,7 +94,7 @@ static TicStatus choose(TicSource *s, TicModel *m, TicPool *pool, const TicSourc
         s->pairs = p->samples;
         return count_years(p, o, o->year, o->year, &s->shards[0], &s->share[0].available);
     }
-    int64_t *available = tic_alloc((size_t)s->n * sizeof *available);
+    int64_t *available = tic_alloc((size_t)s->n * sizeof *available), *weighed = tic_alloc((size_t)s->n * sizeof *weighed);
     double *share = tic_alloc((size_t)s->n * sizeof *share);
     TicStatus status = TIC_OK;
     for (int y = 0; y < s->n && !status; y++) {
@@ -102,18 +102,20 @@ static TicStatus choose(TicSource *s, TicModel *m, TicPool *pool, const TicSourc
         available[y] = 0;
         s->share[y].name = tic_text(p, step->name);
         status = count_years(p, o, step->lo, step->hi, &s->shards[y], &available[y]);
+        weighed[y] = p->by_shard ? s->shards[y].count : available[y];        /* what samples(y) is */
         if (status == TIC_USER && y < t) {
             status = TIC_OK;
             tic_error_clear();
         }
     }
     if (!status)
-        status = tic_schedule(m, pool, t, available, share, &s->pairs);
+        status = tic_schedule(m, pool, t, weighed, share, &s->pairs);
     for (int y = 0; y < s->n && !status; y++) {
         s->share[y].available = available[y];
         s->share[y].share = share[y];
     }
     free(available);
+    free(weighed);
     free(share);
     return status;
 }
@@ -149,12 +151,22 @@ static bool proportional(const TicSource *s)
 
 static TicStatus open_loader(TicSource *s, const TicProgram *p, const TicSourceOptions *o, int t)
 {
-    TicLoaderSource *source = tic_alloc((size_t)s->n * sizeof *source);
+    int most = s->n;
+    for (int i = 0; i < s->n && p->by_shard; i++)
+        most += s->shards[i].count;
+    if (most > TIC_MAX_SOURCES + s->n)
+        return tic_fail(TIC_USER, "`sampling = by_shard` draws from at most %d shards, and here are %d; with_replacement has no such limit",
+                        TIC_MAX_SOURCES, most - s->n);
+    TicLoaderSource *source = tic_alloc((size_t)most * sizeof *source);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     TicLoaderConfig c;
     int n = 0;
     for (int i = 0; i < s->n; i++) {
-        if (s->share[i].share > 0)
+        if (s->share[i].share > 0 && p->by_shard)
+            for (int k = 0; k < s->shards[i].count; k++)     /* a list of one, inside that of the year */
+                source[n++] = (TicLoaderSource){ .shards = { .shard = &s->shards[i].shard[k], .count = 1 }, .name = s->share[i].name,
+                                                 .weight = s->share[i].share / s->shards[i].count };
+        else if (s->share[i].share > 0)
             source[n++] = (TicLoaderSource){ .shards = s->shards[i], .weight = p->with_replacement ? s->share[i].share : 1,
                                              .name = s->share[i].name };
     }

@@ -19,6 +19,14 @@ draws restart "2018            16   2014..2016 60 %, 2017 20 %, 2018 20 %; weigh
 draws oracle "2017            32   2014..2016 75 %, 2017 25 %; weights random" "2018            48   2014..2016 60 %, 2017 20 %, 2018 20 %"
 draws "lwf(lambda = 1)" "2018            16   2018 100 %; weights of the step before" "all 3 time steps are done"
 draws "patching(alpha = 0.25)" "all 3 time steps are done"
+# OpenCLIP's mixture: years by their numbers of shards, whatever those hold
+mkdir -p "$T/uneven/train" && cp -r "$DATA/train/2014" "$DATA/train/2015" "$DATA/train/2016" "$T/uneven/train/"
+"$TICDATA" reshard --in "$DATA/train/2017" --out "$T/uneven/one" --shard-size 1000 >/dev/null && mv "$T/uneven/one/2017" "$T/uneven/train/"
+shards=$(find "$T/uneven/train/201"[456] -name '*.tar' | wc -l)
+"$TICC" tests/e2e/micro.tic -o "$T/by" -D data.sampling=by_shard
+"$T/by" --data "$T/uneven" --start 2017 --out "$T/by.d" --name t --steps 1 >"$T/plan" 2>&1
+share=$(awk -v n="$shards" 'BEGIN { printf "%.3g %% from 2014..2016, %.3g %% from 2017", 100 * n / (n + 1), 100 / (n + 1) }')
+check "by_shard: $share" grep -qF "data: $share" "$T/plan"
 check "patching leaves the patched weights" test -s "$T/s.d/s/step_02_2018/checkpoints/epoch_1_after.pt"
 check "and takes them up in the next step" grep -q '"parent": "step_01_2017/checkpoints/epoch_1_after.pt"' "$T/s.d/s/lineage.json"
 

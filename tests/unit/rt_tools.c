@@ -348,6 +348,45 @@ static void test_reshard_full_disk(void **state)
     assert_string_equal(said, "");
 }
 
+/* A list of uids chooses, repeats and misses samples; classes come from a pickled dict. */
+static void test_reshard_subset(void **state)
+{
+    static const char u[3][40] = { "000000000000000100000000000000aa", "000000000000000200000000000000bb", "000000000000000300000000000000cc" };
+    char json[3][60];
+    for (int i = 0; i < 3; i++)
+        snprintf(json[i], sizeof json[i], "{\"uid\": \"%.32s\"}", u[i]);
+    SHARD("in.tar", { "a.txt", "first" }, { "a.json", json[0] }, { "b.txt", "second" }, { "b.json", json[1] }, { "c.txt", "third" }, { "c.json", json[2] },
+          { "d.txt", "no json" });
+    FILE *f = fopen("list.npy", "wb");
+    fprintf(f, "\x93NUMPY%c%c%c%c%-117s\n", 1, 0, 118, 0, "{'descr': [('f0', '<u8'), ('f1', '<u8')], 'fortran_order': False, 'shape': (4,), }");
+    const uint64_t list[8] = { 1, 0xaa, 2, 0xbb, 2, 0xbb, 9, 9 };
+    fwrite(list, 8, 8, f);
+    assert_int_equal(fclose(f), 0);
+    says(0, "out: 3 samples in 2 shards, of 4 read\nthe list: 4 uids, 1 not found, 1 listed again\nleft out: 1 without a uid\n",
+         "reshard --in in.tar --out out --subset list.npy --shard-size 2");
+    HAS("out/00000000.tar", { "000000000000000100000000000000aa-0.json", json[0] }, { "000000000000000100000000000000aa-0.txt", "first" },
+        { "000000000000000200000000000000bb-0.json", json[1] }, { "000000000000000200000000000000bb-0.txt", "second" });
+    HAS("out/00000001.tar", { "000000000000000200000000000000bb-1.json", json[1] }, { "000000000000000200000000000000bb-1.txt", "second" });
+    assert_text("out/sizes.json", "{\"00000000.tar\": 2, \"00000001.tar\": 1}");
+    assert_text("out/00000001_stats.json", "{\"successes\": 1}");
+    char said[2000];
+    assert_int_equal(shell(said, sizeof said, "cmp list.npy out/sample_ids.npy && grep -o '\"output_count\": 3,' out/meta.json"), 0);
+    put_file("cls.pkl", "(dp0\nV000000000000000200000000000000bb\np1\nI7\ns.");       /* protocol 0 is not read */
+    says(1, "ticdata reshard: error: cls.pkl", "reshard --in in.tar --out other --subset list.npy --cls-file cls.pkl");
+    static const char pickle[] = "\x80\x02}(X\x20\0\0\0" "000000000000000200000000000000bbK\x07X\x20\0\0\0" "000000000000000300000000000000ccM\xe7\x03u.";
+    f = fopen("cls.pkl", "wb");
+    fwrite(pickle, 1, sizeof pickle - 1, f);
+    assert_int_equal(fclose(f), 0);
+    says(0, "without a class in cls.pkl: 1\n", "reshard --in in.tar --out labelled --subset list.npy --cls-file cls.pkl");
+    HAS("labelled/00000000.tar", { "000000000000000100000000000000aa-0.json", json[0] }, { "000000000000000100000000000000aa-0.txt", "first" },
+        { "000000000000000200000000000000bb-0.cls", "7" }, { "000000000000000200000000000000bb-0.json", json[1] },
+        { "000000000000000200000000000000bb-0.txt", "second" }, { "000000000000000200000000000000bb-1.cls", "7" },
+        { "000000000000000200000000000000bb-1.json", json[1] }, { "000000000000000200000000000000bb-1.txt", "second" });
+    says(1, "--cls-file: goes with --subset", "reshard --in in.tar --out third --cls-file cls.pkl");
+    put_file("list.npy", "none");
+    says(1, "list.npy: no list of uids", "reshard --in in.tar --out third --subset list.npy");
+}
+
 static int make_room(void **state)
 {
     strcpy(room, "/tmp/rt_tools_XXXXXX");
@@ -370,6 +409,7 @@ int main(void)
         TEST(test_index_of_a_torn_shard), TEST(test_index_refusals), TEST(test_reshard_a_pool),
         TEST(test_reshard_reads_times), TEST(test_reshard_keeps_samples_apart), TEST(test_reshard_long_names),
         TEST(test_reshard_torn_shard), TEST(test_reshard_refusals), TEST(test_reshard_full_disk),
+        TEST(test_reshard_subset),
     };
     const char *asked = getenv("TICDATA");
     tool = realpath(asked && *asked ? asked : "build/release/ticdata", NULL);
