@@ -1,7 +1,6 @@
 /* continual.c -- see continual.h. */
 #define _GNU_SOURCE
 #include "train/continual.h"
-#include "ckpt/checkpoint.h"
 #include "data/json.h"
 #include "eval/evaluate.h"
 #include "report/report.h"
@@ -476,23 +475,16 @@ static State state_of(const Continual *c, const Step *s)
 /* A finished checkpoint must be there, and be of this program (unless a run is forked); it knows how many samples were skipped. */
 static TicStatus check_result(Continual *c, Step *s)
 {
-    char *path = tic_format("%s/%s", c->dir, s->result), hash[20];
-    TicCheckpoint *ck = NULL;
+    char *path = tic_format("%s/%s", c->dir, s->result), hash[20], by[20];
     TicStatus status = TIC_OK;
     snprintf(hash, sizeof hash, "%016" PRIx64, c->program->hash);
     if (access(path, F_OK)) {
         if (s->recorded && !c->o->fork)
             status = tic_fail(TIC_USER, "%s: the checkpoint of step %s is missing, and lineage.json calls the step done; put it back, or --fork "
                               "trains the step again", path, s->name);
-    } else if (!(status = tic_checkpoint_open(path, &ck))) {
-        const char *by = tic_checkpoint_str(ck, "ticc.program");
-        int64_t n;
-        if (!c->o->fork && (!by || strcmp(by, hash)))
-            status = tic_fail(TIC_USER, "%s: found a checkpoint of %s%s, wanted one of this program, %s; --fork goes on with it", path,
-                              by ? "program " : "another maker", by ? by : "", hash);
-        if (tic_checkpoint_int(ck, "ticc.skipped", &n))
-            s->skipped = n;
-        tic_checkpoint_close(ck);
+    } else if (!(status = tic_read_facts(path, by, &s->skipped)) && !c->o->fork && strcmp(by, hash)) {
+        status = tic_fail(TIC_USER, "%s: found a checkpoint of %s%s, wanted one of this program, %s; --fork goes on with it", path,
+                          *by ? "program " : "another maker", by, hash);
     }
     free(path);
     return status;

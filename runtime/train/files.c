@@ -129,6 +129,23 @@ TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates)
     return status;
 }
 
+TicStatus tic_read_facts(const char *path, char program[20], int64_t *skipped)
+{
+    TicCheckpoint *ck;
+    TRY(tic_checkpoint_open(path, &ck));
+    const char *by = tic_checkpoint_str(ck, "ticc.program");
+    snprintf(program, 20, "%s", by ? by : "");
+    *skipped = 0;
+    for (int i = 0; i < TIC_SKIP_REASONS; i++) {
+        char *key = tic_format("ticc.%s", skip_key[i]);
+        int64_t n;
+        *skipped += tic_checkpoint_int(ck, key, &n) ? n : 0;
+        free(key);
+    }
+    tic_checkpoint_close(ck);
+    return TIC_OK;
+}
+
 static void warn_int(TicCheckpoint *ck, const char *key, int64_t now, const char *path)
 {
     int64_t then;

@@ -21,6 +21,8 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path);
  * written with another seed, batch, length or data (then the continuation is not the run it would have been). */
 TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path);
 TicStatus tic_load_weights(TicModel *m, const char *path);
+/* What a checkpoint says of its run: the program's hash ("" when ticc did not write it) and how many samples were replaced. */
+TicStatus tic_read_facts(const char *path, char program[20], int64_t *skipped);
 /* Weights and moments; *updates: how often the moments were updated. TIC_USER when the checkpoint has none. */
 TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates);
 #endif
