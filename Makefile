@@ -97,6 +97,8 @@ run: build                                              ## train ViT-B/16 a few 
 	@MODE=$(MODE) examples/run.sh
 demo: build                                             ## train a small model until it visibly learns (three minutes)
 	@MODE=$(MODE) examples/demo.sh
+demo-years: build                                       ## four strategies through the years, and their report (ten minutes)
+	@MODE=$(MODE) examples/demo_years.sh
 test: build                                             ## every test; the last line counts them
 	@$(MAKE) --no-print-directory unit
 	@MODE=$(MODE) tests/run
@@ -121,4 +123,4 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:
-.PHONY: all unit emu deps build run demo test asan fuzz fuzz-targets clean help
+.PHONY: all unit emu deps build run demo demo-years test asan fuzz fuzz-targets clean help

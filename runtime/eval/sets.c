@@ -109,8 +109,9 @@ static void find_folder(const char *root, const char *key, char **folder, char *
     *side = NULL;
     if (parts_of(key, part)) {
         char *tail = tic_format("eval/%s/%s", part[1], part[3]);
-        char *path[] = { tic_format("%s/tic/%s/%s/%s", root, part[0], part[2], tail), tic_format("%s/data/tic/%s/%s/%s", root, part[0], part[2], tail),
-                         tic_format("%s/%s/%s", root, part[2], tail), tic_format("%s/%s", root, tail) };
+        char *path[] = { tic_format("%s/tic/%s/%s/%s", root, part[0], part[2], tail),
+                         tic_format("%s/data/tic/%s/%s/%s", root, part[0], part[2], tail), tic_format("%s/%s/%s", root, part[2], tail),
+                         tic_format("%s/%s", root, tail) };
         *folder = first_folder(path, TIC_LEN(path));
         *side = *folder ? tic_strdup(*folder) : NULL;
         free(tail);

@@ -29,8 +29,9 @@ static void put_step(FILE *f, const TicRunStep *s)
 {
     fprintf(f, "{");
     put_text(f, "name", s->name);
-    fprintf(f, ", \"lo\": %d, \"hi\": %d, \"pairs\": %" PRId64 ", \"optimizer_steps\": %" PRId64 ", \"batch\": %" PRId64 ", \"skipped\": %" PRId64 ", ",
-            s->lo, s->hi, s->pairs, s->steps, s->batch, s->skipped);
+    fprintf(f, ", \"lo\": %d, \"hi\": %d, \"pairs\": %" PRId64 ", \"optimizer_steps\": %" PRId64 ", \"batch\": %" PRId64, s->lo, s->hi, s->pairs,
+            s->steps, s->batch);
+    fprintf(f, ", \"skipped\": %" PRId64 ", ", s->skipped);
     put_text(f, "state", s->state);
     fprintf(f, ", ");
     put_text(f, "parent", s->parent);

@@ -150,7 +150,8 @@ static TicStatus read_single(TicRun *run)
     run->program = tic_strdup("");
     run->step = grown(NULL, 0, sizeof *run->step);
     run->n_step = 1;
-    *run->step = (TicRunStep){ .name = tic_strdup(run->name), .folder = tic_strdup(""), .parent = tic_strdup(""), .state = tic_strdup(whole ? "trained" : "training"),
+    *run->step = (TicRunStep){ .name = tic_strdup(run->name), .folder = tic_strdup(""), .parent = tic_strdup(""),
+                               .state = tic_strdup(whole ? "trained" : "training"),
                                .checkpoint = tic_strdup(whole ? "checkpoints/epoch_1.pt" : "checkpoints/epoch_latest.pt") };
     TRY(read_step_files(run, run->step));
     const TicRunStep *s = run->step;

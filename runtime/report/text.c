@@ -83,7 +83,8 @@ static void mixture(const TicRun *r, FILE *f)
     fprintf(f, "\n%s: what each step draws from\n", r->name);
     for (int t = 0; t < r->n_step; t++) {
         const TicRunStep *s = &r->step[t];
-        fprintf(f, "  %-12s %10" PRId64 " pairs, %" PRId64 " steps; weights of %s;", s->name, s->pairs, s->steps, *s->parent ? s->parent : "nobody (random)");
+        fprintf(f, "  %-12s %10" PRId64 " pairs, %" PRId64 " steps; weights of %s;", s->name, s->pairs, s->steps,
+                *s->parent ? s->parent : "nobody (random)");
         for (int y = 0; y < s->n_share; y++)
             if (s->share[y].share > 0)
                 fprintf(f, " %s %.1f%%", s->share[y].name, 100 * s->share[y].share);

@@ -234,7 +234,8 @@ static void recall_counts(Continual *c, const TicJson *root)
         if (skipped && tic_json_integer(skipped, &n))
             c->step[t].skipped = n;
         const TicJson *state = tic_json_get(s, "state");
-        c->step[t].recorded = state && state->kind == TIC_JSON_STRING && (!strcmp(state->text, state_name[TRAINED]) || !strcmp(state->text, state_name[EVALUATED]));
+        c->step[t].recorded = state && state->kind == TIC_JSON_STRING &&
+                              (!strcmp(state->text, state_name[TRAINED]) || !strcmp(state->text, state_name[EVALUATED]));
     }
 }
 
