@@ -29,16 +29,25 @@ static int finish(TicStatus status)
 
 static const char *device = "auto";
 
-/* Parses; shows help when asked. *code is the exit code when it returns false. */
+static void print_version(void)
+{
+    printf("%s, ticc %s\n", tic_text(program(), program()->model), tic_text(program(), program()->version));
+}
+
+/* Parses; shows help or the version when asked. *code is the exit code when it returns false. */
 static bool flags(const char *command, const TicFlag *flag, int n, int argc, char **argv, const char **rest, int *n_rest, int *code)
 {
-    for (int i = 0; i < argc; i++)
-        if (!strcmp(argv[i], "--help")) {
-            printf("usage: PROGRAM %s [flags]\n\n", command);
-            tic_flags_help(flag, n, stdout);
-            *code = 0;
-            return false;
-        }
+    for (int i = 0; i < argc; i++) {
+        bool help = !strcmp(argv[i], "--help");
+        if (help)
+            printf("usage: PROGRAM %s [flags]\n\n", command), tic_flags_help(flag, n, stdout);
+        else if (!strcmp(argv[i], "--version"))
+            print_version();
+        else
+            continue;
+        *code = 0;
+        return false;
+    }
     if (tic_flags_parse(flag, n, argc, argv, rest, n_rest) || tic_device_choose(device)) {
         *code = finish(TIC_USER);
         return false;
@@ -243,7 +252,7 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
         return help(), 0;
     if (!strcmp(argv[1], "--version"))
-        return printf("%s, ticc %s\n", tic_text(program(), program()->model), tic_text(program(), program()->version)), 0;
+        return print_version(), 0;
     if (argv[1][0] == '-')
         return command_train(argc - 1, argv + 1);
     const char *names[TIC_LEN(commands)];

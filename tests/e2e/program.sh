@@ -8,6 +8,10 @@ P=$T/micro
 says "help" 0 "usage: PROGRAM" "$P" --help
 says "help of a command" 0 "--batch N" "$P" train --help
 says "version" 0 "clip_micro, ticc" "$P" --version
+for c in $("$P" --help | sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p'); do
+    says "$c --help" 0 "usage: " "$P" "$c" --help
+    says "$c --version" 0 "clip_micro, ticc" "$P" "$c" --version
+done
 says "info" 0 "GFLOP per pair" "$P" info
 says "info as JSON" 0 '"tensors": 62' "$P" info --json
 says "no command" 1 "usage:" "$P"
@@ -54,5 +58,9 @@ check "no half-written file is left" test ! -e "$C.tmp"
 check "a wild learning rate compiles" "$TICC" tests/e2e/micro.tic -o "$T/wild" -D train.batch=8
 sed 's/peak = 1e-3, warmup = 5/peak = 1e30, warmup = 0/' tests/e2e/micro.tic >"$T/wild.tic"
 check "and again with 1e30" "$TICC" "$T/wild.tic" -o "$T/wild"
-says "NaN is named" 1 "not finite" "$T/wild" --data "$DATA" --out "$T/r" --name wild --steps 8
+says "NaN is named, and the step" 1 "the first tensor that is not finite" "$T/wild" --data "$DATA" --out "$T/r" --name wild --steps 8
+check "the step" grep -q "^error: step [0-9]*: " "$T/says.out"
+check "nothing bad was saved" test ! -e "$T/r/wild/checkpoints/epoch_latest.pt"
+sed -i 's/peak = 1e30/peak = 1e39/' "$T/wild.tic" && "$TICC" "$T/wild.tic" -o "$T/wild"
+says "nor may it be: the parameters are looked at first" 1 "is not finite after the update. Nothing was saved after step 0" "$T/wild" --data "$DATA" --out "$T/r" --name wild2 --steps 1
 finish

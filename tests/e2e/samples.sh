@@ -28,8 +28,19 @@ cp "$key.txt" nopicture.txt
 cp "$first" long.jpg; head -c 10000 /dev/zero | tr '\0' 'w' >long.txt
 cp "$first" bytes.jpg; printf '\377\376caption\200' >bytes.txt
 cp "$first" empty.jpg; : >empty.txt
-pack bad1.jpg bad1.txt bad2.jpg bad2.txt noword.jpg nopicture.txt long.jpg long.txt bytes.jpg bytes.txt empty.jpg empty.txt "$good.jpg" "$good.txt"
-says "broken pictures and missing parts are skipped and counted" 0 "skipped" run e --batch 16
+cp "$TICC_ROOT/tests/fuzz/seeds/cmyk.jpg" cmyk.jpg; cp "$key.txt" cmyk.txt
+cp "$first" bomb.jpg; cp "$key.txt" bomb.txt           # a header that says 20000 x 20000: 5 bytes behind its marker
+at=$(LC_ALL=C grep -obUaP '\xff\xc0' bomb.jpg | head -n 1 | cut -d: -f1)
+printf '\x4e\x20\x4e\x20' | dd of=bomb.jpg bs=1 seek=$((at + 5)) conv=notrunc status=none
+pack bomb.jpg bomb.txt
+says "a picture of 20,000 pixels a side is refused by its size" 1 "20000 x 20000 pixels, at most 67108864" run e0
+cd "$T/s" || exit 1
+pack cmyk.jpg cmyk.txt
+says "CMYK, and a pool of one sample" 0 "checkpoint:" run e1
+cd "$T/s" || exit 1
+pack bomb.jpg bomb.txt cmyk.jpg cmyk.txt bad1.jpg bad1.txt bad2.jpg bad2.txt noword.jpg nopicture.txt long.jpg long.txt bytes.jpg bytes.txt empty.jpg empty.txt "$good.jpg" "$good.txt"
+says "broken pictures and missing parts are skipped and counted" 0 "skipped and replaced" run e --batch 16
+for reason in "broken image" "no image" "no caption"; do check "counted: $reason" grep -Eq "skipped and replaced .*[1-9][0-9]* $reason" "$T/out/e/out.log"; done
 cd "$T/s" || exit 1
 pack bad2.jpg bad2.txt noword.jpg
 says "nothing usable: said, not searched for ever" 1 "usable" run f

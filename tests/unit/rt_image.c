@@ -1,5 +1,5 @@
-/* rt_image.c -- pictures made to be expensive: a small JPEG that announces many progressive scans of a large picture.
- * The files are put together here by hand, for no encoder writes them. */
+/* rt_image.c -- pictures made to be expensive: a small JPEG that announces many progressive scans of a large picture, or
+ * far more pixels than it has bytes for (put together by hand, for no encoder writes them); and sizes at the edges. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +9,8 @@
 #include <string.h>
 #include <cmocka.h>
 #include "data/image.h"
+#include "data/resize.h"
+#include "device/memory.h"
 
 typedef struct { uint8_t *at; size_t n; } Bytes;
 
@@ -70,9 +72,59 @@ static void test_many_scans(void **state)
     tic_image_free(&image);
 }
 
+/* A JPEG of this size, one colour; its header says `says` x `says` when that is not 0. */
+static Bytes plain(int width, int height, int says)
+{
+    uint8_t *rgb = tic_alloc((size_t)width * (size_t)height * 3);
+    Bytes b = { 0 };
+    memset(rgb, 200, (size_t)width * (size_t)height * 3);
+    assert_int_equal(tic_jpeg_encode(rgb, width, height, 90, &b.at, &b.n), TIC_OK);
+    free(rgb);
+    for (size_t i = 0; says && i + 9 < b.n; i++)
+        if (b.at[i] == 0xff && b.at[i + 1] == 0xc0) {        /* marker, 2 of length, precision, height, width */
+            b.at[i + 5] = b.at[i + 7] = (uint8_t)(says >> 8);
+            b.at[i + 6] = b.at[i + 8] = (uint8_t)says;
+            break;
+        }
+    return b;
+}
+
+static void test_sizes(void **state)
+{
+    static const struct { int width, height; } fine[] = { { 1, 1 }, { 1, 700 }, { 20000, 1 }, { 20000, 30 }, { 7, 65000 } };
+    TicImage image = { 0 };
+    TicResizer *resizer = tic_resizer_new();
+    uint8_t planes[3 * 16 * 16];
+    for (size_t i = 0; i < TIC_LEN(fine); i++) {
+        Bytes b = plain(fine[i].width, fine[i].height, 0);
+        assert_int_equal(tic_image_decode(b.at, b.n, &image), TIC_OK);
+        assert_true(image.width == fine[i].width && image.height == fine[i].height);
+        memset(planes, 0, sizeof planes);
+        tic_resize_centre(resizer, &image, 16, planes);
+        for (size_t k = 0; k < sizeof planes; k++)
+            assert_true(planes[k] >= 199 && planes[k] <= 201);
+        free(b.at);
+    }
+    tic_resizer_free(resizer);
+    tic_image_free(&image);
+}
+
+static void test_bomb(void **state)
+{
+    TicImage image = { 0 };
+    Bytes b = plain(64, 64, 20000);
+    int64_t before = tic_memory_peak();
+    assert_int_equal(tic_image_decode(b.at, b.n, &image), TIC_BAD_SAMPLE);
+    assert_string_equal(tic_error(), "image of 20000 x 20000 pixels, at most 67108864 in all wanted");
+    tic_error_clear();
+    assert_true(tic_memory_peak() - before < 16 << 20);
+    free(b.at);
+    tic_image_free(&image);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_many_scans) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_many_scans), cmocka_unit_test(test_sizes), cmocka_unit_test(test_bomb) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests_name("image", tests, NULL, NULL);
 }
