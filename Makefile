@@ -7,6 +7,8 @@ STD   := -std=gnu11 -g -pthread -fno-strict-aliasing
 WARN  := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wno-unused-parameter
 FLAGS_release := -O2
 FLAGS_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FLAGS_tsan    := -O1 -fsanitize=thread -fno-omit-frame-pointer
+JOBS := $(if $(filter -j% --jobs%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 1))
 CFLAGS := $(STD) $(FLAGS_$(MODE)) $(WARN) $(EXTRA)
 CPPFLAGS := -Iruntime -Icompiler -I$(B)/gen -MMD -MP
 LLVM_CFLAGS := $(if $(LLVM),$(shell $(LLVM) --cflags))
@@ -24,6 +26,7 @@ UNIT_GPU := $(patsubst tests/gpu/test_%.c,$(B)/tests/cc_gpu_%,$(wildcard tests/g
 
 all: $(B)/ticc $(B)/libticrt.a $(B)/ticdata            ## build the compiler, the runtime and the data tool
 unit: $(UNIT_RT) $(UNIT_CC) $(UNIT_GPU)
+unit-rt: $(UNIT_RT) $(B)/ticdata
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -91,7 +94,7 @@ emu: $(EMU)                                             ## the emulated GPU
 deps:                                                   ## install what is missing (Debian, Ubuntu)
 	@.ci/deps
 build: deps                                             ## deps, then everything
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(JOBS) all
 
 run: build                                              ## train ViT-B/16 a few steps on drawn sample data
 	@MODE=$(MODE) examples/run.sh
@@ -100,11 +103,16 @@ demo: build                                             ## train a small model u
 demo-years: build                                       ## four strategies through the years, and their report (ten minutes)
 	@MODE=$(MODE) examples/demo_years.sh
 test: build                                             ## every test; the last line counts them
-	@$(MAKE) --no-print-directory unit
-	@MODE=$(MODE) tests/run
-asan: deps                                              ## the tests under the address and undefined-behaviour sanitizers
-	@$(MAKE) --no-print-directory MODE=asan all unit
-	@MODE=asan ASAN_OPTIONS=detect_leaks=0 TICC_LDFLAGS=-fsanitize=address,undefined tests/run
+	@$(MAKE) --no-print-directory $(JOBS) unit
+	@MODE=$(MODE) tests/run $(WORDS)
+# leaks count too, where the system lets the sanitizer look (not below a debugger, nor in some containers)
+asan: deps                                              ## the tests under the address, leak and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory $(JOBS) MODE=asan all unit
+	@leaks=0; ASAN_OPTIONS=detect_leaks=1 build/asan/ticdata --version >/dev/null 2>&1 && leaks=1; \
+	 MODE=asan ASAN_OPTIONS=detect_leaks=$$leaks TICC_LDFLAGS=-fsanitize=address,undefined tests/run $(WORDS)
+tsan: deps                                              ## the runtime's tests under the thread sanitizer
+	@$(MAKE) --no-print-directory $(JOBS) MODE=tsan unit-rt
+	@MODE=tsan tests/run rt_
 
 # fuzz targets: tests/fuzz/fuzz_NAME.c, seeds from tests/fuzz/seeds, other tests and models; MODE=asan always
 FUZZ_SECONDS ?= 60
@@ -114,7 +122,7 @@ $(B)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c $(B)/gen/stdlib.o $(B
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(filter %.c,$^) $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -o $@
 fuzz-targets: $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz: deps                                              ## a minute of mutated inputs for every fuzz target
-	@$(MAKE) --no-print-directory MODE=asan fuzz-targets
+	@$(MAKE) --no-print-directory $(JOBS) MODE=asan fuzz-targets
 	@for t in $(FUZZ); do ASAN_OPTIONS=detect_leaks=0 $$t $(FUZZ_SECONDS) 1 $$(find tests/unit/data tests/fuzz/seeds tests/golden models stdlib ../shared/data -type f 2>/dev/null) || exit 1; done
 
 clean:                                                  ## remove what was built
@@ -123,4 +131,4 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:
-.PHONY: all unit emu deps build run demo demo-years test asan fuzz fuzz-targets clean help
+.PHONY: all unit unit-rt emu deps build run demo demo-years test asan tsan fuzz fuzz-targets clean help

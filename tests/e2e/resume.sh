@@ -54,5 +54,10 @@ stop() {           # SIGNAL CODE
 set -m
 stop TERM 143
 stop INT 130
+# a step of seconds: the second Ctrl-C does not wait for it
+"$T/micro" --data "$pool" --batch 3000 --steps 2 --name run --out "$T/twice" >"$T/log" 2>&1 &
+pid=$!; sleep 0.5; kill -INT $pid; sleep 0.2; kill -INT $pid; wait $pid; code=$?
+[ $code = 130 ] && ok "twice Ctrl-C: exit code 130" || not_ok "twice Ctrl-C: exit code 130" "code $code" "$(cat "$T/log")"
+check "at once, without a checkpoint" test ! -e "$T/twice/run/$final"
 set +m
 finish

@@ -30,8 +30,9 @@ enum {
     LAUNCH_FAILED = 719, CAPTURE_INVALID = 901,
 };
 
-typedef struct Module { void *object; } Module;
+typedef struct Module { void *object; struct Function *functions; } Module;
 typedef struct Function {
+    struct Function *next;             /* of the same module, freed with it */
     void (*thunk)(void **);
     const u32 *sizes, *bounds;         /* of the arguments, 0 last; threads a block may have */
     char name[256];
@@ -397,6 +398,10 @@ API(cuModuleLoadDataEx, Module **m, const void *image, u32 n, void *options, voi
 
 API(cuModuleUnload, Module *m)
 {
+    for (Function *f = m->functions, *next; f; f = next) {
+        next = f->next;
+        free(f);
+    }
     dlclose(m->object);
     free(m);
     return SUCCESS;
@@ -412,6 +417,8 @@ static void *symbol(Module *m, const char *prefix, const char *name)
 API(cuModuleGetFunction, Function **f, Module *m, const char *name)
 {
     Function *k = *f = calloc(1, sizeof *k);
+    k->next = m->functions;
+    m->functions = k;
     *(void **)&k->thunk = symbol(m, "emu_thunk_", name);
     k->sizes = symbol(m, "emu_sizes_", name);
     k->bounds = symbol(m, "emu_bounds_", name);
