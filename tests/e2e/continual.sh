@@ -91,6 +91,9 @@ cp "$T/x/foreign/checkpoints/epoch_1.pt" "$T/whole/run/step_01_2017/checkpoints/
 says "a checkpoint of another program in its place" 1 "found a checkpoint of program" run "$T/whole"
 rm -r "$T/whole/run"; mv "$T/kept" "$T/whole/run"
 says "another seed neither" 1 "seed" "$P" continual --data "$DATA" --steps 12 --name run --out "$T/whole" --seed 9
+{ cat tests/e2e/micro.tic; echo 'strategy own { mix(y, t) = if y == t then 1 else samples(y) - 100 }'; } >"$T/own.tic"
+"$TICC" "$T/own.tic" -o "$T/own" -D continual.strategy=own
+says "a share that is negative on this data" 1 'strategy `own`: mix(1, 2) is -40 for step 2017' "$T/own" continual --data "$DATA" --out "$T/x" --steps 2
 says "no data at all" 1 "no such folder" "$T/micro" continual --data "$T/nothing" --out "$T/x"
 mkdir -p "$T/few/train" && cp -r "$DATA/train/2014" "$DATA/train/2015" "$DATA/train/2016" "$T/few/train"
 says "a step without data is refused before the first" 1 "2017" "$T/micro" continual --data "$T/few" --out "$T/x" --steps 2
