@@ -13,7 +13,7 @@ CFLAGS := $(STD) $(FLAGS_$(MODE)) $(WARN) $(EXTRA)
 CPPFLAGS := -Iruntime -Icompiler -I$(B)/gen -MMD -MP
 LLVM_CFLAGS := $(if $(LLVM),$(shell $(LLVM) --cflags))
 LLVM_LIBS   := $(if $(LLVM),$(shell $(LLVM) --ldflags --libs core native passes))
-RT_LIBS := -ljpeg -lpng -lz -lm -ldl
+RT_LIBS := -ljpeg -lpng -lwebp -lz -lm -ldl
 
 RT_SRC  := $(filter-out runtime/tools/%,$(wildcard runtime/*.c runtime/*/*.c))
 RT_OBJ  := $(RT_SRC:%.c=$(B)/%.o)

@@ -4,6 +4,7 @@
 #include "base.h"
 #include "device/exec.h"
 #include "eval/evaluate.h"
+#include "infer/infer.h"
 #include "report/report.h"
 #include "train/bench.h"
 #include "train/check.h"
@@ -224,11 +225,67 @@ static int command_check(int argc, char **argv)
     return code;
 }
 
+static int command_classify(int argc, char **argv)
+{
+    TicClassifyOptions o = { 0 };
+    const TicFlag flag[] = {
+        { "--ckpt", TIC_FLAG_TEXT, &o.ckpt, 0, 0, "FILE", "weights: .pt, safetensors, OpenCLIP's or Hugging Face's names" },
+        { "--images", TIC_FLAG_INT, &o.images, 1, 1 << 20, "N", "how many of the words are images (default: the leading ones that are files)" },
+        { "--json", TIC_FLAG_BOOL, &o.json, 0, 0, NULL, "a JSON array, one object an image" },
+        { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
+        { "--vocab", TIC_FLAG_TEXT, &o.vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0;
+    if (flags("classify IMAGE... LABEL...", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code))
+        code = finish(tic_classify(program(), tic_kernels, &o, rest, n_rest, stdout));
+    free(rest);
+    return code;
+}
+
+static int command_embed(int argc, char **argv)
+{
+    TicEmbedOptions o = { .batch = 64 };
+    const TicFlag flag[] = {
+        { "--ckpt", TIC_FLAG_TEXT, &o.ckpt, 0, 0, "FILE", "weights: .pt, safetensors, OpenCLIP's or Hugging Face's names" },
+        { "--out", TIC_FLAG_TEXT, &o.out, 0, 0, "FILE", "the .npy to write; for shards a prefix: FILE.images.npy, .texts.npy, .keys.txt" },
+        { "--captions", TIC_FLAG_TEXT, &o.captions, 0, 0, "FILE", "captions, one a line, instead of images or shards" },
+        { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 20, "N", "rows at once (default 64)" },
+        { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
+        { "--vocab", TIC_FLAG_TEXT, &o.vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0;
+    if (flags("embed [IMAGE... | SHARD.tar...]", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code))
+        code = finish(tic_embed(program(), tic_kernels, &o, rest, n_rest, stdout));
+    free(rest);
+    return code;
+}
+
+static int command_export(int argc, char **argv)
+{
+    const char *ckpt = NULL, *to = NULL, *out = NULL;
+    const TicFlag flag[] = {
+        { "--ckpt", TIC_FLAG_TEXT, &ckpt, 0, 0, "FILE", "weights: .pt, safetensors, OpenCLIP's or Hugging Face's names" },
+        { "--to", TIC_FLAG_TEXT, &to, 0, 0, "FORM", "safetensors or pt (OpenCLIP's), hf (CLIPModel of transformers)" },
+        { "--out", TIC_FLAG_TEXT, &out, 0, 0, "DIR", "the folder to write them and their configuration to" },
+    };
+    const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
+    int n_rest, code = 0;
+    if (flags("export", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code))
+        code = finish(tic_export(program(), tic_kernels, ckpt, to, out, stdout));
+    free(rest);
+    return code;
+}
+
 static const Command commands[] = {
     { "train", "train the starting time step (the default command)", command_train },
     { "continual", "every time step in turn, each evaluated on every year", command_continual },
     { "eval", "a checkpoint on held-out sets: retrieval and zero-shot classification", command_eval },
     { "report", "runs side by side: matrices of years, transfer, curves, lineage; report.html", command_report },
+    { "classify", "the probability of each label for an image", command_classify },
+    { "embed", "normalised features of images, captions or shards, as .npy", command_embed },
+    { "export", "weights as safetensors, .pt, or in Hugging Face's layout", command_export },
     { "info", "parameters, FLOPs, memory, kernels", command_info },
     { "bench", "time the training step on random data", command_bench },
     { "check", "a GPU's kernels against the CPU's, one by one; then whole steps", command_check },

@@ -333,7 +333,7 @@ static int link_program(Job *j, const char *const *object, int n_object, const c
         cc = "cc";
     const char *extra = getenv("TICC_LDFLAGS");      /* one flag, e.g. -fsanitize=address for a sanitizer build */
     const char *made = arena_printf(&j->arena, "%s.%d.new", output, (int)getpid());
-    const char *rest[] = { library, "-ljpeg", "-lpng", "-lz", "-lm", "-ldl", "-pthread", extra };
+    const char *rest[] = { library, "-ljpeg", "-lpng", "-lwebp", "-lz", "-lm", "-ldl", "-pthread", extra };
     const char **argv = NEWN(&j->arena, const char *, 3 + n_object + (int)LEN(rest) + 1);
     int n_argv = 0;
     argv[n_argv++] = cc;

@@ -10,7 +10,8 @@
  *
  * Written files load with torch.load(weights_only=True) from torch 2.0 on (1.13's restricted reader knows no floating
  * point numbers at all, so there only a bare file does) and depend on their contents alone: equal states give equal
- * bytes. Read are files of this layout by any writer, bare state_dicts, and safetensors.
+ * bytes. Read are files of this layout by any writer, bare state_dicts, and safetensors; tensors in the layout of Hugging
+ * Face's CLIPModel get OpenCLIP's names and shapes.
  * Layout: OpenCLIP, src/training/main.py; optimiser: torch/optim/optimizer.py (state_dict). */
 #ifndef TIC_CKPT_CHECKPOINT_H
 #define TIC_CKPT_CHECKPOINT_H

@@ -6,9 +6,11 @@
 #include "ckpt/safetensors.h"
 #include "ckpt/zip.h"
 
-/* A tensor of the file: the layout inside its storage, and where the storage's bytes are. */
-typedef struct {
+/* A tensor of the file: the layout inside its storage, and where the storage's bytes are; or three tensors of the file
+ * that follow each other along the first axis. */
+typedef struct FileTensor {
     const char *name;
+    const struct FileTensor *part[3];        /* all or none */
     TicStored dtype;
     int rank;
     int64_t shape[TIC_MAX_RANK], stride[TIC_MAX_RANK];
@@ -27,6 +29,8 @@ struct TicCheckpoint {
     char *root;                  /* folder in the archive */
     FileTensor *tensor;
     FileTensor **by_name;        /* sorted */
+    FileTensor *foreign;         /* Hugging Face's layout: the tensors under their own names; `tensor` refers to them */
+    char (*renamed)[160];         /* and OpenCLIP's names for them */
     int count;
     unsigned char *cache;        /* the storage read last: parameters may share one */
     uint64_t cache_at, cache_size;
@@ -39,5 +43,7 @@ struct TicCheckpoint {
 const FileTensor *tic_checkpoint_find(const TicCheckpoint *ck, const char *name);
 /* Finds and checks the storage of a tensor of the pickle. */
 TicStatus tic_checkpoint_resolve(const TicCheckpoint *ck, const char *name, const TicTensorRef *ref, FileTensor *t);
+/* A file in Hugging Face's layout gets OpenCLIP's names and shapes (checkpoint_hf.c); any other stays as it is. */
+TicStatus tic_checkpoint_adopt_hf(TicCheckpoint *ck);
 TicStatus tic_checkpoint_gather(TicCheckpoint *ck, const FileTensor *t, int rank, const int64_t *shape, float *out);
 #endif

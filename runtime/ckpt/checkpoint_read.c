@@ -36,6 +36,7 @@ static TicStatus bad_tensor(const TicCheckpoint *ck, const char *name, const cha
 
 static TicStatus index_names(TicCheckpoint *ck)
 {
+    TRY(tic_checkpoint_adopt_hf(ck));
     ck->by_name = tic_alloc((size_t)ck->count * sizeof *ck->by_name);
     for (int i = 0; i < ck->count; i++)
         ck->by_name[i] = &ck->tensor[i];
@@ -219,6 +220,8 @@ void tic_checkpoint_close(TicCheckpoint *ck)
     tic_bytes_close(&ck->source);
     free(ck->root);
     free(ck->tensor);
+    free(ck->foreign);
+    free(ck->renamed);
     free(ck->by_name);
     free(ck->cache);
     free(ck->no_state);
@@ -294,6 +297,10 @@ TicStatus tic_checkpoint_gather(TicCheckpoint *ck, const FileTensor *t, int rank
                         tic_stored[t->dtype].name);
     int64_t count;
     if (!tic_shape_count(rank, shape, &count) || !count)
+        return TIC_OK;
+    for (int k = 0; t->part[0] && k < 3; k++)
+        TRY(tic_checkpoint_gather(ck, t->part[k], rank, t->part[k]->shape, out + count / 3 * k));
+    if (t->part[0])
         return TIC_OK;
     TRY(load_storage(ck, t));
     if (t->dtype == TIC_STORED_F32 && is_contiguous(t))

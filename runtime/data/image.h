@@ -1,9 +1,10 @@
-/* image.h -- JPEG and PNG files to 8-bit RGB, with the pixels that Pillow's Image.open(f).convert("RGB") has.
+/* image.h -- JPEG, PNG and WebP files to 8-bit RGB, with the pixels that Pillow's Image.open(f).convert("RGB") has.
  *
  *   JPEG: libjpeg-turbo's defaults (accurate integer inverse DCT, smooth chroma upsampling). Grey is repeated;
  *         CMYK and YCCK are taken as Adobe writes them (inverted) and converted by Pillow's formula (jpeg.c).
  *   PNG:  grey of 1, 2, 4 bits is stretched to 0..255; 16-bit colour keeps its high byte; 16-bit grey is clipped to
  *         255 (Pillow treats it as integers); alpha and transparent colours are dropped, not blended.
+ *   WebP: libwebp's defaults; alpha is dropped, not blended; animations are refused.
  *
  * No orientation tag and no colour profile is applied. A file that is broken, cut short, of another kind, or larger
  * than TIC_MAX_PIXELS gives TIC_BAD_SAMPLE with the reason; nothing is allocated for it before its size is checked. */
@@ -22,8 +23,6 @@ typedef struct {
 
 /* Decodes by what the bytes are, whatever the file was called. */
 TicStatus tic_image_decode(const uint8_t *data, size_t size, TicImage *image);
-TicStatus tic_jpeg_decode(const uint8_t *data, size_t size, TicImage *image);
-TicStatus tic_png_decode(const uint8_t *data, size_t size, TicImage *image);
 void tic_image_free(TicImage *image);
 
 /* Checks the bound and makes room; for the decoders. */

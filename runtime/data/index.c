@@ -55,8 +55,7 @@ static void free_table(Table *t)
 static int role(const char *extension)
 {
     static const struct { const char *name; int has; } known[] = {
-        { "jpg", TIC_HAS_IMAGE }, { "jpeg", TIC_HAS_IMAGE }, { "png", TIC_HAS_IMAGE },
-        { "webp", TIC_HAS_IMAGE | TIC_HAS_WEBP },
+        { "jpg", TIC_HAS_IMAGE }, { "jpeg", TIC_HAS_IMAGE }, { "png", TIC_HAS_IMAGE }, { "webp", TIC_HAS_IMAGE },
         { "txt", TIC_HAS_TEXT }, { "json", TIC_HAS_JSON }, { "cls", TIC_HAS_CLASS },
     };
     for (size_t i = 0; i < TIC_LEN(known); i++)
@@ -110,7 +109,7 @@ static TicSampleRef *new_sample(Table *t, const char *name, size_t key_size, int
 static void add_part(TicSampleRef *s, const TicTarMember *m, int has)
 {
     int64_t at = m->offset - s->offset;
-    if (!has || (has & s->has & ~TIC_HAS_WEBP))
+    if (!has || (has & s->has))
         return;
     if (m->size > TIC_MAX_MEMBER || at > UINT32_MAX ||
         ((has & TIC_HAS_CLASS) && (at / BLOCK > UINT16_MAX || m->size > UINT8_MAX))) {

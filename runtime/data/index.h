@@ -32,7 +32,7 @@ typedef struct {
     uint8_t has;                   /* TIC_HAS_* */
 } TicSampleRef;
 
-enum { TIC_HAS_IMAGE = 1, TIC_HAS_TEXT = 2, TIC_HAS_JSON = 4, TIC_HAS_CLASS = 8, TIC_HAS_WEBP = 16, TIC_TOO_LARGE = 32 };
+enum { TIC_HAS_IMAGE = 1, TIC_HAS_TEXT = 2, TIC_HAS_JSON = 4, TIC_HAS_CLASS = 8, TIC_TOO_LARGE = 16 };
 
 /* A member larger than this makes its sample unusable (TIC_TOO_LARGE). */
 enum { TIC_MAX_MEMBER = 256 << 20 };

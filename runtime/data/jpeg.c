@@ -5,7 +5,7 @@
  * grey; ours counts running out of bytes as an error, as Pillow does. What libjpeg merely warns about (a bad
  * Huffman code that it can get past) Pillow accepts, and so do we. */
 #define _GNU_SOURCE
-#include "data/image.h"
+#include "data/native.h"
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,22 +67,20 @@ static void limit_scans(j_common_ptr info)
         give_up(info, "too many progressive scans");
 }
 
-/* One row of CMYK, inverted in the file, to RGB as Pillow converts it. With c = 255 - C (the file's C) and
- * k likewise, R = (255 - k) - c * (255 - k) / 255, the quotient rounded. `to` may be no alias of `from`. */
-static void cmyk_row(const uint8_t *from, uint8_t *to, int width)
+/* One row of CMYK, inverted in the file, to RGB or to what is resized first. `to` may be no alias of `from`. */
+static void cmyk_row(const uint8_t *from, uint8_t *to, uint8_t *black, int width)
 {
-    for (int x = 0; x < width; x++, from += 4, to += 3) {
-        int black = from[3];                             /* 255 - k */
+    for (int x = 0; x < width; x++, from += 4, to += 3)
         for (int c = 0; c < 3; c++) {
-            int t = (255 - from[c]) * black + 128;
-            int v = black - (((t >> 8) + t) >> 8);
-            to[c] = (uint8_t)(v < 0 ? 0 : v);
+            uint8_t colour = 255 - from[c], k = 255 - from[3];
+            to[c] = black ? colour : tic_cmyk_channel(colour, k);
+            if (black)
+                black[3 * x + c] = k;
         }
-    }
 }
 
 /* Everything between creating and destroying the library's object; errors leave by longjmp. */
-static TicStatus decode(struct jpeg_decompress_struct *d, const uint8_t *data, size_t size, TicImage *image)
+static TicStatus decode(struct jpeg_decompress_struct *d, const uint8_t *data, size_t size, TicImage *image, TicNative *native)
 {
     struct jpeg_source_mgr source = {
         .next_input_byte = data, .bytes_in_buffer = size, .init_source = source_none, .fill_input_buffer = source_more,
@@ -100,6 +98,10 @@ static TicStatus decode(struct jpeg_decompress_struct *d, const uint8_t *data, s
     TRY(tic_image_reserve(image, d->image_width, d->image_height));
     bool cmyk = d->num_components == 4;
     d->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
+    if (cmyk && native) {
+        TRY(tic_image_reserve(&native->fourth, d->image_width, d->image_height));
+        native->kind = TIC_NATIVE_CMYK;
+    }
     jpeg_start_decompress(d);
     size_t stride = (size_t)image->width * 3;
     uint8_t *row = cmyk ? tic_alloc((size_t)image->width * 4) : NULL;
@@ -109,13 +111,13 @@ static TicStatus decode(struct jpeg_decompress_struct *d, const uint8_t *data, s
         JSAMPROW line = cmyk ? row : to;
         jpeg_read_scanlines(d, &line, 1);
         if (cmyk)
-            cmyk_row(row, to, image->width);
+            cmyk_row(row, to, native ? native->fourth.pixels + (size_t)(to - image->pixels) : NULL, image->width);
     }
     jpeg_finish_decompress(d);
     return TIC_OK;
 }
 
-TicStatus tic_jpeg_decode(const uint8_t *data, size_t size, TicImage *image)
+TicStatus tic_jpeg_decode_native(const uint8_t *data, size_t size, TicImage *image, TicNative *native)
 {
     struct jpeg_decompress_struct d = { 0 };
     Errors errors = { .row = NULL };
@@ -124,7 +126,7 @@ TicStatus tic_jpeg_decode(const uint8_t *data, size_t size, TicImage *image)
     if (setjmp(errors.back))
         status = tic_fail(TIC_BAD_SAMPLE, "JPEG: %s", errors.text);
     else
-        status = decode(&d, data, size, image);
+        status = decode(&d, data, size, image, native);
     jpeg_destroy_decompress(&d);
     free(errors.row);
     return status;

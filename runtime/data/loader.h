@@ -26,7 +26,7 @@
 enum { TIC_MAX_ATTEMPTS = 1000, TIC_MAX_BATCH = 1 << 24, TIC_MAX_SOURCES = 4096, TIC_MAX_SIDE = 8192 };
 
 typedef enum {
-    TIC_SKIP_NO_IMAGE,             /* no jpg, jpeg or png member */
+    TIC_SKIP_NO_IMAGE,             /* no jpg, jpeg, png or webp member */
     TIC_SKIP_NO_CAPTION,           /* no txt, and no json with a caption */
     TIC_SKIP_BAD_IMAGE,            /* broken, cut short, too large, of a kind that is not read */
     TIC_SKIP_BAD_JSON,             /* json needed for the caption, but it does not parse */

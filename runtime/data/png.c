@@ -2,7 +2,7 @@
  *
  * libpng is asked for the raw samples (bits unpacked to bytes, nothing else converted), and the rules of Pillow are
  * applied here: they differ from libpng's own conversions for 16-bit grey and for palettes that are too short. */
-#include "data/image.h"
+#include "data/native.h"
 #include <png.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -28,19 +28,6 @@ void tic_image_free(TicImage *image)
 {
     free(image->pixels);
     *image = (TicImage){ 0 };
-}
-
-TicStatus tic_image_decode(const uint8_t *data, size_t size, TicImage *image)
-{
-    if (size >= 3 && !memcmp(data, "\xFF\xD8\xFF", 3))
-        return tic_jpeg_decode(data, size, image);
-    if (size >= 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8))
-        return tic_png_decode(data, size, image);
-    if (size >= 12 && !memcmp(data, "RIFF", 4) && !memcmp(data + 8, "WEBP", 4))
-        return tic_fail(TIC_BAD_SAMPLE, "image: WebP is not read, JPEG or PNG wanted");
-    if (!size)
-        return tic_fail(TIC_BAD_SAMPLE, "image: empty file");
-    return tic_fail(TIC_BAD_SAMPLE, "image: neither JPEG nor PNG");
 }
 
 typedef struct {
@@ -103,7 +90,25 @@ static void to_rgb(const Work *w, TicImage *image, int type, int depth, const ui
     }
 }
 
-static TicStatus decode(Work *w, Input *in, TicImage *image)
+/* The last of the two or four samples, for pictures that are resized with their alpha. */
+static TicStatus with_alpha(const Work *w, TicNative *n, int depth)
+{
+    int channels = png_get_channels(w->png, w->info), bytes = depth == 16 ? 2 : 1, width = n->image.width, height = n->image.height;
+    uint8_t *rgba = tic_alloc((size_t)width * (size_t)height * 4), *to = rgba;
+    for (int y = 0; y < height; y++) {
+        const uint8_t *from = w->rows[y];
+        for (int x = 0; x < width; x++, from += channels * bytes, to += 4) {
+            for (int c = 0; c < 3; c++)
+                to[c] = from[(channels == 4 ? c : 0) * bytes];
+            to[3] = from[(channels - 1) * bytes];
+        }
+    }
+    TicStatus status = tic_native_from_rgba(rgba, width, height, n);
+    free(rgba);
+    return status;
+}
+
+static TicStatus decode(Work *w, Input *in, TicImage *image, TicNative *native)
 {
     uint8_t palette[256][3] = { { 0 } };
     png_uint_32 width, height;
@@ -132,11 +137,15 @@ static TicStatus decode(Work *w, Input *in, TicImage *image)
     for (png_uint_32 y = 0; y < height; y++)
         w->rows[y] = w->raw + y * stride;
     png_read_image(w->png, w->rows);
+    if (native && type & PNG_COLOR_MASK_ALPHA)
+        return with_alpha(w, native, depth);
     to_rgb(w, image, type, depth, (const uint8_t (*)[3])palette);
+    if (native && (type == PNG_COLOR_TYPE_PALETTE || (type == PNG_COLOR_TYPE_GRAY && depth == 1)))
+        native->kind = TIC_NATIVE_PALETTE;
     return TIC_OK;
 }
 
-TicStatus tic_png_decode(const uint8_t *data, size_t size, TicImage *image)
+TicStatus tic_png_decode_native(const uint8_t *data, size_t size, TicImage *image, TicNative *native)
 {
     Input in = { .data = data, .size = size };
     Work *w = tic_alloc(sizeof *w);    /* in memory, not in registers: longjmp keeps it */
@@ -144,7 +153,7 @@ TicStatus tic_png_decode(const uint8_t *data, size_t size, TicImage *image)
     if (setjmp(in.back))
         status = tic_fail(TIC_BAD_SAMPLE, "PNG: %s", in.text);
     else
-        status = decode(w, &in, image);
+        status = decode(w, &in, image, native);
     png_destroy_read_struct(&w->png, &w->info, NULL);
     free(w->raw);
     free(w->rows);

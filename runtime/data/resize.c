@@ -202,17 +202,48 @@ static int64_t centre_offset(int64_t long_side, int size)
     return (int64_t)rint((double)(long_side - size) / 2);
 }
 
-void tic_resize_centre(TicResizer *z, const TicImage *image, int size, uint8_t *planes)
+/* Width and height once the shorter side has `size` pixels. */
+static void centre_extents(const TicImage *image, int size, int64_t *out_w, int64_t *out_h)
 {
     int64_t w = image->width, h = image->height, shorter = w < h ? w : h;
-    int64_t out_w = w, out_h = h;
+    *out_w = w;
+    *out_h = h;
     if (shorter != size) {
-        out_w = w <= h ? size : (int64_t)((double)(size * w) / (double)h);
-        out_h = w <= h ? (int64_t)((double)(size * h) / (double)w) : size;
+        *out_w = w <= h ? size : (int64_t)((double)(size * w) / (double)h);
+        *out_h = w <= h ? (int64_t)((double)(size * h) / (double)w) : size;
     }
-    set_weights(&z->across, w, out_w, centre_offset(out_w, size), size);
-    set_weights(&z->down, h, out_h, centre_offset(out_h, size), size);
+}
+
+void tic_resize_centre(TicResizer *z, const TicImage *image, int size, uint8_t *planes)
+{
+    int64_t out_w, out_h;
+    centre_extents(image, size, &out_w, &out_h);
+    set_weights(&z->across, image->width, out_w, centre_offset(out_w, size), size);
+    set_weights(&z->down, image->height, out_h, centre_offset(out_h, size), size);
     resample(z, image, (TicBox){ 0, 0, image->width, image->height }, size, planes);
+}
+
+/* Positions are summed up, not multiplied: the rounding is Pillow's. */
+static void nearest_positions(int64_t in, int64_t out, int64_t first, int count, int *position)
+{
+    double scale = (double)in / (double)out, at = scale * 0.5;
+    for (int64_t i = 0; i < first + count; i++, at += scale)
+        if (i >= first)
+            position[i - first] = (int)((int64_t)at < in ? (int64_t)at : in - 1);
+}
+
+void tic_resize_centre_nearest(const TicImage *image, int size, uint8_t *planes)
+{
+    int64_t out_w, out_h;
+    centre_extents(image, size, &out_w, &out_h);
+    int *column = tic_alloc(2 * (size_t)size * sizeof *column), *row = column + size;
+    nearest_positions(image->width, out_w, centre_offset(out_w, size), size, column);
+    nearest_positions(image->height, out_h, centre_offset(out_h, size), size, row);
+    for (int c = 0; c < 3; c++)
+        for (int y = 0; y < size; y++)
+            for (int x = 0; x < size; x++)
+                *planes++ = image->pixels[((size_t)row[y] * (size_t)image->width + (size_t)column[x]) * 3 + (size_t)c];
+    free(column);
 }
 
 TicBox tic_crop_box(int width, int height, TicCrop crop, TicRandom *r)

@@ -28,6 +28,9 @@ void tic_resize_box(TicResizer *z, const TicImage *image, TicBox box, int size, 
 /* Shortest side to `size`, then the central square: planes [3, size, size]. */
 void tic_resize_centre(TicResizer *z, const TicImage *image, int size, uint8_t *planes);
 
+/* The same square by the nearest pixels. */
+void tic_resize_centre_nearest(const TicImage *image, int size, uint8_t *planes);
+
 /* x = (v / 255 - mean) / std, each step rounded to float as torchvision does: a table [3][256], and its use on
  * planes [3, n] -> out [3, n]. */
 void tic_normalise_table(const float mean[3], const float std[3], float table[3][256]);

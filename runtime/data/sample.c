@@ -42,7 +42,7 @@ TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample
     }
     if (!(ref->has & TIC_HAS_IMAGE)) {
         *reason = TIC_SKIP_NO_IMAGE;
-        return name_it(x, shard, ref, "no jpg, jpeg or png member");
+        return name_it(x, shard, ref, "no jpg, jpeg, png or webp member");
     }
     TRY(tic_index_read(x, shard, ref, &d->bytes));
     *reason = TIC_SKIP_BAD_IMAGE;

@@ -308,7 +308,7 @@ static int not_hidden(const struct dirent *e) { return e->d_name[0] != '.'; }
 static bool is_picture(const char *name)
 {
     const char *dot = strrchr(name, '.');
-    return dot && (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg") || !strcasecmp(dot, ".png"));
+    return dot && (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg") || !strcasecmp(dot, ".png") || !strcasecmp(dot, ".webp"));
 }
 
 typedef struct { char **path; int64_t *label, count, room; } Pictures;

@@ -12,6 +12,7 @@ rule "the runtime knows nothing of the compiler" '(\.\./)*(compiler|front|ir|pas
 rule "only compiler/cpu includes LLVM" 'llvm-c/' $(find compiler runtime -name '*.[chyl]' ! -path 'compiler/cpu/*')
 rule "only runtime/data/jpeg.c includes jpeglib (and the tool that draws samples)" 'jpeglib' $(find compiler runtime -name '*.[ch]' ! -path runtime/data/jpeg.c ! -path 'runtime/tools/*')
 rule "only runtime/data/png.c includes png.h (and the tool that draws samples)" 'png\.h' $(find compiler runtime -name '*.[ch]' ! -path runtime/data/png.c ! -path 'runtime/tools/*')
+rule "only runtime/data/webp.c includes webp/decode.h" 'webp/' $(find compiler runtime -name '*.[ch]' ! -path runtime/data/webp.c)
 rule "the graph does not know the tree" 'front/(tree|parse|program|sema)' $(find compiler/ir compiler/pass compiler/cpu -name '*.[ch]')
 rule "the front end does not know passes or back ends" '(pass|cpu|driver)/' $(find compiler/front compiler/ir -name '*.[ch]')
 rule "passes do not know back ends" '(cpu|driver)/' $(find compiler/pass -name '*.[ch]')
