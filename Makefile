@@ -3,7 +3,7 @@ MODE  ?= release
 B     := build/$(MODE)
 CC    ?= cc
 LLVM  ?= $(firstword $(foreach v,22 21 20 19,$(if $(shell command -v llvm-config-$(v) 2>/dev/null),llvm-config-$(v))))
-STD   := -std=gnu11 -g -pthread -fno-strict-aliasing
+STD   := -std=gnu11 -g -pthread -fno-strict-aliasing -fPIC -fvisibility=hidden
 WARN  := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wno-unused-parameter
 FLAGS_release := -O2
 FLAGS_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -28,6 +28,7 @@ all: $(B)/ticc $(B)/libticrt.a $(B)/ticdata            ## build the compiler, th
 unit: $(UNIT_RT) $(UNIT_CC) $(UNIT_GPU)
 unit-rt: $(UNIT_RT) $(B)/ticdata
 
+$(RT_OBJ) $(CC_OBJ) $(DRV_OBJ): Makefile               # it holds the flags
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@

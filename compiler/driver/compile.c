@@ -312,6 +312,12 @@ static bool output_free(Job *j, const char *output)
     return !why;
 }
 
+static bool ends_in(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcmp(s + n - m, end);
+}
+
 /* The linker writes beside the program, which is then replaced at once: a full disk leaves what was there. */
 static int link_program(Job *j, const char *const *object, int n_object, const char *output)
 {
@@ -334,9 +340,13 @@ static int link_program(Job *j, const char *const *object, int n_object, const c
     const char *extra = getenv("TICC_LDFLAGS");      /* one flag, e.g. -fsanitize=address for a sanitizer build */
     const char *made = arena_printf(&j->arena, "%s.%d.new", output, (int)getpid());
     const char *rest[] = { library, "-ljpeg", "-lpng", "-lwebp", "-lz", "-lm", "-ldl", "-pthread", extra };
-    const char **argv = NEWN(&j->arena, const char *, 3 + n_object + (int)LEN(rest) + 1);
+    /* a library binds its own tables, whatever else is loaded beside it, and shows the functions of runtime/clip.h */
+    static const char *const shared[] = { "-shared", "-Wl,-Bsymbolic", "-Wl,-u,clip_load" };
+    const char **argv = NEWN(&j->arena, const char *, 3 + n_object + (int)LEN(shared) + (int)LEN(rest) + 1);
     int n_argv = 0;
     argv[n_argv++] = cc;
+    for (size_t i = 0; ends_in(output, ".so") && i < LEN(shared); i++)
+        argv[n_argv++] = shared[i];
     argv[n_argv++] = "-o";
     argv[n_argv++] = made;
     for (int i = 0; i < n_object; i++)

@@ -14,7 +14,7 @@ static const char usage[] =
     "\n"
     "Compiles a model to a program that trains it; `./PROGRAM --help` says what the program can do.\n"
     "\n"
-    "  -o PROGRAM        name of the executable (default: the file's name without .tic)\n"
+    "  -o PROGRAM        name of the executable (default: the file's name without .tic); NAME.so makes a library (runtime/clip.h)\n"
     "  -D name=value     overrides a constant or an entry of a block: -D train.batch=16\n"
     "  --target cpu:NAME code for this processor: native (default), x86-64-v3, x86-64-v4, znver4, ...\n"
     "  --target cuda:sm_80,sm_90a   also code for NVIDIA GPUs: kernels as CUDA C, and as machine code of these architectures\n"

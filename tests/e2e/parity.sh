@@ -12,7 +12,7 @@ compare() {        # NAME FIXTURE [clip]: tests/parity/NAME.tic against the fixt
     check "$label: as OpenCLIP" "$T/check" "$P/data/$2.safetensors" $3
     [ -n "${PARITY_TABLE:-}" ] && { echo "# $label"; sed 's/^/# /' "$T/check.out"; }
 }
-RT_LIBS="-ljpeg -lpng -lwebp -lz -lm"
+RT_LIBS="-ljpeg -lpng -lwebp -lz -lm -ldl"
 for m in tiny quick sigmoid wide large; do compare $m $m; compare $m $m clip; done
 # a check that cannot fail is none: the same numbers with another activation must be refused
 "$TICC" $P/quick.tic --emit=asm -o "$T/quick.s" && $CC -O2 -Iruntime $P/check.c "$T/quick.s" "$B/libticrt.a" $TICC_LDFLAGS $RT_LIBS -pthread -o "$T/check"

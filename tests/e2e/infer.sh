@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# infer.sh -- a trained model in use: classify, embed, export and back, the shared library from several threads.
+. tests/e2e/lib.sh
+sample_data
+micro || { not_ok "the micro model compiles"; finish; exit; }
+P=$T/micro IMAGE=$T/a.jpg
+"$P" --data "$DATA" --out "$T" --name run --steps 2 --batch 8 >/dev/null 2>&1
+C=$T/run/checkpoints/epoch_latest.pt
+tar -xOf "$(ls "$DATA"/train/2014*/*.tar | head -n 1)" --wildcards '*.jpg' --occurrence=1 2>/dev/null >"$IMAGE" || true
+[ -s "$IMAGE" ] || tar -xOf "$(ls "$DATA"/train/2014*/*.tar | head -n 1)" "$(tar -tf "$(ls "$DATA"/train/2014*/*.tar | head -n 1)" | grep -m 1 jpg)" >"$IMAGE"
+
+# classify
+says "probabilities" 0 "  a dog" "$P" classify --ckpt "$C" "$IMAGE" "a dog" "a cat"
+"$P" classify --ckpt "$C" "$IMAGE" "a dog" "a cat" "a bird" 2>/dev/null |
+    awk 'NR > 1 { s += $1 } END { exit !(NR == 4 && s > 0.99999 && s < 1.00001) }' && ok "they sum to 1" || not_ok "they sum to 1"
+says "one label is certain" 0 "  1.000000  a dog" "$P" classify --ckpt "$C" "$IMAGE" "a dog"
+says "two images, as JSON" 0 "}," "$P" classify --json --ckpt "$C" "$IMAGE" "$IMAGE" "a dog" "a cat"
+says "no image" 1 "an image comes first" "$P" classify --ckpt "$C" "a dog" "a cat"
+says "no label" 1 "at least one label" "$P" classify --ckpt "$C" "$IMAGE"
+says "no checkpoint" 1 "--ckpt" "$P" classify "$IMAGE" "a dog"
+says "an image that is none" 1 "neither JPEG nor PNG nor WebP" "$P" classify --ckpt "$C" tests/e2e/infer.sh "a dog"
+
+# embed
+rows() { od -An -c -N 128 "$1" | tr -d ' \n' | grep -o "([0-9]*,[0-9]*)"; }
+printf 'a dog\r\na cat\n\na bird' >"$T/captions.txt"
+says "features of captions" 0 "features of 4 captions" "$P" embed --ckpt "$C" --out "$T/c.npy" --captions "$T/captions.txt"
+check "their shape" test "$(rows "$T/c.npy")" = "(4,16)"
+says "features of images" 0 "features of 2 images" "$P" embed --ckpt "$C" --out "$T/i.npy" "$IMAGE" "$IMAGE"
+check "their shape too" test "$(rows "$T/i.npy")" = "(2,16)"
+check "equal images, equal rows" cmp <(tail -c +129 "$T/i.npy" | head -c 64) <(tail -c +193 "$T/i.npy")
+S=$(ls "$DATA"/train/2014*/*.tar | head -n 1)
+says "features of a shard" 0 "their keys" "$P" embed --ckpt "$C" --batch 7 --out "$T/s" "$S"
+"$P" embed --ckpt "$C" --batch 50 --threads 1 --out "$T/s2" "$S" >/dev/null 2>&1
+check "the batch size changes nothing" cmp "$T/s.images.npy" "$T/s2.images.npy"
+check "nor for captions" cmp "$T/s.texts.npy" "$T/s2.texts.npy"
+check "a key a row" test "($(grep -c . "$T/s.keys.txt"),16)" = "$(rows "$T/s.texts.npy")"
+says "nothing to embed" 1 "nothing to embed" "$P" embed --ckpt "$C" --out "$T/x.npy"
+says "no place to write" 1 "cannot write" "$P" embed --ckpt "$C" --out "$T/none/x.npy" "$IMAGE"
+
+# export: every form gives the same features, and goes back to the same bytes
+for form in safetensors pt hf; do
+    says "export to $form" 0 "config.json" "$P" export --ckpt "$C" --to $form --out "$T/$form"
+    F=$(ls "$T/$form"/*.safetensors "$T/$form"/*.bin 2>/dev/null)
+    "$P" embed --ckpt "$F" --out "$T/back.npy" --captions "$T/captions.txt" >/dev/null 2>&1
+    check "the same features from $form" cmp "$T/c.npy" "$T/back.npy"
+    "$P" export --ckpt "$F" --to safetensors --out "$T/$form.back" >/dev/null 2>&1
+    check "the same bytes back from $form" cmp "$T/safetensors/open_clip_model.safetensors" "$T/$form.back/open_clip_model.safetensors"
+done
+says "the configuration knows the heads" 0 '"heads": 2' cat "$T/pt/open_clip_config.json"
+says "another form" 1 "wanted safetensors, pt or hf" "$P" export --ckpt "$C" --to onnx --out "$T/x"
+
+# the library
+if "$TICC" tests/e2e/micro.tic -o "$T/libmicro.so" >"$T/log" 2>&1 &&
+   ${CC:-cc} -Iruntime tests/e2e/library.c -L"$T" -lmicro -Wl,-rpath,"$T" $TICC_LDFLAGS -pthread -o "$T/library" >>"$T/log" 2>&1; then
+    ok "a library, and a program that uses it"
+    says "four threads, two models" 0 "0x" "$T/library" "$C" "$IMAGE" "a dog"
+    "$T/library" "$C" "$IMAGE" "a dog" >"$T/features"
+    floats() { od -An -v -tf4 -w4 -j 128 "$1" | head -n 16; }
+    { floats "$T/i.npy"; floats "$T/c.npy"; } | awk '{ print $1 + 0 }' >"$T/want"
+    while read -r x; do printf '%.9g\n' "$x"; done <"$T/features" | awk '{ print $1 + 0 }' >"$T/got"
+    check "the features of embed" cmp "$T/want" "$T/got"
+    check "only its own functions show" test "$(nm -D --defined-only "$T/libmicro.so" | grep -c ' T tic_')" = 0
+else
+    not_ok "a library, and a program that uses it" "$(cat "$T/log")"
+fi
+finish
