@@ -439,7 +439,7 @@ static void budgets(FILE *f, const TicRuns *runs)
     fprintf(f, "<h2>Compute</h2>\n<p>Forward multiply-adds of all steps, as TiC-CLIP counts them (training takes about three times as many). The oracle trains anew "
                "from random weights at step t with t budgets: ");
     html_count(f, oracle);
-    fprintf(f, " in all.</p>\n<figure class=card><div class=bars>");
+    fprintf(f, " in all; the shares are of that.</p>\n<figure class=card><div class=bars>");
     for (int i = 0; i < runs->n_run; i++) {
         const TicRun *r = &runs->run[i];
         double macs = tic_run_macs(r, r->n_step), share = macs / most;
@@ -448,7 +448,7 @@ static void budgets(FILE *f, const TicRuns *runs)
         fprintf(f, "</span><div class=budget><i class=\"fill c%d\" style=\"width:%.1f%%\"></i><span style=\"%s%.1f%%%s\">", color_of(i), 100 * share,
                 share > 0.6 ? "right:" : "left:", share > 0.6 ? 100 * (1 - share) : 100 * share, share > 0.6 ? ";color:var(--card)" : "");
         html_count(f, macs);
-        fprintf(f, ", %.3g&thinsp;%% of the oracle</span></div>", 100 * tic_run_oracle_share(r));
+        fprintf(f, " · %.3g&thinsp;%%</span></div>", 100 * tic_run_oracle_share(r));
     }
     fprintf(f, "</div></figure>\n");
 }

@@ -71,7 +71,7 @@ const char report_css[] =
     ".swatch{display:inline-block;width:13px;height:13px;border-radius:3px;margin-right:7px;vertical-align:-2px;"
     "background:color-mix(in oklab,var(--high) calc(var(--v)*100%),var(--low));border:1px solid var(--rule)}\n"
     ".budget{position:relative;height:22px;background:var(--grid);border-radius:4px}.budget i{display:block;height:100%;border-radius:4px}\n"
-    ".budget span{position:absolute;top:0;line-height:22px;padding:0 8px;font-size:12.5px}\n"
+    ".budget span{position:absolute;top:0;white-space:nowrap;line-height:22px;padding:0 8px;font-size:12.5px}\n"
     "code{font:12.5px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}\n"
     ".warn{color:var(--ring);font-weight:600}\n"
     "footer{margin-top:44px;border-top:1px solid var(--rule);padding-top:12px;font-size:13px;color:var(--soft)}footer p{font-size:13px}\n"
