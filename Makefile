@@ -115,6 +115,19 @@ tsan: deps                                              ## the runtime's tests u
 	@$(MAKE) --no-print-directory $(JOBS) MODE=tsan unit-rt
 	@MODE=tsan tests/run rt_
 
+PYTHON ?= python3
+# pip fetches the package, of which one file is kept; nothing is installed
+vocab:                                                  ## CLIP's vocabulary out of the open_clip_torch package, for captions
+	@mkdir -p build/vocab && $(PYTHON) -m pip download -q --no-deps --disable-pip-version-check -d build/vocab open_clip_torch
+	@cd build/vocab && $(PYTHON) -m zipfile -e open_clip_torch-*.whl . && d="$${XDG_CACHE_HOME:-$$HOME/.cache}/ticc" && mkdir -p "$$d" && \
+	 echo "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a  open_clip/bpe_simple_vocab_16e6.txt.gz" | sha256sum -c --quiet && \
+	 cp open_clip/bpe_simple_vocab_16e6.txt.gz "$$d" && echo "$$d/bpe_simple_vocab_16e6.txt.gz"
+parity: build                                           ## ViT-B/16 against OpenCLIP; PYTHON=... has torch and open_clip_torch
+	@mkdir -p build/parity && $(PYTHON) tests/parity/make_fixtures.py --full build/parity
+	@$(B)/ticc models/vit_b16.tic --emit=asm -o build/parity/vit_b16.s -D train.batch=8 -D 'train.optimizer=adamw(lr = cosine(peak = 1e-4, warmup = 4), beta1 = 0.9, beta2 = 0.98, eps = 1e-6, weight_decay(p) = if rank(p) < 2 then 0 else 0.2)'
+	@$(CC) -O2 -pthread -Iruntime tests/parity/check.c build/parity/vit_b16.s $(B)/libticrt.a $(RT_LIBS) -o build/parity/check
+	@build/parity/check build/parity/vit_b16.safetensors
+
 # fuzz targets: tests/fuzz/fuzz_NAME.c, seeds from tests/fuzz/seeds, other tests and models; MODE=asan always
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/%.c,build/asan/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -132,4 +145,4 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:
-.PHONY: all unit unit-rt emu deps build run demo demo-years test asan tsan fuzz fuzz-targets clean help
+.PHONY: all unit unit-rt emu deps build run demo demo-years test vocab parity asan tsan fuzz fuzz-targets clean help

@@ -13,8 +13,11 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/stat.h>
 #include <zlib.h>
+
+#define VOCABULARY_FILE "bpe_simple_vocab_16e6.txt.gz"
 
 enum {
     MERGES = 48894,
@@ -183,9 +186,8 @@ static TicStatus read_packed(const char *path, char **text, size_t *size)
     return TIC_OK;
 }
 
-TicStatus tic_bpe_open(const char *path, TicBpe **out)
+static TicStatus open_vocabulary(const char *path, TicBpe **out)
 {
-    *out = NULL;
     TicBpe *b = tic_alloc(sizeof *b);
     Symbols *s = tic_alloc(sizeof *s);
     b->merge = tic_alloc(SLOTS * sizeof *b->merge);
@@ -211,6 +213,33 @@ TicStatus tic_bpe_open(const char *path, TicBpe **out)
     else
         *out = b;
     return status;
+}
+
+/* Where `make vocab` leaves the vocabulary, or what TICC_VOCAB says (empty: nowhere); NULL when there is none. */
+static char *find_vocabulary(void)
+{
+    const char *said = getenv("TICC_VOCAB"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (said)
+        return *said ? tic_strdup(said) : NULL;
+    char *path = cache && *cache ? tic_format("%s/ticc/" VOCABULARY_FILE, cache)
+               : home ? tic_format("%s/.cache/ticc/" VOCABULARY_FILE, home) : NULL;
+    if (path && access(path, R_OK)) {
+        free(path);
+        path = NULL;
+    }
+    return path;
+}
+
+TicStatus tic_bpe_open(const char *path, TicBpe **out)
+{
+    *out = NULL;
+    if (!path) {
+        char *found = find_vocabulary();
+        TicStatus status = found ? tic_bpe_open(found, out) : open_vocabulary(NULL, out);
+        free(found);
+        return status;
+    }
+    return open_vocabulary(path, out);
 }
 
 void tic_bpe_close(TicBpe *b)

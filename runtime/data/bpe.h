@@ -16,7 +16,7 @@ enum { TIC_VOCABULARY = 49408, TIC_TOKEN_START = 49406, TIC_TOKEN_END = 49407, T
 
 typedef struct TicBpe TicBpe;      /* read-only after it is made: any number of threads may use it */
 
-/* path NULL: the byte fallback. TIC_USER when the file is missing or is no CLIP vocabulary. */
+/* path NULL: $TICC_VOCAB, else where `make vocab` puts it (~/.cache/ticc), else the byte fallback. TIC_USER when the file is missing or is no CLIP vocabulary. */
 TicStatus tic_bpe_open(const char *path, TicBpe **out);
 void tic_bpe_close(TicBpe *b);
 bool tic_bpe_is_fallback(const TicBpe *b);

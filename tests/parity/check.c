@@ -21,7 +21,7 @@ enum { FEATURES, LOSS, GRADIENT, AFTER_1, AFTER_10, QUANTITIES };
 
 static Quantity quantity[QUANTITIES] = {
     { .what = "features", .limit = 1e-5 },
-    { .what = "loss, 10 steps", .limit = 1e-6 },
+    { .what = "loss of each step", .limit = 1e-6 },
     { .what = "gradients", .limit = 1e-5 },
     { .what = "parameters, 1 step", .limit = 1e-5 },
     { .what = "parameters, 10 steps", .limit = 1e-5 },
@@ -186,11 +186,18 @@ static void train(TicCheckpoint *ck, TicModel *m, TicPool *pool, int64_t batch, 
                   const int32_t *tokens, size_t token_bytes, bool clip)
 {
     TicExec *x;
+    const char *name = clip ? "clip/loss" : "loss";
+    int64_t steps = STEPS;
     float loss[STEPS];
-    want(ck, clip ? "clip/loss" : "loss", 1, &(int64_t){ STEPS }, loss);
+    for (int i = 0; i < tic_checkpoint_count(ck); i++) {          /* of the full model there are fewer */
+        TicCheckpointTensor t = tic_checkpoint_tensor(ck, i);
+        if (!strcmp(t.name, name) && t.rank == 1 && t.shape[0] < steps)
+            steps = t.shape[0];
+    }
+    want(ck, name, 1, &steps, loss);
     if (tic_exec_open(m, pool, "step", batch, &x))
         die("step");
-    for (int step = 0; step < STEPS; step++) {
+    for (int step = 0; step < steps; step++) {
         memcpy(tic_exec_input(x, "pixels"), pixels, pixel_bytes);
         memcpy(tic_exec_input(x, "tokens"), tokens, token_bytes);
         *(double *)tic_exec_input(x, "step") = step;
@@ -204,7 +211,8 @@ static void train(TicCheckpoint *ck, TicModel *m, TicPool *pool, int64_t batch, 
         if (step == 0)
             parameters(ck, AFTER_1, clip ? "clip/after1" : "after1", m);
     }
-    parameters(ck, AFTER_10, clip ? "clip/after10" : "after10", m);
+    if (steps == STEPS)
+        parameters(ck, AFTER_10, clip ? "clip/after10" : "after10", m);
     tic_exec_close(x);
 }
 

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 #include "data/bpe.h"
 
-static const char *const vocabularies[] = { "../shared/data/bpe_simple_vocab_16e6.txt.gz", "build/vocab/bpe_simple_vocab_16e6.txt.gz" };
+static const char *const vocabularies[] = { "../shared/data/bpe_simple_vocab_16e6.txt.gz", "build/vocab/open_clip/bpe_simple_vocab_16e6.txt.gz" };
 
 static bool get(gzFile f, void *to, unsigned n) { return gzread(f, to, n) == (int)n; }
 
