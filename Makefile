@@ -91,6 +91,11 @@ $(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
 emu: $(EMU)                                             ## the emulated GPU
+.PHONY: gpu-check gpu-bench
+gpu-check: unit                                         ## on an NVIDIA GPU: the prelude against the emulator's record, templates against f64
+	@TIC_GPU=1 TICC_ROOT=. $(B)/tests/cc_gpu_conformance && TIC_GPU=1 $(B)/tests/cc_gpu_gemm
+gpu-bench: $(B)/tests/gpu_bench                         ## on an NVIDIA GPU: contractions of ViT-B/16, and the same by PyTorch where it is
+	@TIC_GPU=1 $(B)/tests/gpu_bench && python3 tests/gpu/bench.py
 
 deps:                                                   ## install what is missing (Debian, Ubuntu)
 	@.ci/deps

@@ -1,5 +1,8 @@
-/* bench.c -- contraction templates on the shapes of ViT-B/16 at batch 1024: ms and TFLOP/s of each, and the results of a
- * few points against sums in f64. `make gpu-bench` runs it beside bench.py, the same products by PyTorch. */
+/* bench.c -- contraction templates on the shapes of ViT-B/16 at batch 1024: ms and TFLOP/s of each. `make gpu-bench`
+ * runs it beside bench.py, the same products by PyTorch.
+ *
+ *   gpu_bench              every template
+ *   gpu_bench wgmma FILE   those for Hopper alone, with FILE's text in place of the template's */
 #include "gemm.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +49,20 @@ static void split(GemmProblem *p, const GemmTemplate *t)
 }
 
 static bool only_wgmma;
+static char *text;
+
+static char *read_text(const char *path)
+{
+    enum { MOST = 1 << 16 };
+    FILE *f = fopen(path, "r");
+    char *s = calloc(1, MOST);
+    if (!f || !fread(s, 1, MOST - 1, f)) {
+        fprintf(stderr, "%s: cannot be read\n", path);
+        exit(1);
+    }
+    fclose(f);
+    return s;
+}
 
 static void line(int layer, int kind, GemmFinish end, bool bf16)
 {
@@ -55,6 +72,8 @@ static void line(int layer, int kind, GemmFinish end, bool bf16)
     for (int i = 0; i < n_gemm_templates; i++) {
         const GemmTemplate *t = &gemm_templates[i];
         GemmProblem q = p;
+        GemmTemplate other = *t;
+        other.text = text && t->maps ? text : t->text;
         if (t->tile_m < 128 || (only_wgmma && !t->maps))
             continue;
         if (!gemm_fits(t, &q)) {
@@ -62,7 +81,7 @@ static void line(int layer, int kind, GemmFinish end, bool bf16)
             continue;
         }
         split(&q, t);
-        double ms = gemm_time(t, &q, 9), flops = 2.0 * q.rows * q.cols * q.terms;
+        double ms = gemm_time(&other, &q, 9), flops = 2.0 * q.rows * q.cols * q.terms;
         printf(" %10.3f ms %4.0f", ms, flops / ms / 1e9);
         fflush(stdout);
     }
@@ -72,6 +91,7 @@ static void line(int layer, int kind, GemmFinish end, bool bf16)
 int main(int argc, char **argv)
 {
     only_wgmma = argc > 1 && !strcmp(argv[1], "wgmma");
+    text = argc > 2 ? read_text(argv[2]) : NULL;
     printf("# %s, %d multiprocessors\n# %-8s %-9s %-9s", dev_name(), dev_processors(), "layer", "product", "result");
     for (int i = 0; i < n_gemm_templates; i++)
         if (gemm_templates[i].tile_m >= 128 && (!only_wgmma || gemm_templates[i].maps))

@@ -68,7 +68,8 @@ static const Case cases[] = {
      "float c[4]; for (u32 i = 0; i < 4; i++) c[i] = tc_float(in[t * 4 + i]);\ntc_mma(c, in + 1024 + t * 4, in + 2048 + t * 2);\n"
      "for (u32 i = 0; i < 4; i++) out[t * 4 + i] = tc_bits(c[i]);"},
     {"mma tf32", 512, 2e-5,
-     "float c[4]; u32 a[4], b[2];\nfor (u32 i = 0; i < 4; i++) { c[i] = tc_float(in[t * 4 + i]); a[i] = tc_tf32(tc_float(in[1024 + t * 4 + i])); }\n"
+     "float c[4]; u32 a[4], b[2];\nfor (u32 i = 0; i < 4; i++) {\n"
+     "    c[i] = tc_float(in[t * 4 + i]);\n    a[i] = tc_tf32(tc_float(in[1024 + t * 4 + i]));\n}\n"
      "b[0] = in[2048 + t]; b[1] = in[2560 + t];\ntc_mma_tf32(c, a, b);\nfor (u32 i = 0; i < 4; i++) out[t * 4 + i] = tc_bits(c[i]);"},
     {"TMA load 2d", 2048, 0, TMA(4096, "tc_tma_load2d(s + 1024, &map2, bar, 8, 5);") DUMP(2048)},
     {"TMA load 2d, last edges", 1024, 0, TMA(4096, "tc_tma_load2d(s, &map2, bar, 40, 20);") DUMP(1024)},

@@ -1,12 +1,14 @@
 /* gemm_wgmma -- products on Hopper (sm_90a): the copy engine fills a ring of stages, warpgroups multiply from it, blocks stay.
  * See emit.h for the names that come from the prologue; tiles are 128 x TILE_N, 64 terms a stage.
  *
- * Both sides are bf16 and have a tensor map, the kernel's first two arguments (128-byte swizzle): terms side by side, boxes of 64 terms by the
+ * Both sides are bf16 and have a tensor map, the kernel's first two arguments (128-byte swizzle): terms side by side, boxes
+ * of 64 terms by the
  * tile's rows; rows side by side, boxes of 64 rows by 64 terms. Outside of a tensor the engine gives zeros.
  *
  * Warpgroup 0 has one thread that feeds the ring. The other two either share a tile, 64 rows each (GW_PING 0, wide
  * tiles, long sums), or have a tile each in turn (GW_PING 1), so that one multiplies while the other finishes its
- * results. Finishing goes through a few kilobytes of each warp's own, where a row's neighbours come together. */
+ * results. Finishing goes through a few kilobytes of each warp's own, where a row's neighbours come together: a warp then
+ * has one row of 128 columns at a time, and what depends on the columns alone is computed once a tile. */
 #ifndef TILE_N
 #define TILE_N 256
 #endif
@@ -47,17 +49,15 @@ TC_DEV void gw_load(u32 part, const tc_tmap *map, u32 full, int unit, int rows, 
     }
 }
 
-/* 16 rows x 64 columns of a warp's accumulators into its own buffer; chunks of 16 bytes permuted by row */
-TC_DEV void gw_spill(float *mine, const float *acc, u32 lane)
+/* 8 rows x 128 columns of a warp's accumulators (the rows of half h) into its own buffer; 16-byte chunks permuted by row */
+TC_DEV void gw_spill(float *mine, const float *acc, u32 h, u32 lane)
 {
     TC_UNROLL
-    for (u32 j = 0; j < 8; j++)
-        TC_UNROLL
-        for (u32 h = 0; h < 2; h++) {
-            const u32 row = (lane >> 2) + h * 8, chunk = (2 * j + (lane >> 1 & 1)) ^ (row & 7) << 1;
-            const v2f v = {acc[j * 4 + h * 2], acc[j * 4 + h * 2 + 1]};
-            *(v2f *)(mine + row * 64 + chunk * 4 + (lane & 1) * 2) = v;
-        }
+    for (u32 j = 0; j < 16; j++) {
+        const u32 row = lane >> 2, chunk = (2 * j + (lane >> 1 & 1)) ^ row << 1;
+        const v2f v = {acc[j * 4 + h * 2], acc[j * 4 + h * 2 + 1]};
+        *(v2f *)(mine + row * 128 + chunk * 4 + (lane & 1) * 2) = v;
+    }
 }
 
 TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const TC_GRIDCONST tc_tmap map_b, TC_ARGS)
@@ -136,6 +136,8 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                     for (u32 r = 0; r < GW_MI; r++)
                         GW_WGMMA(acc[r], gw_side(at, A_UNIT, GW_PING ? r * 64 : mine * 64, kk), gw_side(at + GW_A_BYTES, B_UNIT, 0, kk), 1);
                 tc_wgmma_commit();
+                if (GW_PING && k + 1 == n_k && leader)          /* the other may queue its products behind these */
+                    tc_mbar_arrive(turn + (mine ^ 1) * 8);
                 tc_wgmma_wait(1);
                 if (k > 0 && leader)
                     tc_mbar_arrive(empty + before * 8);
@@ -145,24 +147,24 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                     phase ^= 1;
                 }
             }
-            if (GW_PING && leader)
+            if (GW_PING && !n_k && leader)
                 tc_mbar_arrive(turn + (mine ^ 1) * 8);
             tc_wgmma_wait(0);
             if (n_k && leader)
                 tc_mbar_arrive(empty + before * 8);
             const i32 m0 = tile / columns * 128 + (GW_PING ? 0 : (i32)mine * 64) + (i32)warp * 16, n0 = tile % columns * TILE_N;
             TC_UNROLL
-            for (int r = 0; r < GW_MI; r++)
+            for (int part = 0; part < TILE_N / 128; part++) {
+                const i32 n = n0 + part * 128 + (i32)lane * 4;      /* a lane keeps to its columns */
                 TC_UNROLL
-                for (int part = 0; part < TILE_N / 64; part++) {
+                for (u32 half = 0; half < GW_MI * 2; half++) {
                     tc_syncwarp();
-                    gw_spill(buffer, acc[r] + part * 32, lane);
+                    gw_spill(buffer, acc[half >> 1] + part * 64, half & 1, lane);
                     tc_syncwarp();
                     TC_UNROLL
-                    for (u32 pass = 0; pass < 8; pass++) {
-                        const u32 row = pass * 2 + (lane >> 4), chunk = lane & 15;
-                        const v4f v = *(const v4f *)(buffer + row * 64 + ((chunk ^ (row & 7) << 1) << 2));
-                        const i32 m = m0 + r * 64 + (i32)row, n = n0 + part * 64 + (i32)chunk * 4;
+                    for (u32 row = 0; row < 8; row++) {
+                        const v4f v = *(const v4f *)(buffer + row * 128 + ((lane ^ row << 1) << 2));
+                        const i32 m = m0 + (i32)((half >> 1) * 64 + (half & 1) * 8 + row);
                         if (m < ROWS) {
                             if (n + 3 < COLS) {
                                 finish4(TC_PASS, split, 0, m, n, v.x, v.y, v.z, v.w);
@@ -177,6 +179,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                         }
                     }
                 }
+            }
         }
     }
 }
