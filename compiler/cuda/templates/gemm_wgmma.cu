@@ -2,8 +2,8 @@
  * See emit.h for the names that come from the prologue; tiles are 128 x TILE_N, 64 terms a stage.
  *
  * Both sides are bf16 and have a tensor map, the kernel's first two arguments (128-byte swizzle): terms side by side, boxes
- * of 64 terms by the
- * tile's rows; rows side by side, boxes of 64 rows by 64 terms. Outside of a tensor the engine gives zeros.
+ * of 64 terms by the tile's rows; rows side by side, boxes of 64 rows by 64 terms. Outside of a tensor the engine gives
+ * zeros.
  *
  * Warpgroup 0 has one thread that feeds the ring. The other two either share a tile, 64 rows each (GW_PING 0, wide
  * tiles, long sums), or have a tile each in turn (GW_PING 1), so that one multiplies while the other finishes its
