@@ -7,8 +7,9 @@
  *
  * Warpgroup 0 has one thread that feeds the ring. The other two either share a tile, 64 rows each (GW_PING 0, wide
  * tiles, long sums), or have a tile each in turn (GW_PING 1), so that one multiplies while the other finishes its
- * results. Finishing goes through a few kilobytes of each warp's own, where a row's neighbours come together: a warp then
- * has one row of 128 columns at a time, and what depends on the columns alone is computed once a tile. */
+ * results; all threads pass the turn on, since none of them may still wait for it. Finishing goes through a few kilobytes
+ * of each warp's own, where a row's neighbours come together: a warp then has one row of 128 columns at a time, and what
+ * depends on the columns alone is computed once a tile. */
 #ifndef TILE_N
 #define TILE_N 256
 #endif
@@ -74,10 +75,9 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
             tc_mbar_init(full + i * 8, 1);
             tc_mbar_init(empty + i * 8, GW_PING ? 1 : 2);
         }
-        tc_mbar_init(turn, 1);
-        tc_mbar_init(turn + 8, 1);
+        tc_mbar_init(turn, 128);
+        tc_mbar_init(turn + 8, 128);
         tc_mbar_fence_init();
-        tc_mbar_arrive(turn);
     }
     tc_syncthreads();
     if (group == 0) {
@@ -124,7 +124,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                 for (int e = 0; e < TILE_N / 2; e++)
                     acc[r][e] = 0.f;
             if (GW_PING)
-                tc_mbar_wait(turn + mine * 8, turns++ & 1);
+                tc_mbar_wait(turn + mine * 8, (turns++ & 1) ^ mine ^ 1);      /* the first turn is warpgroup 0's */
             u32 before = 0;
             for (i32 k = 0; k < n_k; k++) {
                 const u32 at = ring + stage * GW_STAGE;
@@ -136,7 +136,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                     for (u32 r = 0; r < GW_MI; r++)
                         GW_WGMMA(acc[r], gw_side(at, A_UNIT, GW_PING ? r * 64 : mine * 64, kk), gw_side(at + GW_A_BYTES, B_UNIT, 0, kk), 1);
                 tc_wgmma_commit();
-                if (GW_PING && k + 1 == n_k && leader)          /* the other may queue its products behind these */
+                if (GW_PING && k + 1 == n_k)                    /* the other may queue its products behind these */
                     tc_mbar_arrive(turn + (mine ^ 1) * 8);
                 tc_wgmma_wait(1);
                 if (k > 0 && leader)
@@ -147,11 +147,13 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                     phase ^= 1;
                 }
             }
-            if (GW_PING && !n_k && leader)
+            if (n_k) {
+                tc_wgmma_wait(0);
+                if (leader)
+                    tc_mbar_arrive(empty + before * 8);
+            } else if (GW_PING) {                               /* a part of the sums may be empty */
                 tc_mbar_arrive(turn + (mine ^ 1) * 8);
-            tc_wgmma_wait(0);
-            if (n_k && leader)
-                tc_mbar_arrive(empty + before * 8);
+            }
             const i32 m0 = tile / columns * 128 + (GW_PING ? 0 : (i32)mine * 64) + (i32)warp * 16, n0 = tile % columns * TILE_N;
             TC_UNROLL
             for (int part = 0; part < TILE_N / 128; part++) {
