@@ -77,7 +77,7 @@ $(B)/tests/cc_%: tests/unit/cc_%.c $(B)/gen/stdlib.o $(B)/libticc.a $(B)/libticr
 
 # an emulated GPU: a libcuda and a libnvrtc for tests (tests/gpu/fake_cuda.c says how to run a program on it)
 EMU := $(B)/libemu_cuda.so $(B)/libemu_nvrtc.so
-EMU_FLAGS := $(STD) -O2 -march=native -fPIC -shared $(WARN) -MMD -MP
+EMU_FLAGS := $(STD) -O2 -march=native -fPIC -fvisibility=default -shared $(WARN) -MMD -MP
 $(B)/libemu_cuda.so: $(wildcard tests/gpu/emu*.c) tests/gpu/fake_cuda.c $(wildcard tests/gpu/emu*.h)
 	@mkdir -p $(@D)
 	$(CC) $(EMU_FLAGS) $(filter %.c,$^) -lm -ldl -o $@
