@@ -119,7 +119,7 @@ static void add_function(Sema *s, const Node *n)
         }
     }
     if (check_signature(s, n->a))
-        PUSH(s->arena, s->fn, closure_new(s, n->text, n, n->a, n->b, n->c, s->scope, n->word));
+        fn_add(s, closure_new(s, n->text, n, n->a, n->b, n->c, s->scope, n->word));
 }
 
 static void add_optimizer(Sema *s, const Node *n)
@@ -139,7 +139,7 @@ static void add_optimizer(Sema *s, const Node *n)
         return;
     Closure *c = closure_new(s, n->a->text, n, n->b, NULL, n->c, s->scope, n->a->span);
     c->optimizer = true;
-    PUSH(s->arena, s->fn, c);
+    fn_add(s, c);
 }
 
 static void add_strategy(Sema *s, const Node *n)

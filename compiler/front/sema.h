@@ -28,11 +28,13 @@
 enum {
     EXT_ANY = -2,                   /* an extent nothing is known of: the body of a function that nobody calls */
     EXT_OPEN = -3,                  /* an extent that an access will still tell */
-    MOST_STATEMENTS = 100 * 1000,   /* after unrolling */
+    MOST_STATEMENTS = 100 * 1000,   /* after unrolling, calls and rounds of loops included */
     MOST_CALLS = 64,                /* nested */
     MOST_NESTED = 2500,             /* expressions within expressions, over all nested calls */
     MOST_AXES = 31,                 /* index names of one equation, reduced ones included: bits of Expr.axes */
     MOST_FORMALS = 64,
+    MOST_TERMS = 20 * 1000,         /* of one expression */
+    MOST_PIECES = 4096,             /* equations for one tensor */
 };
 #define MOST_ELEMENTS ((int64_t)1 << 31)                       /* of one parameter */
 #define MOST_TENSOR ((int64_t)1 << 40)                         /* of any other tensor, for one of the batch */
@@ -108,6 +110,11 @@ typedef struct Value {
 
 /* ---- names */
 
+typedef struct Table {              /* by name; start as { 0 } */
+    struct TableSlot { const char *name; void *value; } *slot;
+    int n, cap;
+} Table;
+
 typedef enum NameKind {
     NAME_LET,
     NAME_CONST,
@@ -132,6 +139,7 @@ struct Scope {
     Scope *up;                      /* what is in sight behind it */
     Frame *frame;
     ARRAY(Name *) name;
+    Table table;                    /* the newest of each name */
 };
 
 /* An index name of a function: bound by the signature, or introduced by `i: n`. */
@@ -173,6 +181,7 @@ struct Module {
     Module *up;
     ARRAY(int) own;                 /* positions in Sema.param, in order of definition */
     ARRAY(Module *) sub;
+    Table table;                    /* of `sub` */
     int order;                      /* of first use, from 1: when its call begins, after that of its arguments */
 };
 
@@ -257,7 +266,8 @@ struct Sema {
     void *module_ctx;
     ARRAY(const char *) loaded;     /* names of modules */
     ARRAY(Override) define;
-    ARRAY(Closure *) fn;
+    ARRAY(Closure *) fn;            /* functions and optimizers */
+    Table fn_table;                 /* functions */
     ARRAY(const Node *) strategy;
     const Node *block[8];           /* BlockKind: the tree of each block of the file */
     ARRAY(EvalTask) task;
@@ -276,6 +286,7 @@ struct Sema {
     Module *root;
     int modules;                    /* used so far */
     ARRAY(Param) param;
+    Table param_table;              /* by name in checkpoints: their positions, counted from 1 */
     ARRAY(Def *) scalar;            /* by Expr id: the rank-0 tensor that holds this value */
     ARRAY(Def *) traced;            /* tensors by equations, newest last: `student.logits` is found here */
     Def *image, *text_tokens;       /* inputs */
@@ -305,14 +316,22 @@ typedef struct Words { ARRAY(const char *) list; } Words;
 void words_add(Sema *s, Words *w, const char *word);
 const char *const *words_list(Sema *s, Words *w);              /* ends with NULL */
 
+void *table_get(const Table *t, const char *name);             /* NULL: not there */
+void table_set(Sema *s, Table *t, const char *name, void *value);
+
+/* Counts what is written out: a statement, a round of a loop, a call. False after a message: it is too much. */
+bool sema_step(Sema *s, Span at);
+
 Scope *scope_push(Sema *s);                                    /* inside the current one */
 void scope_pop(Sema *s);                                       /* closes its tensors */
 Name *scope_add(Sema *s, Scope *scope, const char *name, NameKind kind, Value v, Span at);
+void scope_drop(Sema *s, Scope *scope, int n);                 /* forgets the newest n names */
 Name *scope_local(Sema *s, const char *name);                  /* of this function */
 Name *scope_outer(Sema *s, const char *name);                  /* of the model or the file */
 Name *scope_declare(Sema *s, Scope *scope, const char *name, NameKind kind, Value v, Span at);   /* NULL: taken */
 Index *frame_index(Frame *f, const char *name);
 Closure *fn_find(Sema *s, const char *name);
+void fn_add(Sema *s, Closure *c);
 void scope_words(Sema *s, const Eq *q, Words *w);              /* names in sight */
 void fn_words(Sema *s, Words *w);
 bool name_is_free(Sema *s, const char *name, Span at);         /* as a local name; else an error */

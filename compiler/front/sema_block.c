@@ -401,7 +401,7 @@ static void eval_items(Sema *s, const Node *items)
             int count = 0;
             if (!loop_values(s, n->a, &value, &count) || !name_is_free(s, n->text, n->word))
                 continue;
-            for (int i = 0; i < count && i < 1000; i++) {
+            for (int i = 0; i < count && sema_step(s, n->word); i++) {
                 scope_push(s);
                 scope_add(s, s->scope, n->text, NAME_LOOP, value[i], n->word);
                 eval_items(s, n->b);

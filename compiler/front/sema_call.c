@@ -480,6 +480,8 @@ static Value call(Sema *s, Eq *q, const Closure *fn, Value *arg, bool *given, co
                   sema_text(s, node[k]->kind == AST_NAMED ? node[k]->b : node[k]), fn->name);
         return result;
     }
+    if (!sema_step(s, at.lo ? at : fn->at))
+        return result;
     s->calls++;
     s->round += fn->model;
     Frame *f = frame_open(s, fn, at, module);
@@ -631,6 +633,7 @@ static void call_alone(Sema *s, const Closure *fn)
     const Node *node[MOST_FORMALS] = { NULL };
     Module root = { .name = "", .path = "" }, *old = s->top->module;
     Graph *g = s->g;
+    Table params = s->param_table;
     int k = 0, n_param = s->param.n;
     s->g = graph_new(s->arena, s->diag->sources);
     for (const Node *f = fn->formals; f; f = f->next, k++) {
@@ -655,11 +658,13 @@ static void call_alone(Sema *s, const Closure *fn)
     }
     s->alone = true;
     s->scalar.n = 0;
+    s->param_table = (Table){ 0 };
     s->top->module = NEW(s->arena, Module);
     *s->top->module = root;
     call(s, NULL, fn, arg, given, node, (Span){ 0, 0 }, NULL);
     s->top->module = old;
     s->param.n = n_param;
+    s->param_table = params;
     s->alone = false;
     s->scalar.n = 0;
     s->g = g;
@@ -668,6 +673,7 @@ static void call_alone(Sema *s, const Closure *fn)
 void call_unused(Sema *s, Closure *fn)
 {
     int errors = s->diag->errors;
+    s->statements = 0;
     call_dry(s, fn);
     if (s->diag->errors == errors && !s->stopped)
         call_alone(s, fn);

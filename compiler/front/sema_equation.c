@@ -290,7 +290,9 @@ static bool note_index(Sema *s, const Node *axis, Ext ext)
         sema_note(s, known->at, "%s from here", ext_text(s, known->ext));
         return false;
     }
-    if (!known || !known->bound)
+    if (known && !known->bound)
+        *known = (Index){ axis->text, ext, axis->span, why, false };
+    else if (!known)
         PUSH(s->arena, s->frame->index, (Index){ axis->text, ext, axis->span, why, false });
     return true;
 }
@@ -476,6 +478,10 @@ static bool boxes_meet(const Box *a, const Box *b, int rank)
 
 static bool add_piece(Sema *s, Def *def, const Box *box, Span at)
 {
+    if (def->piece.n == MOST_PIECES) {
+        sema_error(s, at, "`%s` is defined by more than %d equations", def->name, MOST_PIECES);
+        return false;
+    }
     for (int i = 0; i < def->piece.n; i++) {
         const Piece *p = &def->piece.at[i];
         for (int k = 0; k < def->rank; k++) {

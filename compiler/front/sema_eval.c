@@ -519,7 +519,14 @@ Value value_of(Sema *s, Eq *q, const Node *n)
     s->nested++;
     Value v = eval_node(s, q, n);
     s->nested--;
-    return v;
+    if (v.kind != V_EXPR || v.expr->size <= MOST_TERMS)
+        return v;
+    if (!s->stopped) {
+        s->stopped = true;
+        sema_error(s, n->span, "this has more than %d terms when its parts are written out", MOST_TERMS);
+        sema_help(s, "name parts of it by equations: they are computed once");
+    }
+    return value_error();
 }
 
 Value eval_plain(Sema *s, const Node *n, const char *name)

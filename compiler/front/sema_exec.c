@@ -11,15 +11,15 @@
 
 Module *module_enter(Sema *s, Module *up, const char *name)
 {
-    for (int i = 0; i < up->sub.n; i++) {
-        if (!strcmp(up->sub.at[i]->name, name))
-            return up->sub.at[i];
-    }
+    Module *known = table_get(&up->table, name);
+    if (known)
+        return known;
     Module *m = NEW(s->arena, Module);
     m->name = name;
     m->path = up->path[0] ? arena_printf(s->arena, "%s.%s", up->path, name) : name;
     m->up = up;
     PUSH(s->arena, up->sub, m);
+    table_set(s, &up->table, name, m);
     return m;
 }
 
@@ -108,12 +108,8 @@ static const char *param_name(Sema *s, const char *path)
 
 static Param *param_find(Sema *s, const char *path)
 {
-    path = param_name(s, path);
-    for (int i = 0; i < s->param.n; i++) {
-        if (!strcmp(s->g->tensor[s->param.at[i].def->tensor].name, path))
-            return &s->param.at[i];
-    }
-    return NULL;
+    intptr_t k = (intptr_t)table_get(&s->param_table, path);
+    return k ? &s->param.at[k - 1] : NULL;
 }
 
 static int frame_depth(const Frame *f)
@@ -174,6 +170,7 @@ static Def *new_param(Sema *s, Module *m, const Node *n, const char *path, int r
     if (!s->dry) {
         PUSH(s->arena, m->own, s->param.n);
         PUSH(s->arena, s->param, (Param){ def, n, s->frame, s->round });
+        table_set(s, &s->param_table, path, (void *)(intptr_t)s->param.n);
     }
     return def;
 }
@@ -419,7 +416,7 @@ static void exec_for(Sema *s, const Node *n)
         value = &unknown;
         count = 1;
     }
-    for (int i = 0; i < count && !s->frame->returned && !s->stopped; i++) {
+    for (int i = 0; i < count && !s->frame->returned && sema_step(s, n->word); i++) {
         scope_push(s);
         scope_add(s, s->scope, n->text, NAME_LOOP, value[i], n->word);
         exec_items(s, n->b);
@@ -545,11 +542,8 @@ void exec_items(Sema *s, const Node *items)
             }
             return;
         }
-        if (++s->statements > MOST_STATEMENTS) {
-            s->stopped = true;
-            sema_error(s, n->span, "the program has more than %d statements when its loops are written out", MOST_STATEMENTS);
+        if (!sema_step(s, n->span))
             return;
-        }
         exec_item(s, n);
     }
 }

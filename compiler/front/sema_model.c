@@ -28,7 +28,7 @@ static void add_function(Sema *s, const Node *n)
         return;
     Closure *c = closure_new(s, n->text, n, n->a, n->b, n->c, s->scope, n->word);
     c->model = true;
-    PUSH(s->arena, s->fn, c);
+    fn_add(s, c);
 }
 
 static void add_lazy(Sema *s, const Node *n, const char *name, NameKind kind, Span at)

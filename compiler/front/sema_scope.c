@@ -102,6 +102,56 @@ const char *const *words_list(Sema *s, Words *w)
     return w->list.at;
 }
 
+/* ---- tables */
+
+static unsigned hash_of(const char *name)
+{
+    unsigned h = 2166136261u;
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 16777619u;
+    return h;
+}
+
+static struct TableSlot *slot_of(const Table *t, const char *name)
+{
+    unsigned mask = (unsigned)t->cap - 1, i = hash_of(name) & mask;
+    while (t->slot[i].name && strcmp(t->slot[i].name, name))
+        i = (i + 1) & mask;
+    return &t->slot[i];
+}
+
+void *table_get(const Table *t, const char *name)
+{
+    return t->n ? slot_of(t, name)->value : NULL;
+}
+
+void table_set(Sema *s, Table *t, const char *name, void *value)
+{
+    if (2 * t->n >= t->cap) {
+        Table old = *t;
+        t->cap = old.cap ? 2 * old.cap : 8;
+        t->slot = NEWN(s->arena, struct TableSlot, t->cap);
+        memset(t->slot, 0, sizeof *t->slot * (size_t)t->cap);
+        for (int i = 0; i < old.cap; i++) {
+            if (old.slot[i].name)
+                *slot_of(t, old.slot[i].name) = old.slot[i];
+        }
+    }
+    struct TableSlot *slot = slot_of(t, name);
+    t->n += !slot->name;
+    *slot = (struct TableSlot){ name, value };
+}
+
+bool sema_step(Sema *s, Span at)
+{
+    if (s->stopped || ++s->statements <= MOST_STATEMENTS)
+        return !s->stopped;
+    s->stopped = true;
+    sema_error(s, at, "the program is too large: more than %d statements and calls when loops and functions are written out",
+               MOST_STATEMENTS);
+    return false;
+}
+
 /* ---- scopes */
 
 Scope *scope_push(Sema *s)
@@ -124,11 +174,7 @@ void scope_pop(Sema *s)
 
 static Name *find_here(const Scope *scope, const char *name)
 {
-    for (int i = scope->name.n - 1; i >= 0; i--) {
-        if (!strcmp(scope->name.at[i]->name, name))
-            return scope->name.at[i];
-    }
-    return NULL;
+    return table_get(&scope->table, name);
 }
 
 Name *scope_add(Sema *s, Scope *scope, const char *name, NameKind kind, Value v, Span at)
@@ -136,7 +182,16 @@ Name *scope_add(Sema *s, Scope *scope, const char *name, NameKind kind, Value v,
     Name *n = NEW(s->arena, Name);
     *n = (Name){ .name = name, .kind = kind, .value = v, .at = at, .scope = scope };
     PUSH(s->arena, scope->name, n);
+    table_set(s, &scope->table, name, n);
     return n;
+}
+
+void scope_drop(Sema *s, Scope *scope, int n)
+{
+    scope->name.n -= n;
+    scope->table = (Table){ 0 };
+    for (int i = 0; i < scope->name.n; i++)
+        table_set(s, &scope->table, scope->name.at[i]->name, scope->name.at[i]);
 }
 
 Name *scope_local(Sema *s, const char *name)
@@ -195,11 +250,14 @@ Name *scope_declare(Sema *s, Scope *scope, const char *name, NameKind kind, Valu
 
 Closure *fn_find(Sema *s, const char *name)
 {
-    for (int i = 0; i < s->fn.n; i++) {
-        if (!s->fn.at[i]->optimizer && !strcmp(s->fn.at[i]->name, name))
-            return s->fn.at[i];
-    }
-    return NULL;
+    return table_get(&s->fn_table, name);
+}
+
+void fn_add(Sema *s, Closure *c)
+{
+    PUSH(s->arena, s->fn, c);
+    if (!c->optimizer)
+        table_set(s, &s->fn_table, c->name, c);
 }
 
 void fn_words(Sema *s, Words *w)

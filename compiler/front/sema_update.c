@@ -74,7 +74,7 @@ static void host_begin(Sema *s, Span at)
 
 static void host_end(Sema *s)
 {
-    s->top->scope->name.n -= (int)LEN(host_name);
+    scope_drop(s, s->top->scope, (int)LEN(host_name));
     s->host = false;
     s->scalar.n = 0;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # language.sh -- every ```tic block of the pages in examples/ is a complete file that the compiler accepts and the formatter
-# leaves as it is. Words behind ```tic are flags: ```tic -D n=3
+# leaves as it is. Words behind ```tic are flags: ```tic -D n=3. The programs in examples/ become programs.
 . tests/e2e/lib.sh
 
 blocks() {         # PAGE: one file a block in $T/blocks, its flags beside it
@@ -27,4 +27,15 @@ for page in examples/*.md; do
     [ "$found" -gt 0 ] && ok "$page has examples" || not_ok "$page has examples" "no \`\`\`tic block in $page"
     for block in "$T"/blocks/*.tic; do [ -f "$block" ] && one "$page" "$block"; done
 done
+
+sample_data
+for program in examples/*.tic; do
+    name=$(basename "$program" .tic)
+    cp "$program" "$T/before" && cp "$program" "$T/after.tic"
+    check "$program compiles" "$TICC" "$program" -o "$T/$name"
+    check "$program stands as \`ticc fmt\` writes it" sh -c "'$TICC' fmt '$T/after.tic' && diff '$T/before' '$T/after.tic'"
+    says "$program trains" 0 "checkpoint:" "$T/$name" --data "$DATA" --out "$T/runs" --name "$name" --start 2016 --steps 2 --batch 4
+done
+# three years of samples by 0.7^3, one by 0.7^2, 0.7 and 1
+says "the schedule of the example's strategy" 0 "2014..2016 32 %, 2017 15.2 %, 2018 21.7 %, 2019 31.1 %" "$TICC" examples/strategy.tic --emit=schedule
 finish
