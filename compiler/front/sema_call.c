@@ -566,12 +566,11 @@ Value call_values(Sema *s, const Closure *fn, const Value *arg, Span at)
 
 /* ---- functions of the file that nobody calls */
 
-/* With tensors of unknown extents: names, counts of indices and arguments are checked all the same. */
+/* With tensors of unknown extents: names, counts of indices and arguments are checked all the same. What comes out in
+ * s->g is of no use. */
 void call_dry(Sema *s, const Closure *fn)
 {
-    Graph *g = s->g;
     s->dry = true;
-    s->g = graph_new(s->arena, s->diag->sources);
     s->scalar.n = 0;
     Value arg[MOST_FORMALS];
     int k = 0;
@@ -590,7 +589,6 @@ void call_dry(Sema *s, const Closure *fn)
         arg[k] = value_def(def, f->span);
     }
     call_values(s, fn, arg, (Span){ 0, 0 });
-    s->g = g;
     s->dry = false;
     s->scalar.n = 0;
 }
@@ -673,8 +671,11 @@ static void call_alone(Sema *s, const Closure *fn)
 void call_unused(Sema *s, Closure *fn)
 {
     int errors = s->diag->errors;
+    Graph *g = s->g;
     s->statements = 0;
+    s->g = graph_new(s->arena, s->diag->sources);
     call_dry(s, fn);
+    s->g = g;
     if (s->diag->errors == errors && !s->stopped)
         call_alone(s, fn);
     fn->called = true;
