@@ -1,4 +1,5 @@
-/* bench.c -- see bench.h. The whole step is timed unprofiled; then one more step is timed kernel by kernel for the
+/* bench.c -- see bench.h. The whole step is timed unprofiled, with the machine's peak measured after each (a machine that
+ * others share has another peak every second; medians are compared); then one more step is timed kernel by kernel for the
  * shares (the clock calls between kernels cost well under a percent). */
 #include "train/bench.h"
 #include "device/exec.h"
@@ -65,19 +66,20 @@ TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenc
     const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + e->launch;
     const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
     TicTiming *timing = tic_alloc((e->n_launch + 1) * sizeof *timing);
-    double *seconds = tic_alloc((size_t)(o->steps + 1) * sizeof *seconds), flops = 0, peak = gpu ? 0 : tic_peak_f32(pool);
+    double *seconds = tic_alloc((size_t)(o->steps + 1) * sizeof *seconds), flops = 0;
+    double *peaks = tic_alloc((size_t)(o->steps + 1) * sizeof *peaks);
     tic_model_init(m, pool, 0);
-    for (int64_t s = 0; s <= o->steps; s++) {
+    for (int64_t s = 0; s <= o->steps; s++) {        /* the first one warms up */
         tic_bench_inputs(x, p, batch, s);
         double t = tic_now();
         tic_exec_run(x);
         tic_exec_scalar(x, "loss", 0);           /* a GPU has done it when its loss is here */
         seconds[s] = tic_now() - t;
+        peaks[s] = gpu ? 0 : tic_peak_f32(pool);
     }
-    double again = gpu ? 0 : tic_peak_f32(pool);
-    peak = again > peak ? again : peak;
     qsort(seconds + 1, (size_t)o->steps, sizeof *seconds, by_value);
-    double median = seconds[1 + (o->steps - 1) / 2];
+    qsort(peaks, (size_t)o->steps + 1, sizeof *peaks, by_value);
+    double median = seconds[1 + (o->steps - 1) / 2], peak = peaks[(o->steps + 1) / 2];
     for (uint32_t i = 0; i < e->n_launch; i++)
         flops += (double)tic_poly(l[i].flops, batch);
     tic_bench_inputs(x, p, batch, o->steps + 1);
@@ -119,6 +121,7 @@ TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenc
                 tic_text(p, l[i].label));
 out:
     free(timing);
+    free(peaks);
     free(seconds);
     tic_exec_close(x);
     tic_pool_free(pool);
