@@ -20,7 +20,7 @@ typedef struct { TicKernelFn run; TicTasksFn tasks; } TicKernel;
 
 enum TicStepInit { TIC_STEP_PREVIOUS, TIC_STEP_RANDOM, TIC_STEP_REWIND };
 enum TicKind { TIC_TEMP, TIC_INPUT, TIC_PARAM, TIC_STATE };
-enum TicDType { TIC_F32, TIC_F64, TIC_I32 };
+enum TicDType { TIC_F32, TIC_F64, TIC_I32, TIC_BF16 };
 enum TicInit { TIC_INIT_CONST, TIC_INIT_NORMAL, TIC_INIT_UNIFORM };
 
 typedef struct { int64_t c[3]; } TicPoly;                    /* c0 + c1*B + c2*B^2 */

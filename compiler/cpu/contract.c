@@ -21,6 +21,8 @@ typedef struct Contraction {
     int n_outer, n_m, n_k;
     uint32_t zero;
     AMode mode;
+    bool half;                         /* both operands bf16, and pairs of them are multiplied */
+    Form a_form, b_form;
     enum { B_STRAIGHT, B_TRANSPOSED, B_OTHER } b_mode;    /* columns unit-stride; terms unit-stride; neither, or several loops */
     Poly a_row, a_term, b_column, b_term;
     Poly rows, terms, batches;
@@ -116,9 +118,14 @@ static bool analyse(Contraction *c)
 
     Lin a = load_lin(l, c->a), b = load_lin(l, c->b);
     int ma = c->m[c->n_m - 1].axis, ka = c->k[c->n_k - 1].axis;
+    DType a_type = l->graph->tensor[c->a->tensor].dtype, b_type = l->graph->tensor[c->b->tensor].dtype;
     bool simple_a = c->n_m == 1 && c->n_k == 1;
+    c->half = l->g->t->pairs && a_type == DT_BF16 && b_type == DT_BF16;
+    c->a_form = c->half ? PAIRS : a_type == DT_BF16 ? WIDEN : PLAIN;
+    c->b_form = c->half ? PAIRS : b_type == DT_BF16 ? WIDEN : PLAIN;
     c->mode = simple_a && poly_is(a.axis[ka], 1) ? A_ROWS : simple_a && poly_is(a.axis[ma], 1) ? A_COLUMNS : A_OTHER;
-    c->b_mode = c->n_k > 1 ? B_OTHER : poly_is(b.axis[c->n.axis], 1) ? B_STRAIGHT : poly_is(b.axis[ka], 1) ? B_TRANSPOSED : B_OTHER;
+    bool simple_b = c->n_k == 1;
+    c->b_mode = simple_b && poly_is(b.axis[c->n.axis], 1) ? B_STRAIGHT : simple_b && poly_is(b.axis[ka], 1) ? B_TRANSPOSED : B_OTHER;
     c->a_row = a.axis[ma];
     c->a_term = a.axis[ka];
     c->b_column = b.axis[c->n.axis];
@@ -164,6 +171,14 @@ static bool whole_vectors(const Contraction *c)
     return poly_fixed(c->n.n, &n) && n % c->g->t->lanes == 0;
 }
 
+/* One 16-bit element of a panel of pairs: term k, column or row i of n. */
+static void put_half(Gen *g, V panel, V k, int n, V i, V x)
+{
+    V pair = LLVMBuildLShr(g->b, k, ic(g, 1), ""), at = i_add(g, i_mul(g, pair, ic(g, n)), i);
+    V p = gep(g, g->t->i16, gep(g, g->t->i32, panel, at), LLVMBuildAnd(g->b, k, ic(g, 1), ""));
+    store(g, x, p, 2);
+}
+
 /* One slice, columns n0 on, when neither columns nor terms are side by side: element by element along the columns. */
 static void pack_other(Contraction *c, Scope *outer, V panel, V n0, V k0, V len)
 {
@@ -182,9 +197,21 @@ static void pack_other(Contraction *c, Scope *outer, V panel, V n0, V k0, V len)
     lanes.mask = whole_vectors(c) ? NULL : mask_first(g, i_sub(g, left, part.i));
     scope_bind(&lanes, c->n.axis, i_add(g, n0, part.i));
     V x = to_f(&lanes, eval(&lanes, c->b));
-    store(g, x, gep(g, g->t->f32, panel, i_add(g, i_mul(g, loop.i, ic(g, nr)), part.i)), 4);
+    if (c->half)
+        for (int i = 0; i < w; i++)
+            put_half(g, panel, loop.i, nr, i_add(g, part.i, ic(g, i)), lane(g, f_to_bf16(g, x), i));
+    else
+        store(g, x, gep(g, g->t->f32, panel, i_add(g, i_mul(g, loop.i, ic(g, nr)), part.i)), 4);
     loop_end(g, &part, NULL);
     loop_end(g, &loop, NULL);
+    if (c->half) {
+        Loop zero, column;
+        loop_begin(g, &zero, len, LLVMBuildAnd(g->b, i_add(g, len, ic(g, 1)), ic(g, -2), ""), 1, NULL, 0);
+        loop_begin(g, &column, ic(g, 0), ic(g, nr), 1, NULL, 0);
+        put_half(g, panel, zero.i, nr, column.i, LLVMConstNull(g->t->i16));
+        loop_end(g, &column, NULL);
+        loop_end(g, &zero, NULL);
+    }
 }
 
 static V make_pack_b(Contraction *c)
@@ -192,7 +219,8 @@ static V make_pack_b(Contraction *c)
     Gen *g = c->g;
     Aside aside;
     Scope root, outer, s;
-    V shared = c->b_mode == B_STRAIGHT ? part_pack_straight(c->l) : c->b_mode == B_TRANSPOSED ? part_pack_transposed(c->l) : NULL;
+    V shared = c->b_mode == B_STRAIGHT ? part_pack_straight(c->l, c->b_form) :
+               c->b_mode == B_TRANSPOSED ? part_pack_transposed(c->l, c->b_form) : NULL;
     own_begin(c, &aside, &root, &outer, "pack_b", 7);
     V panel = LLVMGetParam(g->fn, 3), n0 = LLVMGetParam(g->fn, 4), k0 = LLVMGetParam(g->fn, 5), len = LLVMGetParam(g->fn, 6);
     if (shared) {
@@ -231,8 +259,11 @@ static void pack_tiles(Contraction *c, Scope *outer, V panel, V m0, V m1, V k0, 
         else
             for (int i = 0; i < c->n_k; i++)
                 scope_bind(&s[r], c->k[i].axis, scope_axis(&s[0], c->k[i].axis));
-        V x = lane(g, to_f(&s[r], eval(&s[r], c->a)), 0);
-        store(g, x, gep(g, g->t->f32, to, i_add(g, i_mul(g, loop.i, ic(g, mr)), ic(g, r))), 4);
+        V x = to_f(&s[r], eval(&s[r], c->a));
+        if (c->half)
+            put_half(g, to, loop.i, mr, ic(g, r), lane(g, f_to_bf16(g, x), 0));
+        else
+            store(g, lane(g, x, 0), gep(g, g->t->f32, to, i_add(g, i_mul(g, loop.i, ic(g, mr)), ic(g, r))), 4);
     }
     loop_end(g, &loop, NULL);
     loop_end(g, &tile, NULL);
@@ -243,7 +274,8 @@ static V make_pack_a(Contraction *c)
     Gen *g = c->g;
     Aside aside;
     Scope root, outer, s;
-    V shared = c->mode == A_COLUMNS ? part_pack_rows(c->l) : NULL;
+    bool terms = c->mode == A_ROWS;    /* in place but for their width */
+    V shared = c->mode == A_COLUMNS ? part_pack_rows(c->l, c->a_form) : terms ? part_pack_terms(c->l) : NULL;
     own_begin(c, &aside, &root, &outer, "pack_a", 8);
     V panel = LLVMGetParam(g->fn, 3), m0 = LLVMGetParam(g->fn, 4), m1 = LLVMGetParam(g->fn, 5);
     V k0 = LLVMGetParam(g->fn, 6), len = LLVMGetParam(g->fn, 7);
@@ -251,7 +283,7 @@ static V make_pack_a(Contraction *c)
         scope_in(&s, &outer, NULL);
         scope_bind(&s, c->m[0].axis, m0);
         scope_bind(&s, c->k[0].axis, k0);
-        V arg[] = {operand(c, &s, c->a), gen_poly(g, c->a_term), i_sub(g, m1, m0), len, panel};
+        V arg[] = {operand(c, &s, c->a), gen_poly(g, terms ? c->a_row : c->a_term), i_sub(g, m1, m0), len, panel};
         call(g, shared, arg, 5);
     } else {
         pack_tiles(c, &outer, panel, m0, m1, k0, len);
@@ -276,7 +308,7 @@ static void finish_vector(Contraction *c, Scope *row, V tile, V r, V n, V column
         x = f_mul(g, x, fc(g, l->k->split.scale));
     for (int i = 0; i < l->n_member; i++) {
         const Comp *m = l->member[i].c;
-        Val v = i ? eval_member(&s, m) : (Val){VAL_F, x};
+        Val v = i ? eval_member(&s, m) : member_value(&s, m, (Val){VAL_F, x});
         member_is(&s, m, v);
         l->comp = m;
         if (is_written(l, m->out))
@@ -363,7 +395,7 @@ static void build_task(Contraction *c)
     }
     V arg[] = {g->bufs, g->batch, outer, g->scratch, gen_poly(g, c->terms), m_from, m_to, s_from, s_to, a,
                gen_poly(g, c->a_row), c->pack_b, c->finish};
-    call(g, part_product(c->l, c->pack_a != NULL), arg, (int)LEN(arg));
+    call(g, part_product(c->l, c->pack_a != NULL, c->half), arg, (int)LEN(arg));
 }
 
 bool lower_contract(Low *l)
@@ -372,8 +404,9 @@ bool lower_contract(Low *l)
     if (!analyse(&c))
         return false;
     part_blocks(l);                    /* what is called is built before the caller */
-    part_product(l, c.mode != A_ROWS);
-    c.pack_a = c.mode == A_ROWS ? NULL : make_pack_a(&c);
+    bool packed = c.mode != A_ROWS || c.a_form == WIDEN;
+    part_product(l, packed, c.half);
+    c.pack_a = packed ? make_pack_a(&c) : NULL;
     c.pack_b = make_pack_b(&c);
     c.finish = make_finish(&c);
     launch_begin(l, "contract");

@@ -5,19 +5,23 @@
  * are functions of the part, built once and called through pointers; a call a tile costs nothing beside the tile.
  *
  * Panels. A slice of B is [term][NR columns], zeros or repeats past the last column. A tile of A is [term][MR rows],
- * repeats past the last row. A tile of the result is [MR][NR]. */
+ * repeats past the last row. A tile of the result is [MR][NR], f32. Operands of bf16 are widened on the way into their
+ * panels; or, where the machine multiplies pairs of them faster (PAIRS), an element of a panel is a pair of terms, the
+ * second of an odd last pair of B zero. */
 #ifndef CPU_CONTRACT_H
 #define CPU_CONTRACT_H
 #include "cpu/lower.h"
 
 enum {
     NV = 3,                            /* vectors of a tile's row: NR = NV * lanes */
-    KC = 768,                          /* terms of a block: a tile's operands stream from the second-level cache */
+    KC = 768,                          /* terms (or pairs) of a block: a slice streams from the second-level cache */
     K_ROOM = KC + 16,                  /* room for a whole last square of a transposing pack */
     MC = 144,                          /* rows of packed A at a time */
     NB_MOST = 8,                       /* slices of B side by side: 1.2 MB */
     MB_MOST = 1536,                    /* rows of a task */
 };
+
+typedef enum { PLAIN, WIDEN, PAIRS, N_FORMS } Form;    /* f32 to f32, bf16 to f32, bf16 to pairs */
 
 static inline int tile_rows(const Target *t) { return t->registers >= 32 ? 8 : 4; }
 static inline int tile_columns(const Target *t) { return NV * t->lanes; }
@@ -29,17 +33,19 @@ V    aside_end(Low *l, Aside *a, V result);
 
 /* void run(bufs, batch, outer, scratch, terms, m_from, m_to, s_from, s_to, a, a_row, pack_b, finish): one task. A in place
  * (rows a_row elements apart, terms side by side) at a, or through the function a:
- *   void a(bufs, batch, outer, panel, m0, m1, k0, len)          tiles K_ROOM * MR elements apart
+ *   void a(bufs, batch, outer, panel, m0, m1, k0, len)          tiles K_ROOM * MR elements apart; k0 is even
  *   void pack_b(bufs, batch, outer, panel, n0, k0, len)         one slice
  *   void finish(bufs, batch, outer, tile, m0, rows, n0)         after the last term */
-V part_product(Low *l, bool packed);
+V part_product(Low *l, bool packed, bool half);
 /* Ways of packing. left: columns (rows) from the first on, at least 1.
  *   straight(p, term_stride, left, len, panel)       columns side by side
  *   transposed(p, column_stride, left, len, panel)   terms side by side
- *   rows(p, term_stride, left, len, panel)           A whose rows lie side by side; all tiles of `left` rows */
-V part_pack_straight(Low *l);
-V part_pack_transposed(Low *l);
-V part_pack_rows(Low *l);
+ *   rows(p, term_stride, left, len, panel)           A whose rows lie side by side; all tiles of `left` rows
+ *   terms(p, row_stride, left, len, panel)           A of bf16 whose terms lie side by side, widened */
+V part_pack_straight(Low *l, Form form);
+V part_pack_transposed(Low *l, Form form);
+V part_pack_rows(Low *l, Form form);
+V part_pack_terms(Low *l);
 /* i64 blocks(rows, slices, batches): rows << 32 | slices of a task: the largest of a few sizes that gives enough tasks,
  * then made even. Shapes and batch alone decide, never the number of threads. */
 V part_blocks(Low *l);

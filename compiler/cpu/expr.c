@@ -292,12 +292,12 @@ static V index_lanes(Scope *s, const Affine *a)
 
 static Ty element_type(const Gen *g, DType d)
 {
-    return d == DT_F32 ? g->t->f32 : d == DT_F64 ? g->t->f64 : g->t->i32;
+    return d == DT_F32 ? g->t->f32 : d == DT_F64 ? g->t->f64 : d == DT_BF16 ? g->t->i16 : g->t->i32;
 }
 
 static unsigned element_size(DType d)
 {
-    return d == DT_F64 ? 8 : 4;
+    return (unsigned)dtype_size(d);
 }
 
 static bool atom_on_lanes(const Scope *s, const Term *t)
@@ -367,6 +367,8 @@ static Val loaded(Gen *g, V v, DType d)
 {
     if (d == DT_F64)
         return (Val){VAL_F, LLVMBuildFPTrunc(g->b, v, g->t->vf, "")};
+    if (d == DT_BF16)
+        return (Val){VAL_F, f_from_bf16(g, v)};
     return (Val){d == DT_F32 ? VAL_F : VAL_INTS, v};
 }
 
@@ -377,12 +379,14 @@ static Val load_uniform(Gen *g, V p, DType d)
         return (Val){VAL_INT, LLVMBuildSExt(g->b, v, g->t->i64, "")};
     if (d == DT_F64)
         v = LLVMBuildFPTrunc(g->b, v, g->t->f32, "");
+    if (d == DT_BF16)
+        v = f_from_bf16(g, v);
     return (Val){VAL_F, splat(g, v)};
 }
 
 static Ty vector_type(const Gen *g, DType d)
 {
-    return d == DT_F32 ? g->t->vf : d == DT_F64 ? g->t->vd : g->t->vi;
+    return d == DT_F32 ? g->t->vf : d == DT_F64 ? g->t->vd : d == DT_BF16 ? g->t->vs : g->t->vi;
 }
 
 static V mask_and(Gen *g, V a, V b)
@@ -644,7 +648,15 @@ Val eval(Scope *s, const Expr *e)
 Val eval_member(Scope *s, const Comp *c)
 {
     s->l->comp = c;
-    return eval(s, c->body);
+    return member_value(s, c, eval(s, c->body));
+}
+
+Val member_value(Scope *s, const Comp *c, Val v)
+{
+    if (s->l->graph->tensor[c->out].dtype != DT_BF16)
+        return v;
+    s->l->rounded = f_round_bf16(s->l->g, to_f(s, v));
+    return (Val){VAL_F, s->l->rounded};
 }
 
 /* ---- stores */
@@ -654,7 +666,10 @@ static V stored(Scope *s, DType d, Val v)
     Gen *g = s->l->g;
     if (d == DT_I32)
         return to_ints(s, v);
-    return d == DT_F64 ? LLVMBuildFPExt(g->b, to_f(s, v), g->t->vd, "") : to_f(s, v);
+    V f = to_f(s, v);
+    if (d == DT_BF16)
+        return f_to_bf16(g, f == s->l->rounded ? f : f_round_bf16(g, f));
+    return d == DT_F64 ? LLVMBuildFPExt(g->b, f, g->t->vd, "") : f;
 }
 
 void store_at(Scope *s, const Mem *mem, const Affine *const *idx, const void *key, Val val)
@@ -667,7 +682,10 @@ void store_at(Scope *s, const Mem *mem, const Affine *const *idx, const void *ke
     Ty element = element_type(g, mem->dtype);
     unsigned align = element_size(mem->dtype);
     bool atoms = s->lanes >= 0 && lane_atoms(s, &lin);
-    if (s->lanes < 0 || (poly_is(lin.axis[s->lanes], 0) && !atoms)) {
+    /* a masked store of one narrow lane known beforehand is miscompiled by LLVM 22 (it writes the lane before narrowing) */
+    bool one = mem->dtype == DT_BF16 && s->mask && LLVMIsConstant(s->mask) &&
+               !LLVMConstIntGetZExtValue(LLVMGetAggregateElement(s->mask, 1));
+    if (s->lanes < 0 || one || (poly_is(lin.axis[s->lanes], 0) && !atoms)) {
         store(g, lane(g, v, 0), p, align);
     } else if (poly_is(lin.axis[s->lanes], 1) && !atoms) {
         if (s->mask)

@@ -23,10 +23,12 @@ typedef struct Target {
     int lanes;                         /* f32 lanes of a vector: 16, 8 or 4 */
     int registers;                     /* vector registers: 32 or 16 */
     bool avx512, bf16;
+    bool pairs;                        /* multiplying pairs of bf16 is twice as fast as f32: AMD; slower on Intel, which wants AMX */
     bool fma;                          /* llvm.fma is an instruction */
     bool rounds;                       /* floor and roundeven are instructions */
-    Ty i1, i8, i32, i64, f32, f64, ptr, none;
-    Ty vf, vi, vl, vb, vd;             /* `lanes` of f32, i32, i64, i1, f64 */
+    Ty i1, i8, i16, i32, i64, f32, f64, ptr, none;
+    Ty vpair;                          /* 2 * lanes of bfloat */
+    Ty vf, vi, vl, vb, vd, vs;         /* `lanes` of f32, i32, i64, i1, f64, i16 */
 } Target;
 
 Target *target_new(Arena *a, const CpuTarget *want, Text *why);     /* NULL and a sentence */
@@ -44,6 +46,8 @@ V llvm_masked_load(Target *t, LLVMBuilderRef b, Ty vector, V p, V mask);
 void llvm_masked_store(Target *t, LLVMBuilderRef b, V value, V p, V mask);
 V llvm_gather(Target *t, LLVMBuilderRef b, Ty vector, V p, V mask);
 void llvm_scatter(Target *t, LLVMBuilderRef b, V value, V p, V mask);
+/* c[l] + a[2l] * b[2l] + a[2l + 1] * b[2l + 1] in f32; denormals count as zero. Target.bf16 only. */
+V llvm_dot_pairs(Target *t, LLVMBuilderRef b, V c, V x, V y);
 /* p * 2^n for n a whole number in [-150, 150] given as f32; AVX-512 only. */
 V llvm_scale(Target *t, LLVMBuilderRef b, V p, V n);
 #endif

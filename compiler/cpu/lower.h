@@ -70,6 +70,7 @@ typedef struct Low {
     Member *member;
     int n_member;
     const Comp *comp;                  /* the member being evaluated */
+    V rounded;                         /* the last value rounded to bf16: it is not rounded again to be stored */
     int row_depth;                     /* members' values in memory are read no further out than this scope */
     int n_kernels;
     Lowered *out;
@@ -170,6 +171,8 @@ V    scope_axis(const Scope *s, int axis);
 
 Val  eval(Scope *s, const Expr *e);
 Val  eval_member(Scope *s, const Comp *c);                       /* c's body */
+/* v, c's value in f32, as readers of its tensor see it: rounded when that is bf16. eval_member has done it. */
+Val  member_value(Scope *s, const Comp *c, Val v);
 V    to_f(Scope *s, Val v);
 void member_is(Scope *s, const Comp *c, Val v);                  /* loads of c's point in this scope yield v */
 V    eval_index(Scope *s, const Affine *a);                      /* i64; of axes that are numbers in this scope */

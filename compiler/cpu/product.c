@@ -38,46 +38,75 @@ V call_pointer(Gen *g, Ty result, V fn, V *arg, int n)
 /* ---- the micro-kernel: tile[MR][NR] (+)= sum over k of a[row * rs + k * ks] * b[k][NR]; ks = 1, or MR and rs = 1.
  *
  * In place, rows is 1 .. MR: rows past it are computed from the last one again and never stored. */
-static V micro_kernel(Low *l, bool packed)
+typedef struct Micro { Gen *g; int mr, nr; bool half; V *carry; } Micro;
+
+/* carry += a * b for one term or pair: a one element of A, b its row of a slice. */
+static void multiply(const Micro *m, int r, V a, V const *b)
 {
-    const char *name = packed ? "micro_packed" : "micro_rows";
+    Gen *g = m->g;
+    V x = splat(g, a);
+    if (m->half)
+        x = LLVMBuildBitCast(g->b, x, g->t->vpair, "");
+    for (int v = 0; v < NV; v++) {
+        V *c = &m->carry[r * NV + v];
+        *c = m->half ? llvm_dot_pairs(g->t, g->b, *c, x, b[v]) : f_fma(g, x, b[v], *c);
+    }
+}
+
+static void load_slice(const Micro *m, V p, V *b)
+{
+    Gen *g = m->g;
+    for (int v = 0; v < NV; v++)
+        b[v] = load(g, m->half ? g->t->vpair : g->t->vf, gep(g, g->t->f32, p, ic(g, v * g->t->lanes)), 4);
+}
+
+static V micro_kernel(Low *l, bool packed, bool half)
+{
+    const char *name = packed ? half ? "micro_packed_bf16" : "micro_packed" : half ? "micro_rows_bf16" : "micro_rows";
     V fn = part_helper(l->part, name);
     if (fn)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty t[] = {g->t->i64, g->t->i64, g->t->ptr, g->t->i64, g->t->ptr, g->t->ptr, g->t->i64};
+    Ty t[] = {g->t->i64, g->t->i64, g->t->ptr, g->t->i64, g->t->ptr, g->t->ptr, g->t->i64}, unit = half ? g->t->i32 : g->t->f32;
     aside_begin(l, &aside, name, g->t->none, t, 7);
     fn = g->fn;
     int w = g->t->lanes, mr = tile_rows(g->t), nr = tile_columns(g->t), n_acc = mr * NV, stride = packed ? mr : 1;
-    V terms = LLVMGetParam(fn, 0), rows = LLVMGetParam(fn, 1), a = LLVMGetParam(fn, 2), rs = LLVMGetParam(fn, 3);
-    V b = LLVMGetParam(fn, 4), tile = LLVMGetParam(fn, 5), more = LLVMGetParam(fn, 6), row[8], carry[MAX_CARRY];
-    V last = i_sub(g, rows, ic(g, 1));
+    unsigned align = half && !packed ? 2 : 4;
+    V len = LLVMGetParam(fn, 0), rows = LLVMGetParam(fn, 1), a = LLVMGetParam(fn, 2), rs = LLVMGetParam(fn, 3);
+    V b = LLVMGetParam(fn, 4), tile = LLVMGetParam(fn, 5), more = LLVMGetParam(fn, 6), row[8], carry[MAX_CARRY], bv[NV];
+    V last = i_sub(g, rows, ic(g, 1)), units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len;
+    Micro m = {g, mr, nr, half, carry};
     for (int r = 0; r < mr; r++)
-        row[r] = gep(g, g->t->f32, a, packed ? ic(g, r) : i_mul(g, i_min(g, ic(g, r), last), rs));
+        row[r] = packed ? gep(g, unit, a, ic(g, r)) : gep(g, half ? g->t->i16 : unit, a, i_mul(g, i_min(g, ic(g, r), last), rs));
     for (int i = 0; i < n_acc; i++)
         carry[i] = fc(g, 0);
-    V whole = LLVMBuildAnd(g->b, terms, ic(g, -4), ""), from = ic(g, 0), to = whole;
+    V whole = LLVMBuildAnd(g->b, units, ic(g, -4), ""), from = ic(g, 0), to = whole;
     for (int unroll = 4; unroll; unroll = unroll == 4 ? 1 : 0) {
         Loop loop;
         loop_begin(g, &loop, from, to, unroll, carry, n_acc);
-        V at = i_mul(g, loop.i, ic(g, stride)), pb = gep(g, g->t->f32, b, i_mul(g, loop.i, ic(g, nr)));
+        V at = i_mul(g, loop.i, ic(g, stride)), pb = gep(g, unit, b, i_mul(g, loop.i, ic(g, nr)));
         for (int u = 0; u < unroll; u++) {
-            V bv[NV];
-            for (int v = 0; v < NV; v++)
-                bv[v] = load(g, g->t->vf, gep(g, g->t->f32, pb, ic(g, u * nr + v * w)), 4);
+            load_slice(&m, gep(g, unit, pb, ic(g, u * nr)), bv);
             for (int r = 0; r < mr; r++) {
-                V pa = gep(g, g->t->f32, gep(g, g->t->f32, row[r], at), ic(g, u * stride));
-                V x = splat(g, load(g, g->t->f32, pa, 4));
-                for (int v = 0; v < NV; v++)
-                    carry[r * NV + v] = f_fma(g, x, bv[v], carry[r * NV + v]);
+                V pa = gep(g, unit, gep(g, unit, row[r], at), ic(g, u * stride));
+                multiply(&m, r, load(g, unit, pa, align), bv);
             }
         }
         loop_end(g, &loop, carry);
         from = to;
-        to = terms;
+        to = units;
     }
     Branch f;
+    if (half) {                        /* one term is left: its partner, in A past the end, counts as zero */
+        if_begin(g, &f, LLVMBuildICmp(g->b, LLVMIntNE, LLVMBuildAnd(g->b, len, ic(g, 1), ""), ic(g, 0), ""), carry, n_acc);
+        load_slice(&m, gep(g, unit, b, i_mul(g, units, ic(g, nr))), bv);
+        for (int r = 0; r < mr; r++) {
+            V pa = gep(g, unit, row[r], i_mul(g, units, ic(g, stride)));
+            multiply(&m, r, LLVMBuildZExt(g->b, load(g, g->t->i16, pa, 2), unit, ""), bv);
+        }
+        if_end(g, &f, carry);
+    }
     if_begin(g, &f, LLVMBuildICmp(g->b, LLVMIntNE, more, ic(g, 0), ""), carry, n_acc);
     for (int i = 0; i < n_acc; i++)
         carry[i] = f_add(g, carry[i], load(g, g->t->vf, gep(g, g->t->f32, tile, ic(g, i * w)), 4));
@@ -89,44 +118,64 @@ static V micro_kernel(Low *l, bool packed)
 
 /* ---- packing */
 
-V part_pack_straight(Low *l)
+/* a0 b0 a1 b1 ...: pairs of 16-bit elements; b NULL: zeros */
+static V interleave(Gen *g, V a, V b, int n)
 {
-    V fn = part_helper(l->part, "pack_straight");
+    V order[32];
+    for (int i = 0; i < 2 * n; i++)
+        order[i] = LLVMConstInt(g->t->i32, (unsigned)(i / 2 + (i & 1 ? n : 0)), 0);
+    return LLVMBuildShuffleVector(g->b, a, b ? b : LLVMConstNull(LLVMTypeOf(a)), LLVMConstVector(order, (unsigned)(2 * n)), "");
+}
+
+V part_pack_straight(Low *l, Form form)
+{
+    static const char *const names[] = {"pack_straight", "pack_straight_widen", "pack_straight_pairs"}, *name;
+    name = names[form];
+    bool half = form == PAIRS, narrow = form != PLAIN;
+    V fn = part_helper(l->part, name);
     if (fn)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr};
-    aside_begin(l, &aside, "pack_straight", g->t->none, t, 5);
+    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr}, type = narrow ? g->t->i16 : g->t->f32;
+    Ty vector = narrow ? g->t->vs : g->t->vf, unit = half ? g->t->i32 : g->t->f32;
+    aside_begin(l, &aside, name, g->t->none, t, 5);
     fn = g->fn;
     V p = LLVMGetParam(fn, 0), stride = LLVMGetParam(fn, 1), left = LLVMGetParam(fn, 2), len = LLVMGetParam(fn, 3);
     V panel = LLVMGetParam(fn, 4), mask[NV];
-    int w = g->t->lanes, nr = tile_columns(g->t);
+    int w = g->t->lanes, nr = tile_columns(g->t), step = half ? 2 : 1;
+    V whole = LLVMBuildAnd(g->b, len, ic(g, -step), "");
     Branch f;
     for (int v = 0; v < NV; v++)
         mask[v] = mask_first(g, i_max(g, i_sub(g, left, ic(g, v * w)), ic(g, 0)));
     if_begin(g, &f, i_less(g, left, ic(g, nr)), NULL, 0);
     for (int full = 0; full < 2; full++) {
-        Loop loop;
         if (full)
             if_else(g, &f, NULL);
-        loop_begin(g, &loop, ic(g, 0), len, 1, NULL, 0);
-        V from = gep(g, g->t->f32, p, i_mul(g, loop.i, stride)), to = gep(g, g->t->f32, panel, i_mul(g, loop.i, ic(g, nr)));
-        for (int v = 0; v < NV; v++) {
-            V at = gep(g, g->t->f32, from, ic(g, v * w));
-            V x = full ? load(g, g->t->vf, at, 4) : llvm_masked_load(g->t, g->b, g->t->vf, at, mask[v]);
-            store(g, x, gep(g, g->t->f32, to, ic(g, v * w)), 4);
+        for (int odd = 0; odd < step; odd++) {       /* whole pairs; then the last term alone */
+            Loop loop;
+            loop_begin(g, &loop, odd ? whole : ic(g, 0), odd ? len : whole, step, NULL, 0);
+            V row = half ? LLVMBuildLShr(g->b, loop.i, ic(g, 1), "") : loop.i;
+            V from = gep(g, type, p, i_mul(g, loop.i, stride)), to = gep(g, unit, panel, i_mul(g, row, ic(g, nr)));
+            for (int v = 0; v < NV; v++) {
+                V x[2] = {NULL, NULL};
+                for (int i = 0; i < step - odd; i++) {
+                    V at = gep(g, type, gep(g, type, from, i ? stride : ic(g, 0)), ic(g, v * w));
+                    x[i] = full ? load(g, vector, at, narrow ? 2 : 4) : llvm_masked_load(g->t, g->b, vector, at, mask[v]);
+                }
+                V y = half ? interleave(g, x[0], x[1], w) : narrow ? f_from_bf16(g, x[0]) : x[0];
+                store(g, y, gep(g, g->t->f32, to, ic(g, v * w)), 4);
+            }
+            loop_end(g, &loop, NULL);
         }
-        loop_end(g, &loop, NULL);
     }
     if_end(g, &f, NULL);
     return aside_end(l, &aside, NULL);
 }
 
 /* The transpose of a square of vectors, by exchanging halves, quarters, ... */
-static void transpose(Gen *g, V *row)
+static void transpose(Gen *g, V *row, int w)
 {
-    int w = g->t->lanes;
     for (int d = w / 2; d; d /= 2)
         for (int i = 0; i < w; i++) {
             if (i & d)
@@ -142,44 +191,66 @@ static void transpose(Gen *g, V *row)
         }
 }
 
-/* Squares of `lanes` columns by `lanes` terms, transposed in registers. Columns past the end repeat the last one; terms
- * past len come out as zeros behind the slice's end, where there is room. */
-V part_pack_transposed(Low *l)
+/* The first n of 2 * lanes elements of 16 bits, n > 0. */
+static V mask_pairs(Gen *g, V n)
 {
-    V fn = part_helper(l->part, "pack_transposed");
+    V iota[32], one[32];
+    int w = 2 * g->t->lanes;
+    V most = LLVMBuildTrunc(g->b, i_min(g, n, ic(g, w)), g->t->i16, ""), v = LLVMGetPoison(LLVMVectorType(g->t->i16, (unsigned)w));
+    for (int i = 0; i < w; i++) {
+        iota[i] = LLVMConstInt(g->t->i16, (unsigned)i, 0);
+        one[i] = LLVMConstInt(g->t->i32, 0, 0);
+    }
+    v = LLVMBuildInsertElement(g->b, v, most, one[0], "");
+    v = LLVMBuildShuffleVector(g->b, v, v, LLVMConstVector(one, (unsigned)w), "");
+    return LLVMBuildICmp(g->b, LLVMIntSLT, LLVMConstVector(iota, (unsigned)w), v, "");
+}
+
+/* Squares of `lanes` columns by `lanes` terms (or pairs), transposed in registers. Columns past the end repeat the last one; terms
+ * past len come out as zeros behind the slice's end, where there is room. */
+V part_pack_transposed(Low *l, Form form)
+{
+    static const char *const names[] = {"pack_transposed", "pack_transposed_widen", "pack_transposed_pairs"}, *name;
+    name = names[form];
+    bool half = form == PAIRS, narrow = form != PLAIN;
+    V fn = part_helper(l->part, name);
     if (fn)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr};
-    aside_begin(l, &aside, "pack_transposed", g->t->none, t, 5);
+    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr}, type = narrow ? g->t->i16 : g->t->f32;
+    Ty unit = half ? g->t->i32 : g->t->f32, square = half ? g->t->vi : g->t->vf;
+    Ty run = LLVMVectorType(type, (unsigned)(half ? 2 * g->t->lanes : g->t->lanes));
+    aside_begin(l, &aside, name, g->t->none, t, 5);
     fn = g->fn;
     V p = LLVMGetParam(fn, 0), stride = LLVMGetParam(fn, 1), left = LLVMGetParam(fn, 2), len = LLVMGetParam(fn, 3);
     V panel = LLVMGetParam(fn, 4), last = i_sub(g, left, ic(g, 1)), column[16];
-    int w = g->t->lanes, nr = tile_columns(g->t);
+    int w = g->t->lanes, nr = tile_columns(g->t), step = half ? 2 * w : w;
     Loop part, loop;
     loop_begin(g, &part, ic(g, 0), ic(g, nr), w, NULL, 0);
     for (int i = 0; i < w; i++)
-        column[i] = gep(g, g->t->f32, p, i_mul(g, i_min(g, i_add(g, part.i, ic(g, i)), last), stride));
-    V whole = LLVMBuildAnd(g->b, len, ic(g, -w), "");
+        column[i] = gep(g, type, p, i_mul(g, i_min(g, i_add(g, part.i, ic(g, i)), last), stride));
+    V whole = LLVMBuildAnd(g->b, len, ic(g, -step), "");
     for (int tail = 0; tail < 2; tail++) {
-        V row[16], k = whole;
+        V row[16], k = whole, mask = NULL;
         Branch f;
         if (tail) {
             if_begin(g, &f, i_less(g, whole, len), NULL, 0);
+            mask = half ? mask_pairs(g, i_sub(g, len, whole)) : mask_first(g, i_sub(g, len, whole));
         } else {
-            loop_begin(g, &loop, ic(g, 0), whole, w, NULL, 0);
+            loop_begin(g, &loop, ic(g, 0), whole, step, NULL, 0);
             k = loop.i;
         }
-        V mask = tail ? mask_first(g, i_sub(g, len, whole)) : NULL;
         for (int i = 0; i < w; i++) {
-            V at = gep(g, g->t->f32, column[i], k);
-            row[i] = tail ? llvm_masked_load(g->t, g->b, g->t->vf, at, mask) : load(g, g->t->vf, at, 4);
+            V at = gep(g, type, column[i], k);
+            row[i] = tail ? llvm_masked_load(g->t, g->b, run, at, mask) : load(g, run, at, narrow ? 2 : 4);
+            row[i] = form == WIDEN ? f_from_bf16(g, row[i]) : LLVMBuildBitCast(g->b, row[i], square, "");
         }
-        transpose(g, row);
-        V to = gep(g, g->t->f32, panel, i_add(g, i_mul(g, k, ic(g, nr)), part.i));
+        transpose(g, row, w);
+        V units = half ? LLVMBuildLShr(g->b, k, ic(g, 1), "") : k;
+        V to = gep(g, unit, panel, i_add(g, i_mul(g, units, ic(g, nr)), part.i));
         for (int i = 0; i < w; i++)
-            store(g, row[i], gep(g, g->t->f32, to, ic(g, i * nr)), 4);
+            store(g, row[i], gep(g, unit, to, ic(g, i * nr)), 4);
         if (tail)
             if_end(g, &f, NULL);
         else
@@ -189,37 +260,103 @@ V part_pack_transposed(Low *l)
     return aside_end(l, &aside, NULL);
 }
 
-/* Term by term, so that the rows of a term, one or two cache lines a tile, are read in one go. */
-V part_pack_rows(Low *l)
+/* The element of A at `from`, of one term, or of two that are `stride` apart; the second may be missing. */
+static V pick(Gen *g, V from, V stride, Form form, bool second)
 {
-    V fn = part_helper(l->part, "pack_rows");
+    if (form == PLAIN)
+        return load(g, g->t->f32, from, 4);
+    if (form == WIDEN)
+        return f_from_bf16(g, load(g, g->t->i16, from, 2));
+    V x = LLVMBuildZExt(g->b, load(g, g->t->i16, from, 2), g->t->i32, "");
+    if (!second)
+        return x;
+    V y = LLVMBuildZExt(g->b, load(g, g->t->i16, gep(g, g->t->i16, from, stride), 2), g->t->i32, "");
+    return LLVMBuildOr(g->b, x, LLVMBuildShl(g->b, y, LLVMConstInt(g->t->i32, 16, 0), ""), "");
+}
+
+/* Term by term, so that the rows of a term, one or two cache lines a tile, are read in one go. */
+V part_pack_rows(Low *l, Form form)
+{
+    static const char *const names[] = {"pack_rows", "pack_rows_widen", "pack_rows_pairs"}, *name;
+    name = names[form];
+    bool half = form == PAIRS, narrow = form != PLAIN;
+    V fn = part_helper(l->part, name);
     if (fn)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty f32 = g->t->f32, t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr};
-    aside_begin(l, &aside, "pack_rows", g->t->none, t, 5);
+    Ty unit = half ? g->t->i32 : g->t->f32, type = narrow ? g->t->i16 : g->t->f32;
+    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr};
+    aside_begin(l, &aside, name, g->t->none, t, 5);
     fn = g->fn;
     V p = LLVMGetParam(fn, 0), stride = LLVMGetParam(fn, 1), left = LLVMGetParam(fn, 2), len = LLVMGetParam(fn, 3);
     V panel = LLVMGetParam(fn, 4), last = i_sub(g, left, ic(g, 1));
-    int mr = tile_rows(g->t);
-    Ty rows = LLVMVectorType(f32, (unsigned)mr);
-    V whole = LLVMBuildAnd(g->b, left, ic(g, -mr), "");
-    Loop k, tile;
-    loop_begin(g, &k, ic(g, 0), len, 1, NULL, 0);
-    V from = gep(g, f32, p, i_mul(g, k.i, stride)), to = gep(g, f32, panel, i_mul(g, k.i, ic(g, mr)));
-    loop_begin(g, &tile, ic(g, 0), whole, mr, NULL, 0);
-    store(g, load(g, rows, gep(g, f32, from, tile.i), 4), gep(g, f32, to, i_mul(g, tile.i, ic(g, K_ROOM))), 4);
-    loop_end(g, &tile, NULL);
-    Branch f;
-    if_begin(g, &f, i_less(g, whole, left), NULL, 0);
-    V end = gep(g, f32, to, i_mul(g, whole, ic(g, K_ROOM)));
-    for (int r = 0; r < mr; r++) {
-        V at = gep(g, f32, from, i_min(g, i_add(g, whole, ic(g, r)), last));
-        store(g, load(g, f32, at, 4), gep(g, f32, end, ic(g, r)), 4);
+    int mr = tile_rows(g->t), step = half ? 2 : 1;
+    Ty rows = LLVMVectorType(type, (unsigned)mr);
+    V whole = LLVMBuildAnd(g->b, left, ic(g, -mr), ""), even = LLVMBuildAnd(g->b, len, ic(g, -step), "");
+    for (int odd = 0; odd < step; odd++) {
+        Loop k, tile;
+        loop_begin(g, &k, odd ? even : ic(g, 0), odd ? len : even, step, NULL, 0);
+        V row = half ? LLVMBuildLShr(g->b, k.i, ic(g, 1), "") : k.i;
+        V from = gep(g, type, p, i_mul(g, k.i, stride)), to = gep(g, unit, panel, i_mul(g, row, ic(g, mr)));
+        loop_begin(g, &tile, ic(g, 0), whole, mr, NULL, 0);
+        V at = gep(g, type, from, tile.i), x = load(g, rows, at, narrow ? 2 : 4);
+        if (half)
+            x = interleave(g, x, odd ? NULL : load(g, rows, gep(g, type, at, stride), 2), mr);
+        else if (narrow)
+            x = f_from_bf16(g, x);
+        store(g, x, gep(g, unit, to, i_mul(g, tile.i, ic(g, K_ROOM))), 4);
+        loop_end(g, &tile, NULL);
+        Branch f;
+        if_begin(g, &f, i_less(g, whole, left), NULL, 0);
+        V end = gep(g, unit, to, i_mul(g, whole, ic(g, K_ROOM)));
+        for (int r = 0; r < mr; r++) {
+            V one = gep(g, type, from, i_min(g, i_add(g, whole, ic(g, r)), last));
+            store(g, pick(g, one, stride, form, !odd), gep(g, unit, end, ic(g, r)), 4);
+        }
+        if_end(g, &f, NULL);
+        loop_end(g, &k, NULL);
     }
-    if_end(g, &f, NULL);
+    return aside_end(l, &aside, NULL);
+}
+
+/* Squares of MR rows by MR terms, widened and transposed; then the last terms one by one. */
+V part_pack_terms(Low *l)
+{
+    V fn = part_helper(l->part, "pack_terms_widen");
+    if (fn)
+        return fn;
+    Gen *g = l->g;
+    Aside aside;
+    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr};
+    aside_begin(l, &aside, "pack_terms_widen", g->t->none, t, 5);
+    fn = g->fn;
+    V p = LLVMGetParam(fn, 0), stride = LLVMGetParam(fn, 1), left = LLVMGetParam(fn, 2), len = LLVMGetParam(fn, 3);
+    V panel = LLVMGetParam(fn, 4), last = i_sub(g, left, ic(g, 1)), from[8];
+    int mr = tile_rows(g->t);
+    Ty run = LLVMVectorType(g->t->i16, (unsigned)mr), f32 = g->t->f32;
+    V whole = LLVMBuildAnd(g->b, len, ic(g, -mr), "");
+    Loop tile;
+    loop_begin(g, &tile, ic(g, 0), left, mr, NULL, 0);
+    for (int r = 0; r < mr; r++)
+        from[r] = gep(g, g->t->i16, p, i_mul(g, i_min(g, i_add(g, tile.i, ic(g, r)), last), stride));
+    V to = gep(g, f32, panel, i_mul(g, tile.i, ic(g, K_ROOM)));
+    Loop k;
+    V row[8];
+    loop_begin(g, &k, ic(g, 0), whole, mr, NULL, 0);
+    for (int r = 0; r < mr; r++)
+        row[r] = f_from_bf16(g, load(g, run, gep(g, g->t->i16, from[r], k.i), 2));
+    transpose(g, row, mr);
+    for (int i = 0; i < mr; i++)
+        store(g, row[i], gep(g, f32, to, i_mul(g, i_add(g, k.i, ic(g, i)), ic(g, mr))), 4);
     loop_end(g, &k, NULL);
+    loop_begin(g, &k, whole, len, 1, NULL, 0);
+    for (int r = 0; r < mr; r++) {
+        V x = f_from_bf16(g, load(g, g->t->i16, gep(g, g->t->i16, from[r], k.i), 2));
+        store(g, x, gep(g, f32, to, i_add(g, i_mul(g, k.i, ic(g, mr)), ic(g, r))), 4);
+    }
+    loop_end(g, &k, NULL);
+    loop_end(g, &tile, NULL);
     return aside_end(l, &aside, NULL);
 }
 
@@ -254,13 +391,13 @@ V part_blocks(Low *l)
     return aside_end(l, &aside, LLVMBuildOr(g->b, LLVMBuildShl(g->b, mb, ic(g, 32), ""), nb, ""));
 }
 
-V part_product(Low *l, bool packed)
+V part_product(Low *l, bool packed, bool half)
 {
-    const char *name = packed ? "product_packed" : "product_rows";
+    const char *name = packed ? half ? "product_packed_bf16" : "product_packed" : half ? "product_rows_bf16" : "product_rows";
     V fn = part_helper(l->part, name);
     if (fn)
         return fn;
-    V micro = micro_kernel(l, packed);
+    V micro = micro_kernel(l, packed, half);
     Gen *g = l->g;
     Aside aside;
     Ty i = g->t->i64, p = g->t->ptr, f32 = g->t->f32, t[] = {p, i, i, p, i, i, i, i, i, p, i, p, p};
@@ -273,7 +410,8 @@ V part_product(Low *l, bool packed)
     V pack_b = LLVMGetParam(fn, 11), finish = LLVMGetParam(fn, 12), s_count = i_sub(g, s_to, s_from);
     int64_t slice = (int64_t)K_ROOM * nr;
     V a_panel = gep(g, f32, scratch, ic(g, NB_MOST * slice)), tiles = gep(g, f32, a_panel, ic(g, packed ? MC * K_ROOM : 0));
-    V k_blocks = i_max(g, i_ceil_div(g, terms, ic(g, KC)), ic(g, 1));
+    int64_t most = half ? 2 * KC : KC;               /* terms of a block */
+    V k_blocks = i_max(g, i_ceil_div(g, terms, ic(g, most)), ic(g, 1));
     V kc = i_mul(g, i_ceil_div(g, i_ceil_div(g, terms, k_blocks), ic(g, 8)), ic(g, 8));
     V one_block = LLVMBuildICmp(g->b, LLVMIntEQ, k_blocks, ic(g, 1), "");
 
@@ -295,7 +433,7 @@ V part_product(Low *l, bool packed)
     loop_begin(g, &tile, mc.i, c_to, mr, NULL, 0);
     V rows = i_min(g, i_sub(g, c_to, tile.i), ic(g, mr));
     V a = packed ? gep(g, f32, a_panel, i_mul(g, i_sub(g, tile.i, mc.i), ic(g, K_ROOM)))
-                 : gep(g, f32, a0, i_add(g, i_mul(g, tile.i, a_row), k0));
+                 : gep(g, half ? g->t->i16 : f32, a0, i_add(g, i_mul(g, tile.i, a_row), k0));
     V first = i_mul(g, i_div(g, i_sub(g, tile.i, m_from), ic(g, mr)), s_count);
     loop_begin(g, &panel, s_from, s_to, 1, NULL, 0);
     V in = i_sub(g, panel.i, s_from), number = select_(g, one_block, ic(g, 0), i_add(g, first, in));

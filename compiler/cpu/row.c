@@ -231,7 +231,7 @@ static void run_phase(Phase *p, Scope *row)
             Acc b = {{carry[part * count + at], w > 1 ? carry[part * count + at + 1] : NULL}};
             a = acc_join(g, c->reducer, a, b);
         }
-        Val v = acc_value(g, c->reducer, acc_across(g, c->reducer, a));
+        Val v = member_value(row, c, acc_value(g, c->reducer, acc_across(g, c->reducer, a)));
         member_is(row, c, v);
         l->comp = c;
         if (is_written(l, c->out))

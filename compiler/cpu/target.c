@@ -45,8 +45,8 @@ static bool has_feature(const char *features, const char *name)
     return false;
 }
 
-/* What the processor can do, from its name and the features asked for. */
-static bool find_features(Target *t, bool native, Text *why)
+/* What the processor can do, from its name and the features `asked` for. */
+static bool find_features(Target *t, bool native, const char *asked, Text *why)
 {
     bool x86 = !strncmp(t->triple, "x86_64", 6);
     t->registers = 16;
@@ -86,6 +86,7 @@ static bool find_features(Target *t, bool native, Text *why)
         }
         t->bf16 |= level == 4 && has_feature(f, "avx512bf16");
     }
+    t->pairs = t->bf16 && (!strncmp(t->cpu, "znver", 5) || (asked && has_feature(asked, "avx512bf16")));
     t->avx512 = level == 4;
     t->fma = level >= 3;
     t->rounds = level >= 2;
@@ -99,17 +100,20 @@ static void make_types(Target *t)
     unsigned w = (unsigned)t->lanes;
     t->i1 = LLVMInt1TypeInContext(t->ctx);
     t->i8 = LLVMInt8TypeInContext(t->ctx);
+    t->i16 = LLVMInt16TypeInContext(t->ctx);
     t->i32 = LLVMInt32TypeInContext(t->ctx);
     t->i64 = LLVMInt64TypeInContext(t->ctx);
     t->f32 = LLVMFloatTypeInContext(t->ctx);
     t->f64 = LLVMDoubleTypeInContext(t->ctx);
     t->ptr = LLVMPointerTypeInContext(t->ctx, 0);
     t->none = LLVMVoidTypeInContext(t->ctx);
+    t->vpair = LLVMVectorType(LLVMBFloatTypeInContext(t->ctx), 2 * w);
     t->vf = LLVMVectorType(t->f32, w);
     t->vi = LLVMVectorType(t->i32, w);
     t->vl = LLVMVectorType(t->i64, w);
     t->vb = LLVMVectorType(t->i1, w);
     t->vd = LLVMVectorType(t->f64, w);
+    t->vs = LLVMVectorType(t->i16, w);
 }
 
 Target *target_new(Arena *a, const CpuTarget *want, Text *why)
@@ -133,7 +137,7 @@ Target *target_new(Arena *a, const CpuTarget *want, Text *why)
     LLVMDisposeMessage(triple);
     LLVMDisposeMessage(cpu);
     LLVMDisposeMessage(features);
-    if (!find_features(t, native, why))
+    if (!find_features(t, native, want ? want->features : NULL, why))
         return NULL;
     LLVMTargetRef llvm;
     char *error = NULL;
@@ -306,4 +310,10 @@ V llvm_scale(Target *t, LLVMBuilderRef b, V p, V n)
 {
     V arg[] = {p, n, p, LLVMConstInt(LLVMInt16TypeInContext(t->ctx), 0xffff, 0), LLVMConstInt(t->i32, 4, 0)};
     return llvm_call(t, b, "llvm.x86.avx512.mask.scalef.ps.512", NULL, 0, arg, 5);
+}
+
+V llvm_dot_pairs(Target *t, LLVMBuilderRef b, V c, V x, V y)
+{
+    V arg[] = {c, x, y};
+    return llvm_call(t, b, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, arg, 3);
 }

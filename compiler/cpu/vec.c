@@ -393,6 +393,28 @@ V as_float(Gen *g, V v)
     return LLVMBuildBitCast(g->b, v, wide ? g->t->vd : g->t->vf, "");
 }
 
+V f_round_bf16(Gen *g, V a)
+{
+    V bits = as_int(g, a), odd = LLVMBuildAnd(g->b, LLVMBuildLShr(g->b, bits, vic(g, 16), ""), vic(g, 1), "");
+    V up = LLVMBuildAdd(g->b, bits, LLVMBuildAdd(g->b, odd, vic(g, 0x7fff), ""), "");
+    V nan = f_cmp(g, LLVMRealUNO, a, a), quiet = LLVMBuildOr(g->b, bits, vic(g, 0x400000), "");
+    return as_float(g, LLVMBuildAnd(g->b, select_(g, nan, quiet, up), vic(g, -0x10000), ""));
+}
+
+V f_to_bf16(Gen *g, V a)
+{
+    return LLVMBuildTrunc(g->b, LLVMBuildLShr(g->b, as_int(g, a), vic(g, 16), ""), g->t->vs, "");
+}
+
+V f_from_bf16(Gen *g, V a)
+{
+    bool one = LLVMGetTypeKind(LLVMTypeOf(a)) != LLVMVectorTypeKind;
+    unsigned n = one ? 1 : LLVMGetVectorSize(LLVMTypeOf(a));
+    Ty wide = one ? g->t->i32 : LLVMVectorType(g->t->i32, n), result = one ? g->t->f32 : LLVMVectorType(g->t->f32, n);
+    V bits = LLVMBuildZExt(g->b, a, wide, "");
+    return LLVMBuildBitCast(g->b, LLVMBuildShl(g->b, bits, int_like(bits, 16), ""), result, "");
+}
+
 V rotate_lanes(Gen *g, V v, int by)
 {
     V from[16];

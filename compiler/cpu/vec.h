@@ -78,6 +78,9 @@ V f_min_const(Gen *g, double c, V x);
 V f_cmp(Gen *g, LLVMRealPredicate p, V a, V b);
 V as_int(Gen *g, V v);                 /* bits of f32 as i32, of f64 as i64 */
 V as_float(Gen *g, V v);
+V f_round_bf16(Gen *g, V a);           /* to the nearest bfloat16, ties to even, as f32; by integers: exact everywhere */
+V f_to_bf16(Gen *g, V a);              /* the upper halves, i16: a is rounded already */
+V f_from_bf16(Gen *g, V a);            /* any number of i16 lanes, or one i16 */
 
 /* All lanes get the result, combined as a balanced tree over lanes in a fixed order. */
 typedef V (*Combine)(Gen *g, V a, V b);

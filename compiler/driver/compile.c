@@ -238,14 +238,16 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
     return emits(j, "cuda") || ptx || resources ? 0 : -1;
 }
 
-/* Simplify, fuse, schedule. */
-static int finish(Job *j, Graph *g, Fused **out, const char *name)
+/* Simplify, lower the precision, fuse, schedule. Kernels for GPUs round operands themselves, from the f32 graph. */
+static int finish(Job *j, Graph *g, Fused **out, const char *name, bool bf16)
 {
     Text why = { .arena = &j->arena };
     PassOptions po = { .narrow = j->o->narrow };
     *out = NEW(&j->arena, Fused);
     if (!passes_simplify(g, &po, NULL, &why))
         return fault(arena_printf(&j->arena, "simplifying `%s`", name), &why);
+    if (bf16 && !j->o->gpu && !passes_precision(g, &why))
+        return fault(arena_printf(&j->arena, "the precision of `%s`", name), &why);
     mark(j, arena_printf(&j->arena, "simplify (%s)", name));
     if (!fuse(g, &j->arena, *out, &why))
         return fault(arena_printf(&j->arena, "fusing `%s`", name), &why);
@@ -266,7 +268,7 @@ static int build_tower(Job *j, const char *entry, const char *output, Fused **ou
         return 0;            /* the model has no such tower: no entry */
     if (!passes_forward(p->graph, &po, NULL, &why))
         return fault(entry, &why);
-    return finish(j, p->graph, out, entry);
+    return finish(j, p->graph, out, entry, false);
 }
 
 /* The strategy's own programs: the schedule, and what happens to weights after a step. */
@@ -284,7 +286,7 @@ static int build_strategy(Job *j, Program *p, Entry *entry, int *n)
             return j->diag.errors ? USER_FAULT : OUR_FAULT;
         if (!graph_verify(g, name, &why))
             return fault(name, &why);
-        int code = finish(j, g, &entry[*n].fused, name);
+        int code = finish(j, g, &entry[*n].fused, name, false);
         if (code)
             return code;
         entry[(*n)++].name = name;
@@ -503,7 +505,7 @@ static int build_distill(Job *j, Entry *entry, int *n)
         return j->diag.errors ? USER_FAULT : OUR_FAULT;
     int code = differentiate(j, p);
     if (!code)
-        code = finish(j, p->graph, &entry[*n].fused, "distill");
+        code = finish(j, p->graph, &entry[*n].fused, "distill", p->train.bf16);
     if (!code)
         entry[(*n)++].name = "distill";
     return code;
@@ -554,7 +556,7 @@ static int run(Job *j)
         return 0;
     }
     Entry entry[12] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
-    code = finish(j, p->graph, &entry[0].fused, "step");
+    code = finish(j, p->graph, &entry[0].fused, "step", p->train.bf16);
     if (code)
         return code;
     if (emits(j, "fused") || emits(j, "plan")) {

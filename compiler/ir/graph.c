@@ -1,5 +1,6 @@
 /* graph.c -- the graph's arrays: adding tensors, Comps, outputs and updates; order, dead code, index. */
 #include "ir/pool.h"
+#include <math.h>
 #include <string.h>
 
 Graph *graph_new(Arena *a, Sources *s)
@@ -14,6 +15,29 @@ Graph *graph_new(Arena *a, Sources *s)
 static const char *own_string(Graph *g, const char *s)
 {
     return s ? arena_strndup(g->arena, s, strlen(s)) : "";
+}
+
+int dtype_size(DType d)
+{
+    return d == DT_F64 ? 8 : d == DT_BF16 ? 2 : 4;
+}
+
+bool dtype_real(DType d)
+{
+    return d == DT_F32 || d == DT_BF16;
+}
+
+/* By way of f32, as the machine does it: the value is rounded there first. */
+double round_bf16(double x)
+{
+    float f = (float)x;
+    uint32_t bits;
+    if (isnan(x))
+        return x;
+    memcpy(&bits, &f, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(&f, &bits, sizeof f);
+    return f;
 }
 
 int graph_tensor(Graph *g, const char *name, int rank, const Ext *shape, TensorKind kind, DType dtype)

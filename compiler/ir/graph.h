@@ -37,7 +37,12 @@ extern const OpInfo op_info[N_OPS];
 double op_eval(Op op, double x, double y, double z);     /* unused arguments are ignored */
 extern const char *const reducer_name[N_REDUCERS];
 
-typedef enum { DT_F32, DT_F64, DT_I32 } DType;   /* F64: scalars the host computes (learning rate, bias corrections) */
+/* F64: scalars the host computes (learning rate, bias corrections). BF16: what is stored, and what a reader gets, is the
+ * value rounded to bfloat16, to nearest, ties to even; all arithmetic is as for F32. */
+typedef enum { DT_F32, DT_F64, DT_I32, DT_BF16, N_DTYPES } DType;
+int    dtype_size(DType d);              /* bytes of an element */
+bool   dtype_real(DType d);              /* F32 or BF16: what kernels compute with */
+double round_bf16(double x);
 typedef enum { T_TEMP, T_INPUT, T_PARAM, T_STATE } TensorKind;
 
 typedef struct Affine Affine;

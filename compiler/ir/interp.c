@@ -5,6 +5,8 @@
  * load under a guard may be out of range: its indices are clamped. The same outside a guard (a gather by a bad
  * index) is an error. It is the oracle for gradients and back ends: it is not to become faster.
  *
+ * A tensor of bf16 holds rounded numbers; a scatter into one is refused by the verifier.
+ *
  *   sum           in the order of the axes, the last one fastest; of nothing: 0
  *   max, min      as the functions; of nothing: -inf, +inf
  *   argmax        the first largest (or the first NaN); of nothing: 0
@@ -334,7 +336,7 @@ static bool run_comp(Graph *g, const Comp *c, const Env *env, Text *why)
         if (p.bad)
             break;
         if (stays)                                             /* a scatter leaves out what falls outside */
-            out[at] = c->reducer == RED_SCATTER ? out[at] + v : v;
+            out[at] = c->reducer == RED_SCATTER ? out[at] + v : t->dtype == DT_BF16 ? round_bf16(v) : v;
     }
     if (p.bad) {
         text_printf(why, "the load ");

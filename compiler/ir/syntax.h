@@ -52,5 +52,5 @@ static inline bool op_chains(int precedence)
     return precedence != PREC_COMPARE && precedence != PREC_POWER;
 }
 
-extern const char *const dtype_name[3], *const kind_name[4], *const init_name[3];
+extern const char *const dtype_name[N_DTYPES], *const kind_name[4], *const init_name[3];
 #endif

@@ -161,6 +161,8 @@ static bool check_reducer(Verify *v, const Comp *c)
         return refuse(v, "reduced axes without a reducer");
     if (c->reducer == RED_ARGMAX && (c->red & (c->red - 1)))
         return refuse(v, "argmax over more than one axis");
+    if (c->reducer == RED_SCATTER && v->g->tensor[c->out].dtype == DT_BF16)
+        return refuse(v, "a scatter into a bf16 tensor, which would round after every addition");
     if (c->reducer == RED_ARGMAX && v->g->tensor[c->out].dtype != DT_I32)
         return refuse(v, "argmax into a tensor that is not i32");
     return true;

@@ -282,7 +282,7 @@ bool align_sibling(Fuser *f, int c, int n, Align *al)
         return false;
     for (int i = 0; i < k->n_load; i++) {
         const Expr *l = k->load[i];
-        if (f->g->tensor[l->tensor].dtype != DT_F32 || l->n != b->n_dom || !contains(&f->readers[l->tensor], n))
+        if (!dtype_real(f->g->tensor[l->tensor].dtype) || l->n != b->n_dom || !contains(&f->readers[l->tensor], n))
             continue;
         for (int j = 0; j < b->comp.n; j++) {
             const CompInfo *q = &f->info[b->comp.at[j]];

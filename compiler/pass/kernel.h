@@ -57,6 +57,8 @@ typedef struct {
 typedef struct { bool narrow; } PassOptions;
 bool passes_forward(Graph *g, const PassOptions *o, Text *log, Text *why);     /* before the gradient: views, dce, narrow */
 bool passes_simplify(Graph *g, const PassOptions *o, Text *log, Text *why);    /* the whole step */
+/* train.precision = bf16: operands of contractions become bf16 tensors (pass/precision.c). After passes_simplify. */
+bool passes_precision(Graph *g, Text *why);
 bool fuse(Graph *g, Arena *a, Fused *out, Text *why);
 /* list scheduling for memory (IR.md section 5): reorders out->kernel; a legal topological order; updates last */
 void schedule(Fused *f);
@@ -66,7 +68,7 @@ void fused_print(const Fused *f, Text *out);                                    
 
 /* bytes or elements as a polynomial of the batch: c[0] + c[1]*B + c[2]*B^2 */
 typedef struct { int64_t c[3]; } Poly;
-Poly    tensor_bytes(const Graph *g, int tensor);            /* f32 and i32: 4 bytes, f64: 8 */
+Poly    tensor_bytes(const Graph *g, int tensor);            /* of elements of dtype_size */
 Poly    kernel_flops(const Fused *f, const Kernel *k);       /* 2 a multiply-add of contractions; others 1 an op */
 int64_t poly_at(Poly p, int64_t batch);
 #endif

@@ -15,6 +15,7 @@ int pass_cse(Graph *g);          /* Comps that are equal up to axis numbers beco
 int pass_known(Graph *g);        /* a sub-expression that some map computes becomes a load of it */
 int pass_reassoc(Graph *g);      /* sum_u A*(sum_i B*C) = sum_i B*(sum_u A*C) where the inner sum exists */
 int pass_sides(Graph *g);        /* every contraction becomes constant * load * load */
+int pass_precision(Graph *g);    /* after sides: operands of contractions become bf16 tensors */
 
 /* ---- a set of 64-bit hashes with an int each: open addressing; entries with equal hashes are all kept */
 typedef struct { uint64_t *key; int *value; int n, cap; } HashMap;

@@ -28,6 +28,13 @@ static const Pass simplify[] = {
     { "dce",     pass_dce,     false, "what the last three made superfluous" },
 };
 
+static const Pass precision[] = {
+    { "sides",     pass_sides,     false, "what an operand is shows when a contraction is constant * load * load" },
+    { "cse",       pass_cse,       false, "sides makes operands, some of them twice" },
+    { "dce",       pass_dce,       false, "and what they replace goes" },
+    { "precision", pass_precision, false, "last: no other pass has to know what may be rounded" },
+};
+
 static bool run_all(Graph *g, const Pass *pass, int n, const PassOptions *o, int round, int *changes, Text *log, Text *why)
 {
     for (int i = 0; i < n; i++) {
@@ -61,4 +68,10 @@ bool passes_simplify(Graph *g, const PassOptions *o, Text *log, Text *why)
             break;
     }
     return true;
+}
+
+bool passes_precision(Graph *g, Text *why)
+{
+    int changes = 0;
+    return run_all(g, precision, (int)LEN(precision), NULL, 0, &changes, NULL, why);
 }

@@ -40,7 +40,7 @@ static Poly product(const Ext *ext, int n, uint32_t which, int64_t each)
 Poly tensor_bytes(const Graph *g, int tensor)
 {
     const Tensor *t = &g->tensor[tensor];
-    return product(t->shape, t->rank, axes_mask(t->rank), t->dtype == DT_F64 ? 8 : 4);
+    return product(t->shape, t->rank, axes_mask(t->rank), dtype_size(t->dtype));
 }
 
 static int operations(const Expr *e, HashMap *seen, Arena *a)

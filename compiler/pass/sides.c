@@ -46,7 +46,7 @@ static bool needs_guard(const Graph *g, const Expr *e, const Ext *ext)
 
 static bool plain_side(const Graph *g, const Expr *e)
 {
-    if (e->kind != E_LOAD || g->tensor[e->tensor].dtype != DT_F32)
+    if (e->kind != E_LOAD || !dtype_real(g->tensor[e->tensor].dtype))
         return false;
     for (int d = 0; d < e->n; d++)
         if (aff_has_atoms(e->idx[d]))
@@ -79,7 +79,7 @@ static bool roles(const Comp *c, uint32_t a, uint32_t b, Sides *s)
 bool comp_sides(Graph *g, const Comp *c, Sides *s)
 {
     Product p;
-    if (c->reducer != RED_SUM || g->tensor[c->out].dtype != DT_F32 || !product_of(g, c->body, &p) || p.n != 2 || p.n_guard)
+    if (c->reducer != RED_SUM || !dtype_real(g->tensor[c->out].dtype) || !product_of(g, c->body, &p) || p.n != 2 || p.n_guard)
         return false;
     if (!plain_side(g, p.factor[0]) || !plain_side(g, p.factor[1]))
         return false;
@@ -268,7 +268,7 @@ static bool split_comp(Graph *g, Comp *c)
 {
     Sides already;
     Product all;
-    if (c->reducer != RED_SUM || g->tensor[c->out].dtype != DT_F32 || comp_sides(g, c, &already) || !product_of(g, c->body, &all))
+    if (c->reducer != RED_SUM || !dtype_real(g->tensor[c->out].dtype) || comp_sides(g, c, &already) || !product_of(g, c->body, &all))
         return false;
     Split s = { .g = g, .c = c, .in = { .scale = all.scale } };
     const Expr *epilogue[MAX_FACTORS + 1], *guard[MAX_FACTORS];

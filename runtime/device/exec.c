@@ -376,6 +376,16 @@ static const TicTensor *output_tensor(TicExec *x, const char *name, int *index)
     return NULL;
 }
 
+static int64_t element_bytes(const TicTensor *t) { return t->dtype == TIC_F64 ? 8 : t->dtype == TIC_BF16 ? 2 : 4; }
+
+static float from_bf16(uint16_t x)
+{
+    uint32_t bits = (uint32_t)x << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
 const void *tic_exec_output(TicExec *x, const char *name, int64_t *count)
 {
     int i;
@@ -385,7 +395,7 @@ const void *tic_exec_output(TicExec *x, const char *name, int64_t *count)
     if (x->gpu)
         tic_exec_gpu_finish(x);
     if (count)
-        *count = tic_poly(t->bytes, x->batch) / (t->dtype == TIC_F64 ? 8 : 4);
+        *count = tic_poly(t->bytes, x->batch) / element_bytes(t);
     return x->buffer[i];
 }
 
@@ -442,9 +452,10 @@ const TicEntry *tic_exec_entry(const TicExec *x) { return x->entry; }
 
 const char *tic_exec_not_finite(const TicTensor *t, const void *data, int64_t batch)
 {
-    int64_t n = tic_poly(t->bytes, batch) / (t->dtype == TIC_F64 ? 8 : 4);
+    int64_t n = tic_poly(t->bytes, batch) / element_bytes(t);
     for (int64_t i = 0; i < n && t->dtype != TIC_I32; i++) {
-        double v = t->dtype == TIC_F64 ? ((const double *)data)[i] : ((const float *)data)[i];
+        double v = t->dtype == TIC_F64 ? ((const double *)data)[i] : t->dtype == TIC_BF16 ? from_bf16(((const uint16_t *)data)[i])
+                 : ((const float *)data)[i];
         if (isnan(v))
             return "NaN";
         if (isinf(v) && v > 0)

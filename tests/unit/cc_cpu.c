@@ -301,6 +301,60 @@ static const Shape clip_like[] = {
 
 static void clip_kernels(void **state) { all_extents(clip_like, LEN(clip_like), 1e-5); }
 
+/* ---- bf16: the same contractions with operands of two bytes, and tensors that are stored so */
+
+static const char *in_bf16(Arena *a, const char *text, const char *kind)
+{
+    const char *was = arena_printf(a, "%s f32[", kind), *is = arena_printf(a, "%s bf16[", kind);
+    Text t = { .arena = a };
+    for (const char *at; (at = strstr(text, was)); text = at + strlen(was)) {
+        text_bytes(&t, text, (size_t)(at - text));
+        text_printf(&t, "%s", is);
+    }
+    text_printf(&t, "%s", text);
+    return text_data(&t);
+}
+
+static const Shape stored_bf16[] = {
+    { "a map and what reads it rounded", K_MAP,
+      "tensor %0 input bf16[B, $n] \"x\" tensor %1 temp bf16[B, $n] \"y\" tensor %2 temp f32[B, $n] \"z\"\n"
+      "%1[a0, a1] = %0[a0, a1] * 1.2345  {a0:B, a1:$n} %2[a0, a1] = 100 * (%1[a0, a1] - %0[a0, a1])  {a0:B, a1:$n}\n"
+      "output \"y\" = %1 output \"z\" = %2" },
+    { "every second column, transposed", K_MAP,
+      "tensor %0 input bf16[$n, 400] \"x\" tensor %1 temp bf16[200, $n] \"y\"\n"
+      "%1[a1, a0] = %0[a0, a1*2 + 1]  {a0:$n, a1:200} output \"y\" = %1" },
+    { "rows", K_ROW,
+      "tensor %0 input bf16[B, $m, $n] \"x\" tensor %1 temp f32[B, $m] \"s\" tensor %2 temp bf16[B, $m, $n] \"y\"\n"
+      "%1[a0, a1] = logsumexp{a2:$n}(%0[a0, a1, a2])  {a0:B, a1:$m}\n"
+      "%2[a0, a1, a2] = exp(%0[a0, a1, a2] - %1[a0, a1])  {a0:B, a1:$m, a2:$n} output \"y\" = %2" },
+    { "a contraction and its rounded copy", K_CONTRACT,
+      "tensor %0 input f32[B, $m, $k] \"x\" tensor %1 param bf16[$n, $k] \"w\" tensor %2 temp f32[B, $m, $n] \"y\"\n"
+      "tensor %3 temp bf16[B, $m, $n] \"h\"\n"
+      "%2[a0, a1, a2] = sum{a3:$k}(%0[a0, a1, a3] * %1[a2, a3])  {a0:B, a1:$m, a2:$n}\n"
+      "%3[a0, a1, a2] = %2[a0, a1, a2]  {a0:B, a1:$m, a2:$n} output \"y\" = %2 output \"h\" = %3" },
+};
+
+static void bf16_kernels(void **state)
+{
+    Suite s;
+    suite_open_for(&s, true);
+    for (size_t e = 0; e < LEN(sizes); e++) {
+        for (size_t i = 0; i < LEN(contractions); i++) {
+            Shape shape = contractions[i];
+            shape.text = in_bf16(&s.arena, in_bf16(&s.arena, shape.text, "input"), "param");
+            add_shape(&s, &shape, sizes[e].n, sizes[e].m, sizes[e].k);
+        }
+        for (size_t i = 0; i < LEN(clip_like); i++) {
+            Shape shape = clip_like[i];
+            shape.text = in_bf16(&s.arena, in_bf16(&s.arena, shape.text, "input"), "param");
+            add_shape(&s, &shape, sizes[e].n, sizes[e].m, sizes[e].k);
+        }
+        for (size_t i = 0; i < LEN(stored_bf16); i++)
+            add_shape(&s, &stored_bf16[i], sizes[e].n, sizes[e].m, sizes[e].k);
+    }
+    check_all(&s, 2e-5);
+}
+
 /* ---- the functions of math.c, over all of f32 */
 
 typedef struct {
@@ -395,6 +449,7 @@ int main(void)
         cmocka_unit_test(host_kernels),
         cmocka_unit_test(contract_kernels),
         cmocka_unit_test(clip_kernels),
+        cmocka_unit_test(bf16_kernels),
         cmocka_unit_test(functions_everywhere),
         cmocka_unit_test(unknown_processor),
     };

@@ -57,7 +57,7 @@ static void keep(Graph *g, const char *a, const char *b)
     graph_dce(g);
 }
 
-static Fused *fused(Model *m, bool step, const char *output)
+static Fused *fused(Model *m, bool step, const char *output, bool bf16)
 {
     Program *p = elaborated(m);
     Text why = { .arena = &m->arena };
@@ -70,7 +70,8 @@ static Fused *fused(Model *m, bool step, const char *output)
         graph_toposort(p->graph);
     }
     Fused *f = NEW(&m->arena, Fused);
-    ok = ok && passes_simplify(p->graph, &po, NULL, &why) && fuse(p->graph, &m->arena, f, &why);
+    ok = ok && passes_simplify(p->graph, &po, NULL, &why) && (!bf16 || passes_precision(p->graph, &why));
+    ok = ok && fuse(p->graph, &m->arena, f, &why);
     if (!ok)
         fail_msg("%s: %s", m->path, text_data(&why));
     schedule(f);
@@ -232,6 +233,10 @@ static void *fill(const Tensor *t, int64_t n, double *copy, double low)
             ((int32_t *)data)[i] = (int32_t)(v = (double)(int)(u * 3));
         else if (t->dtype == DT_F64)
             ((double *)data)[i] = v = 1 + (double)(int)(u * 20);
+        else if (t->dtype == DT_BF16) {
+            float f = (float)(v = round_bf16(v));
+            memcpy(&((uint16_t *)data)[i], (char *)&f + 2, 2);   /* little-endian: the upper half */
+        }
         else
             v = ((float *)data)[i] = (float)v;
         copy[i] = v;
@@ -241,6 +246,11 @@ static void *fill(const Tensor *t, int64_t n, double *copy, double low)
 
 static double value_at(const Tensor *t, const void *data, int64_t i)
 {
+    float f = 0;
+    if (t->dtype == DT_BF16) {
+        memcpy((char *)&f + 2, &((const uint16_t *)data)[i], 2);
+        return f;
+    }
     return t->dtype == DT_F64 ? ((const double *)data)[i] : t->dtype == DT_I32 ? ((const int32_t *)data)[i]
          : ((const float *)data)[i];
 }
@@ -278,11 +288,12 @@ static int compare_output(Run *r, const Comp *c, const void *data, const char *w
             return 1;                /* where it adds depends on the data: its own test */
         assert_true(offset >= 0);
         provide(r, c, axis);
-        double want = interp_point(r->g, c, axis, &r->env), got = value_at(t, data, offset);
+        bool narrow = t->dtype == DT_BF16;
+        double exact = interp_point(r->g, c, axis, &r->env), want = narrow ? round_bf16(exact) : exact, got = value_at(t, data, offset);
         double scale = fmax(1, fmax(fabs(want), sqrt((double)r->largest)));
         if (!isnan(want))
             finite++;
-        if (want == got || (isnan(want) && isnan(got)) || fabs(got - want) <= 4e-6 * scale)
+        if (want == got || (isnan(want) && isnan(got)) || fabs(got - want) <= 4e-6 * scale + (narrow ? 0x1p-7 * fabs(want) : 0))
             continue;
         Text s = { .arena = r->g->arena };
         comp_print(r->g, c, &s);
@@ -358,7 +369,7 @@ static void run_kernel(const Native *n, Fused *f, const Kernel *k, const CpuLaun
 
 typedef struct Item { Fused *f; int k; CpuLaunch launch[8]; int n; } Item;
 
-static void model_kernels(const char *path)
+static void model_kernels(const char *path, bool bf16)
 {
     Model m = { .path = path };
     m.sources.arena = &m.arena;
@@ -369,7 +380,7 @@ static void model_kernels(const char *path)
     CpuTarget target = { .cpu = "native" };
     CpuModule *module = cpu_module_new(&m.arena, &target, &why);
     assert_non_null(module);
-    Fused *f[3] = { fused(&m, true, "loss"), fused(&m, false, "image_features"), fused(&m, false, "text_features") };
+    Fused *f[3] = { fused(&m, true, "loss", bf16), fused(&m, false, "image_features", false), fused(&m, false, "text_features", false) };
     ARRAY(Item) item = { 0 };
     int seen = 0;
     for (int e = 0; e < 3; e++) {
@@ -423,7 +434,8 @@ static void model_kernels(const char *path)
     arena_free(&m.arena);
 }
 
-#define MODEL(name, path) static void name(void **state) { model_kernels(path); }
+#define MODEL(name, path) static void name(void **state) { model_kernels(path, false); }
+static void vit_tiny_bf16(void **state) { model_kernels("models/vit_tiny.tic", true); }
 MODEL(micro, "tests/e2e/micro.tic")
 MODEL(vit_tiny, "models/vit_tiny.tic")
 MODEL(vit_b16, "models/vit_b16.tic")
@@ -438,6 +450,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(micro),
         cmocka_unit_test(vit_tiny),
+        cmocka_unit_test(vit_tiny_bf16),
         cmocka_unit_test(vit_b16),
         cmocka_unit_test(vit_b32),
         cmocka_unit_test(vit_l14),

@@ -24,7 +24,7 @@
 #include <tic.h>
 #include <unistd.h>
 
-enum { MOST_TARGETS = 3, MOST_BUFFERS = 256 };
+enum { MOST_TARGETS = 4, MOST_BUFFERS = 256 };
 
 typedef struct Launches { CpuLaunch at[2]; int n; } Launches;
 
@@ -50,8 +50,8 @@ typedef struct Suite {
     double worst;                    /* error seen by case_check, over all cases */
 } Suite;
 
-/* The machine itself, and the lesser ones it can stand in for. */
-static inline void suite_open(Suite *s)
+/* The machine itself, and the lesser ones it can stand in for; with `pairs` also one that multiplies pairs of bf16. */
+static inline void suite_open_for(Suite *s, bool pairs)
 {
     memset(s, 0, sizeof *s);
     s->target[s->n_target++] = (CpuTarget){ .cpu = "native" };
@@ -60,6 +60,8 @@ static inline void suite_open(Suite *s)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         s->target[s->n_target++] = (CpuTarget){ .cpu = "x86-64-v3" };
     s->target[s->n_target++] = (CpuTarget){ .cpu = "x86-64" };
+    if (pairs && __builtin_cpu_supports("avx512bf16"))
+        s->target[s->n_target++] = (CpuTarget){ .cpu = "x86-64-v4", .features = "+avx512bf16" };
 #endif
     Text why = { .arena = &s->arena };
     for (int t = 0; t < s->n_target; t++) {
@@ -70,6 +72,8 @@ static inline void suite_open(Suite *s)
     s->scratch = aligned_alloc(64, TIC_SCRATCH_BYTES);
     assert_non_null(s->scratch);
 }
+
+static inline void suite_open(Suite *s) { suite_open_for(s, false); }
 
 static inline Case *suite_add(Suite *s, const char *name, const char *text)
 {
@@ -144,7 +148,7 @@ typedef struct Buffer { char *pages; size_t mapped, bytes; void *data; } Buffer;
 
 static inline size_t element_bytes(DType d)
 {
-    return d == DT_F64 ? 8 : 4;
+    return (size_t)dtype_size(d);
 }
 
 static inline Buffer buffer_new(size_t bytes)
@@ -169,6 +173,12 @@ static inline void buffer_check(const Buffer *b, const char *what)
 
 static inline double buffer_get(const Buffer *b, DType d, int64_t i)
 {
+    if (d == DT_BF16) {
+        uint32_t bits = (uint32_t)((const uint16_t *)b->data)[i] << 16;
+        float f;
+        memcpy(&f, &bits, sizeof f);
+        return f;
+    }
     return d == DT_F64 ? ((const double *)b->data)[i] : d == DT_I32 ? ((const int32_t *)b->data)[i]
          : ((const float *)b->data)[i];
 }
@@ -179,6 +189,12 @@ static inline void buffer_set(const Buffer *b, DType d, int64_t i, double v)
         ((double *)b->data)[i] = v;
     else if (d == DT_I32)
         ((int32_t *)b->data)[i] = (int32_t)v;
+    else if (d == DT_BF16) {
+        float f = (float)v;
+        uint32_t bits;
+        memcpy(&bits, &f, sizeof bits);
+        ((uint16_t *)b->data)[i] = (uint16_t)(bits >> 16);
+    }
     else
         ((float *)b->data)[i] = (float)v;
 }
@@ -201,6 +217,7 @@ static inline void reference(const Case *c, Env *env, Arena *a, int64_t batch)
             double u = sample(&state), v = c->low + (c->high - c->low) * u;
             env->value[i][k] = t->dtype == DT_I32 ? floor(c->least + (c->most - c->least) * u)
                              : t->dtype == DT_F64 ? 1 + floor(20 * u)
+                             : t->dtype == DT_BF16 ? round_bf16(v)
                              : (double)(float)(t->kind == T_STATE ? fabs(v) : v);
         }
     }
@@ -216,6 +233,8 @@ static inline void compare_tensor(Suite *s, const Case *c, int target, const Buf
             scale = fmax(scale, fabs(want[i]));
     if (t->dtype == DT_F64)
         tolerance = 1e-12;
+    if (t->dtype == DT_BF16)         /* a sum beside a tie is rounded the other way */
+        tolerance = 0x1p-7;
     for (int64_t i = 0; i < n; i++) {
         double got = buffer_get(b, t->dtype, i), error = fabs(got - want[i]) / scale;
         if (got == want[i] || (isnan(got) && isnan(want[i])))
