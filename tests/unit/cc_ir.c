@@ -89,7 +89,7 @@ static void bad_text_is_refused(void **state)
     static const struct { const char *text, *message; } bad[] = {
         { "tensor %0 temp f32[2] \"x\"\n%0[a0] = %1[a0]", "line 2: found `[a0]`, wanted a declared tensor" },
         { "tensor %0 temp f32[2 \"x\"", "line 1: found `\"x\"`, wanted `,`" },
-        { "tensor %0 temp f31[2] \"x\"", "line 1: found `f31[2] \"x\"`, wanted f32, f64 or i32" },
+        { "tensor %0 temp f31[2] \"x\"", "line 1: found `f31[2] \"x\"`, wanted f32, f64, i32 or bf16" },
         { "tensor %0 temp f32[] \"x", "line 1: the text ends, wanted the end of the string" },
         { "tensor %0 temp f32[] \"x\" tensor %0", "line 1: the text ends, wanted a tensor number that is not in use" },
         { "tensor %0 temp f32[] \"x\" %0 = exp 1", "line 1: found `1`, wanted `(`" },
