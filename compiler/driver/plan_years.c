@@ -85,7 +85,8 @@ static double rate_at(Graph *g, double step, double total, int t, bool *ok)
     return value;
 }
 
-/* "2e-05 > 0.001 @50..499 > 3e-09": first, top and where it is, last; a constant rate is one number. Long steps are looked at in 2000 places. */
+/* "2e-05 > 0.001 @50..499 > 3e-09": first, top and where it is, last; a constant rate is one number. Long steps are looked
+ * at in 2000 places. */
 static bool rate_text(Graph *g, double total, int t, char *out, size_t size)
 {
     bool ok = true;
@@ -119,8 +120,10 @@ static bool rate_text(Graph *g, double total, int t, char *out, size_t size)
 static void print_head(const Program *p, double macs)
 {
     const ContinualBlock *c = &p->continual;
-    printf("%s, strategy %s, %d time steps, batch %lld, %.0f forward MACs a pair\n", p->model, c->strategy, c->n_step, (long long)p->train.batch, macs);
-    printf("a step begins with %s\n", c->init == INIT_RANDOM ? "random weights" : c->carry_moments ? "weights and moments" : "weights; its moments are fresh");
+    const char *begins = c->init == INIT_RANDOM ? "random weights" : c->carry_moments ? "weights and moments" : "weights; its moments are fresh";
+    printf("%s, strategy %s, %d time steps, batch %lld, %.0f forward MACs a pair\n", p->model, c->strategy, c->n_step,
+           (long long)p->train.batch, macs);
+    printf("a step begins with %s\n", begins);
     if (c->init == INIT_REWIND)
         printf("it begins with what the step before kept after %.3g of its steps\n", c->keep);
     if (sema_has_after(p))
@@ -147,8 +150,8 @@ static bool print_step(Program *p, Graph *g, Graph *rate, int t, double macs, Su
         snprintf(from, sizeof from, "random");
     else
         step_name(&c->step[t - 1], from, sizeof from);
-    printf("%-12s %14.0f %9.0f %10.4g %10.4g  %-10s %-34s ", step_name(&c->step[t], name, sizeof name), pairs, steps, macs * pairs * c->cost, flops,
-           from, lr);
+    printf("%-12s %14.0f %9.0f %10.4g %10.4g  %-10s %-34s ", step_name(&c->step[t], name, sizeof name), pairs, steps,
+           macs * pairs * c->cost, flops, from, lr);
     sum->pairs += pairs;
     sum->macs += macs * pairs * c->cost;
     sum->flops += flops;
@@ -169,7 +172,8 @@ bool print_schedule(Program *p, Diag *d, double forward_flops)
     if (!sema_schedule(p, g, d) || !sema_rate(p, rate, d))
         return false;
     print_head(p, forward_flops / 2);
-    printf("\n%-12s %14s %9s %10s %10s  %-10s %-34s %s\n", "step", "pairs", "steps", "MACs", "FLOPs", "weights of", "learning rate", "drawn from");
+    printf("\n%-12s %14s %9s %10s %10s  %-10s %-34s %s\n", "step", "pairs", "steps", "MACs", "FLOPs", "weights of", "learning rate",
+           "drawn from");
     for (int t = 0; t < c->n_step && ok; t++)
         ok = print_step(p, g, rate, t, forward_flops / 2, &sum);
     printf("%-12s %14.0f %9s %10.4g %10.4g  %.3g of an oracle's %.4g MACs\n", "all", sum.pairs, "", sum.macs, sum.flops, sum.macs / sum.oracle,

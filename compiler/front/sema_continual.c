@@ -298,7 +298,8 @@ static void read_plain(Sema *s, const Node *n)
     if (keep && !(v.num > 0 && v.num < 1))
         sema_error(s, n->b->span, "`keep` is a share of a step, between 0 and 1, and this is %s", number_text(s, v.num));
     else if (!keep && !(v.num >= 1 && v.num < 1000))
-        sema_error(s, n->b->span, "`cost` is a number from 1 on: the compute of a pair against a plain one; and this is %s", number_text(s, v.num));
+        sema_error(s, n->b->span, "`cost` is a number from 1 on: the compute of a pair against a plain one; and this is %s",
+                   number_text(s, v.num));
     else
         *(keep ? &c->keep : &c->cost) = v.num;
 }

@@ -208,8 +208,8 @@ static TicStatus view_shard(View *v)
             choose(v, &s, (int64_t)k, &uid, &room);
     }
     if (!status && s.samples && (stat(s.path, &st) || (uint64_t)st.st_size != bytes))
-        status = tic_fail(TIC_USER, "%s: not the shard that was indexed (gone, or of another size); `ticdata index --uids %s` makes the index anew",
-                          s.path, v->pool);
+        status = tic_fail(TIC_USER, "%s: not the shard that was indexed (gone, or of another size); `ticdata index --uids %s` makes the "
+                          "index anew", s.path, v->pool);
     if (!status && s.samples) {
         tic_shards_push(&v->fresh, &s);
         return TIC_OK;

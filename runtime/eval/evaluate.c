@@ -447,7 +447,8 @@ TicStatus tic_evaluate(const TicProgram *p, const TicKernel *kernels, const TicE
     if (!status) {
         print_families(&e);
         print_groups(&e);
-        printf("%d tasks evaluated, %d done before, %d without data, %d of another protocol\n", e.evaluated, e.reused, e.missing, e.unsupported);
+        printf("%d tasks evaluated, %d done before, %d without data, %d of another protocol\n", e.evaluated, e.reused, e.missing,
+               e.unsupported);
     }
     tic_towers_close(e.towers);
     if (e.pool)

@@ -276,7 +276,8 @@ static TicStatus write_years(const Shards *s, const char *out)
     }
     if (timeless)
         printf("left out: %lld sample%s without a time\n", (long long)timeless, timeless == 1 ? "" : "s");
-    return found ? TIC_OK : tic_fail(TIC_USER, "no sample tells a uid and a time in \"%s\"; --field NAME names another member of its json", s->field);
+    return found ? TIC_OK
+                 : tic_fail(TIC_USER, "no sample tells a uid and a time in \"%s\"; --field NAME names another member of its json", s->field);
 }
 
 static TicStatus index_folder(const char *dir, int threads, bool uids, const char *years, const char *field)

@@ -54,8 +54,8 @@ static TicStatus read_classes(Subset *x)
     for (uint32_t i = 0; !status && i + 1 < dict->seq.n; i += 2) {
         const TicValue *key = dict->seq.item[i], *value = dict->seq.item[i + 1];
         Class *c = &x->class[x->n_classes++];
-        if (!tic_value_is(key, TIC_VALUE_STR) || key->text.n != 32 || !tic_uid_parse(key->text.s, &c->uid) || !tic_value_is(value, TIC_VALUE_INT) ||
-            value->i < 0)
+        if (!tic_value_is(key, TIC_VALUE_STR) || key->text.n != 32 || !tic_uid_parse(key->text.s, &c->uid) ||
+            !tic_value_is(value, TIC_VALUE_INT) || value->i < 0)
             status = tic_fail(TIC_USER, "%s: entry %u is not a uid of 32 hex digits with a class number from 0 on", x->o->classes, i / 2);
         else
             c->class = value->i;
@@ -226,8 +226,9 @@ static TicStatus write_meta(const Subset *x)
     const SubsetOptions *o = x->o;
     char *in = tic_json_quote(o->in, strlen(o->in)), *subset = tic_json_quote(o->subset, strlen(o->subset));
     char *classes = tic_json_quote(o->classes ? o->classes : "None", strlen(o->classes ? o->classes : "None"));
-    char *text = tic_format("{\"input_dir\": %s, \"subset_file\": %s, \"cls_file\": %s, \"shard_size\": \"%" PRId64 "\", \"output_shard_format\": "
-                            "\"{:08d}.tar\", \"processed_count\": %" PRId64 ", \"output_count\": %" PRId64 ", \"blur_count\": 0, \"blur_time\": 0, "
+    char *text = tic_format("{\"input_dir\": %s, \"subset_file\": %s, \"cls_file\": %s, \"shard_size\": \"%" PRId64 "\", "
+                            "\"output_shard_format\": \"{:08d}.tar\", \"processed_count\": %" PRId64 ", \"output_count\": %" PRId64 ", "
+                            "\"blur_count\": 0, \"blur_time\": 0, "
                             "\"output_shard_count\": %d, \"worker_success\": 1, \"cwd\": \".\"}\n", in, subset, classes, o->shard_size, x->read,
                             x->written, x->shards);
     free(in);

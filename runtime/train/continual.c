@@ -139,7 +139,8 @@ static char *changed_line(const Continual *c)
         for (int line = 1; !found && (*a || *is); line++) {
             size_t n = strcspn(a, "\n"), m = strcspn(is, "\n");
             if (n != m || memcmp(a, is, n))
-                found = tic_format("line %d of the .tic file was `%.*s` and is `%.*s`", line, n > 100 ? 100 : (int)n, a, m > 100 ? 100 : (int)m, is);
+                found = tic_format("line %d of the .tic file was `%.*s` and is `%.*s`", line, n > 100 ? 100 : (int)n, a,
+                                   m > 100 ? 100 : (int)m, is);
             a += n + (a[n] == '\n');
             is += m + (is[m] == '\n');
         }
@@ -215,8 +216,10 @@ static TicStatus same_run(const Continual *c, const TicJson *root, const char *p
     char *facts = changed_facts(c, root), *line = changed_line(c);
     bool same = (!program || program->kind != TIC_JSON_STRING || !strcmp(program->text, hash)) && !*facts;
     const char *what = *facts ? facts : *line ? line : "its library, -D or flags differ";
-    TicStatus status = same ? TIC_OK : tic_fail(TIC_USER, "%s: the run was begun by another program: %s%s%s; another --name begins anew, --fork goes "
-                                                "on with this one", path, what, *facts && *line ? "; " : "", *facts && *line ? line : "");
+    TicStatus status = TIC_OK;
+    if (!same)
+        status = tic_fail(TIC_USER, "%s: the run was begun by another program: %s%s%s; another --name begins anew, --fork goes on with this one",
+                          path, what, *facts && *line ? "; " : "", *facts && *line ? line : "");
     free(facts);
     free(line);
     return status;
@@ -481,8 +484,8 @@ static TicStatus check_result(Continual *c, Step *s)
     snprintf(hash, sizeof hash, "%016" PRIx64, c->program->hash);
     if (access(path, F_OK)) {
         if (s->recorded && !c->o->fork)
-            status = tic_fail(TIC_USER, "%s: the checkpoint of step %s is missing, and lineage.json calls the step done; put it back, or --fork "
-                              "trains the step again", path, s->name);
+            status = tic_fail(TIC_USER, "%s: the checkpoint of step %s is missing, and lineage.json calls the step done; put it back, or "
+                              "--fork trains the step again", path, s->name);
     } else if (!(status = tic_read_facts(path, by, &s->skipped)) && !c->o->fork && strcmp(by, hash)) {
         status = tic_fail(TIC_USER, "%s: found a checkpoint of %s%s, wanted one of this program, %s; --fork goes on with it", path,
                           *by ? "program " : "another maker", by, hash);
