@@ -381,8 +381,7 @@ static TicStatus add_year(TicShardList *list, const char *root, int year, bool *
     return status;
 }
 
-/* The roots of A::B. Caller frees each and the list. */
-static int split_roots(const char *text, char ***out)
+int tic_roots_split(const char *text, char ***out)
 {
     int n = 0;
     *out = NULL;
@@ -421,7 +420,7 @@ TicStatus tic_shards_for_years(TicShardList *list, const char *text, const int *
 {
     TicShardList fresh = { 0 };
     char **root;
-    int n = split_roots(text, &root);
+    int n = tic_roots_split(text, &root);
     TicStatus status = add_years(&fresh, text, root, n, years, n_years);
     for (int i = 0; i < n; i++)
         free(root[i]);

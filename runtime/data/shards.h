@@ -39,6 +39,9 @@ TicStatus tic_shards_for_years(TicShardList *list, const char *root, const int *
  * frees. */
 TicStatus tic_shards_for_eval(TicShardList *list, const char *root, const char *kind, int year, char **folder);
 
+/* The roots of A::B, at least one. Caller frees each and *roots. */
+int tic_roots_split(const char *text, char ***roots);
+
 void tic_shards_clear(TicShardList *list);
 /* Appends one shard, whose memory the list takes over. */
 void tic_shards_push(TicShardList *list, const TicShard *shard);

@@ -103,7 +103,7 @@ static char *first_folder(char **path, int n)
 }
 
 /* *folder of the shards and *side of the side files; NULL when there is none. */
-static void find_folder(const char *root, const char *key, char **folder, char **side)
+static void find_below(const char *root, const char *key, char **folder, char **side)
 {
     char part[4][128];
     *side = NULL;
@@ -124,6 +124,19 @@ static void find_folder(const char *root, const char *key, char **folder, char *
     *folder = first_folder(path, TIC_LEN(path));
     *side = *folder ? tic_format("%s/wds_%s_test", root, flat) : NULL;
     free(flat);
+}
+
+static void find_folder(const char *text, const char *key, char **folder, char **side)
+{
+    char **root;
+    int n = tic_roots_split(text, &root);
+    *folder = *side = NULL;
+    for (int i = 0; i < n; i++) {
+        if (!*folder)
+            find_below(root[i], key, folder, side);
+        free(root[i]);
+    }
+    free(root);
 }
 
 static uint64_t hash_lines(const TicLines *l, uint64_t h)
@@ -228,7 +241,7 @@ static void discover(TicTaskList *list, const char *folder, const char *set, con
     }
 }
 
-TicStatus tic_eval_discover(const char *root, TicTaskList *list)
+static TicStatus discover_below(const char *root, TicTaskList *list)
 {
     static const char *const scales[] = { "yearly", "monthly" };
     static const char *const bases[] = { "tic", "data/tic" };
@@ -258,4 +271,18 @@ TicStatus tic_eval_discover(const char *root, TicTaskList *list)
     discover(list, folder, "datacomp", "yearly");
     free(folder);
     return TIC_OK;
+}
+
+TicStatus tic_eval_discover(const char *text, TicTaskList *list)
+{
+    char **root;
+    int n = tic_roots_split(text, &root);
+    TicStatus status = TIC_OK;
+    for (int i = 0; i < n; i++) {
+        if (!status)
+            status = discover_below(root[i], list);
+        free(root[i]);
+    }
+    free(root);
+    return status;
 }

@@ -1,6 +1,6 @@
 /* sets.h -- where the data of a task lies, and what lies beside it.
  *
- * tic/SET/KIND/SCALE/SPLIT, the first that exists below the root:
+ * A root may be several, A::B; the first that has a set counts. tic/SET/KIND/SCALE/SPLIT, the first that exists below a root:
  *     tic/SET/SCALE/eval/KIND/SPLIT   data/tic/SET/SCALE/eval/KIND/SPLIT   SCALE/eval/KIND/SPLIT   eval/KIND/SPLIT
  * any other key, with every / as a -:
  *     wds_KEY_test/test               wds_KEY_test            (side files in wds_KEY_test)

@@ -21,6 +21,8 @@ check "one thread and another batch: the same scores" cmp "$T/one/eval_results.j
 check "another checkpoint in the same folder" "$P" --data "$D" --out "$T/r" --name b --steps 3
 says "takes no score of the first" 0 "12 tasks evaluated, 0 done before" "$P" eval --ckpt "$T/r/b/checkpoints/epoch_latest.pt" --data "$D" --out "$T/r/a"
 
+mkdir -p "$T/two/eval/retrieval" && cp -r "$D/eval/retrieval/2014" "$T/two/eval/retrieval/2013"
+says "several roots" 0 "13 tasks evaluated" "$P" eval --ckpt "$C" --data "$D::$T/two" --out "$T/roots"
 # tasklist.yml: written for DataComp's script, read, with static tasks and ones of other protocols
 check "the list of tasks" "$P" eval --data "$D" --write-tasklist "$T/tasks.yml"
 check "in YAML that names them" grep -q '^tic/datacomp/retrieval/yearly/2014:$' "$T/tasks.yml"
