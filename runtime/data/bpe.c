@@ -29,7 +29,7 @@ enum {
 typedef struct { uint32_t pair; int32_t made; } Merge;     /* pair: left << 16 | right; made 0: empty */
 
 struct TicBpe {
-    bool fallback;
+    char *path;                    /* NULL: the byte fallback */
     uint16_t byte_symbol[256];
     Merge *merge;                  /* [SLOTS] */
 };
@@ -191,7 +191,7 @@ static TicStatus open_vocabulary(const char *path, TicBpe **out)
     TicBpe *b = tic_alloc(sizeof *b);
     Symbols *s = tic_alloc(sizeof *s);
     b->merge = tic_alloc(SLOTS * sizeof *b->merge);
-    b->fallback = !path;
+    b->path = path ? tic_strdup(path) : NULL;
     set_alphabet(b, s->byte_of);
     char *text = NULL;
     size_t size = 0;
@@ -246,11 +246,13 @@ void tic_bpe_close(TicBpe *b)
 {
     if (!b)
         return;
+    free(b->path);
     free(b->merge);
     free(b);
 }
 
-bool tic_bpe_is_fallback(const TicBpe *b) { return b->fallback; }
+bool tic_bpe_is_fallback(const TicBpe *b) { return !b->path; }
+const char *tic_bpe_path(const TicBpe *b) { return b->path; }
 
 /* One piece while it is merged. Arrays grow to the longest piece and serve all pieces of a caption. */
 typedef struct { int32_t made; uint32_t at; } Candidate;

@@ -20,6 +20,7 @@ typedef struct TicBpe TicBpe;      /* read-only after it is made: any number of 
 TicStatus tic_bpe_open(const char *path, TicBpe **out);
 void tic_bpe_close(TicBpe *b);
 bool tic_bpe_is_fallback(const TicBpe *b);
+const char *tic_bpe_path(const TicBpe *b);         /* the file that was read; NULL: the fallback */
 
 /* Writes start, the caption's tokens, end, and zeros to tokens [context], context >= 2; a caption too long loses its
  * tail but keeps the end token. Returns how many are not padding. */

@@ -421,10 +421,10 @@ static TicStatus open_model(Eval *e, const TicKernel *kernels)
     TRY(tic_hash_file(o->ckpt, &digest));
     snprintf(e->digest, sizeof e->digest, "%016" PRIx64, digest);
     TRY(tic_bpe_open(o->vocab, &e->bpe));
-    if (o->vocab)
-        TRY(tic_hash_file(o->vocab, &e->vocab));
+    if (tic_bpe_path(e->bpe))
+        TRY(tic_hash_file(tic_bpe_path(e->bpe), &e->vocab));
     if (tic_bpe_is_fallback(e->bpe))
-        printf("no vocabulary given (--vocab): captions are spelled byte by byte\n");
+        printf("no vocabulary found (--vocab, or `make vocab`): captions are spelled byte by byte\n");
     e->pool = tic_pool_new((int)o->threads);
     return tic_towers_open(e->model, e->pool, e->bpe, o->batch, &e->towers);
 }

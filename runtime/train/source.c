@@ -305,7 +305,7 @@ void tic_source_describe(const TicSource *s, TicReport *r)
                            (long long)l->unknown, (long long)l->repeated);
     }
     if (tic_bpe_is_fallback(s->bpe))
-        tic_report_say(r, "no vocabulary given (--vocab): captions are spelled byte by byte, which no published checkpoint expects");
+        tic_report_say(r, "no vocabulary found (--vocab, or `make vocab`): captions are spelled byte by byte, which no published checkpoint expects");
 }
 
 void tic_source_close(TicSource *s)

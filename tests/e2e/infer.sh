@@ -20,6 +20,19 @@ says "no label" 1 "at least one label" "$P" classify --ckpt "$C" "$IMAGE"
 says "no checkpoint" 1 "--ckpt" "$P" classify "$IMAGE" "a dog"
 says "an image that is none" 1 "neither JPEG nor PNG nor WebP" "$P" classify --ckpt "$C" tests/e2e/infer.sh "a dog"
 
+# the vocabulary: named, found, or absent
+V=../shared/data/bpe_simple_vocab_16e6.txt.gz
+[ -f "$V" ] || V=build/vocab/open_clip/bpe_simple_vocab_16e6.txt.gz
+says "without a vocabulary it says so" 0 "make vocab" "$P" classify --ckpt "$C" "$IMAGE" "a dog" "a cat"
+if [ -f "$V" ]; then
+    mkdir -p "$T/cache/ticc" && cp "$V" "$T/cache/ticc/"
+    found() { env -u TICC_VOCAB XDG_CACHE_HOME="$T/cache" "$P" classify --ckpt "$C" "$IMAGE" "a dog" "a cat" 2>&1; }
+    check "one that make vocab left is found" test "$(found)" = "$("$P" classify --vocab "$V" --ckpt "$C" "$IMAGE" "a dog" "a cat" 2>&1)"
+    check "and makes another spelling" test "$(found)" != "$("$P" classify --ckpt "$C" "$IMAGE" "a dog" "a cat" 2>/dev/null)"
+else
+    skip "one that make vocab left is found" "no vocabulary; \`make vocab\` gets it"
+fi
+
 # embed
 rows() { od -An -c -N 128 "$1" | tr -d ' \n' | grep -o "([0-9]*,[0-9]*)"; }
 printf 'a dog\r\na cat\n\na bird' >"$T/captions.txt"
