@@ -116,9 +116,9 @@ asan: deps                                              ## the tests under the a
 	@$(MAKE) --no-print-directory $(JOBS) MODE=asan all unit
 	@leaks=0; ASAN_OPTIONS=detect_leaks=1 build/asan/ticdata --version >/dev/null 2>&1 && leaks=1; \
 	 MODE=asan ASAN_OPTIONS=detect_leaks=$$leaks TICC_LDFLAGS=-fsanitize=address,undefined tests/run $(WORDS)
-tsan: deps                                              ## the runtime's tests under the thread sanitizer
+tsan: deps                                              ## the tests of what has threads, under the thread sanitizer
 	@$(MAKE) --no-print-directory $(JOBS) MODE=tsan unit-rt
-	@MODE=tsan tests/run rt_
+	@MODE=tsan tests/run rt_data rt_device rt_train rt_eval rt_tools
 
 PYTHON ?= python3
 # pip fetches the package, of which one file is kept; nothing is installed
