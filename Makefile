@@ -84,10 +84,10 @@ $(B)/libemu_cuda.so: $(wildcard tests/gpu/emu*.c) tests/gpu/fake_cuda.c $(wildca
 $(B)/libemu_nvrtc.so: tests/gpu/fake_nvrtc.c
 	@mkdir -p $(@D)
 	$(CC) $(EMU_FLAGS) -DEMU_FOLDER='"$(CURDIR)/tests/gpu"' $< -o $@
-$(B)/tests/cc_gpu_%: tests/gpu/test_%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc.a $(EMU)
+$(B)/tests/cc_gpu_%: tests/gpu/test_%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc.a $(B)/libticrt.a $(EMU)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
-$(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc.a $(EMU)
+$(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc.a $(B)/libticrt.a $(EMU)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
 emu: $(EMU)                                             ## the emulated GPU

@@ -249,7 +249,7 @@ static int compile(Program *p, const char *dir, int n, const char *const *option
     int arch = arch_of(n, options);
     char flags[512], path[512];
     snprintf(flags, sizeof flags,
-             "-std=gnu11 -w -O1 -march=native -fPIC -fno-tree-loop-distribute-patterns -DTC_EMU -D__CUDA_ARCH__=%d%s -I%s -I%s", arch * 10,
+             "-std=gnu11 -w -O1 -march=native -fPIC -DTC_EMU -D__CUDA_ARCH__=%d%s -I%s -I%s", arch * 10,
              hopper(n, options) ? " -D__CUDA_ARCH_FEAT_SM90_ALL" : "", dir, EMU_FOLDER);
     for (int i = 0; i < p->n_header; i++)
         if (!write_text(dir, p->header_name[i], p->header[i]))
