@@ -406,7 +406,10 @@ static TicStatus add_years(TicShardList *list, const char *text, char *const *ro
             TRY(add_year(list, root[r], years[i], &here));
             found += here;
         }
-        if (!found && (found_any || n_roots > 1 || !holds_tars(root[0])))
+        bool missing = !found && (found_any || n_roots > 1 || !holds_tars(root[0]));
+        if (missing && !years[i])            /* a program without a continual block */
+            return tic_fail(TIC_USER, "%s: holds no shards itself, and the program does not say of which year; --start YEAR does", text);
+        if (missing)
             return tic_fail(TIC_USER, "%s: no training shards of %d; looked for %s/train/%d and %s/%d", text, years[i], root[0], years[i],
                             root[0], years[i]);
         if (!found && i + 1 == n_years)

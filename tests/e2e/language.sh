@@ -37,5 +37,6 @@ for program in examples/*.tic; do
     says "$program trains" 0 "checkpoint:" "$T/$name" --data "$DATA" --out "$T/runs" --name "$name" --start 2016 --steps 2 --batch 4
 done
 # three years of samples by 0.7^3, one by 0.7^2, 0.7 and 1
+says "a program without years wants one" 1 "--start YEAR" "$T/layer" --data "$DATA" --out "$T/runs" --name none --steps 1
 says "the schedule of the example's strategy" 0 "2014..2016 32 %, 2017 15.2 %, 2018 21.7 %, 2019 31.1 %" "$TICC" examples/strategy.tic --emit=schedule
 finish
