@@ -123,6 +123,9 @@ static TicStatus read_index(TicCheckpoint *ck)
     if (e->size > TIC_PICKLE_BYTES)
         return tic_fail(TIC_USER, "%s: its index takes %" PRIu64 " bytes; at most %d are read", ck->source.label,
                         e->size, TIC_PICKLE_BYTES);
+    if (!tic_index_fits(e->size, ck->source.size))
+        return tic_fail(TIC_USER, "%s: its index takes %" PRIu64 " of %" PRIu64 " bytes: not a checkpoint of torch", ck->source.label, e->size,
+                        ck->source.size);
     unsigned char *data = tic_alloc(e->size);
     char *label = tic_format("%s: data.pkl", ck->source.label);
     TicStatus status = tic_zip_read(&ck->zip, e, data);

@@ -127,6 +127,8 @@ TicStatus tic_safetensors_open(TicSafetensors *f, const TicBytes *s)
     if (n < SMALLEST || n > TIC_SAFETENSORS_HEADER || n > s->size - 8)
         return tic_fail(TIC_USER, "%s: its table of tensors would take %" PRIu64 " bytes: cut short or damaged",
                         s->label, n);
+    if (!tic_index_fits(n, s->size))
+        return tic_fail(TIC_USER, "%s: its table of tensors takes %" PRIu64 " of %" PRIu64 " bytes: not a file of weights", s->label, n, s->size);
     TicStatus status = parse_table(s, n, &f->table);
     if (!status)
         status = read_table(f, s, 8 + n);

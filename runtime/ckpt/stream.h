@@ -22,6 +22,10 @@ void tic_bytes_close(TicBytes *s);
 /* Copies bytes [at, at + n) to `out`: TIC_USER when they reach past the end, TIC_IO when the system fails. */
 TicStatus tic_bytes_read(const TicBytes *s, uint64_t at, void *out, size_t n);
 
+/* May a table of `size` bytes stand in a file of `whole` bytes? Read, it takes up to forty times its size (each byte can be
+ * a value); so that a file never costs more than twice its own size, it is at most a thirty-second of it, or a megabyte. */
+static inline bool tic_index_fits(uint64_t size, uint64_t whole) { return size <= 1 << 20 || size <= whole / 32; }
+
 typedef struct {
     uint64_t at;                 /* bytes written so far */
     int fd;

@@ -12,9 +12,8 @@ static char *fixture_path, *safe_path;
 
 static void refuse_table(const char *table, size_t bytes, const char *why)
 {
-    char file[512];
     uint64_t n = strlen(table);
-    memset(file, 0, sizeof file);
+    char *file = tic_alloc(8 + n + bytes);
     memcpy(file, &n, 8);
     memcpy(file + 8, table, n);
     TicCheckpoint *ck;
@@ -25,6 +24,7 @@ static void refuse_table(const char *table, size_t bytes, const char *why)
     } else {
         expect_error(status, why);
     }
+    free(file);
 }
 
 static void test_safetensors_rules(void **state)
@@ -47,6 +47,9 @@ static void test_safetensors_rules(void **state)
                  "made: its table of tensors: JSON: byte");
     refuse_table("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}x", 4, "something follows");
     refuse_table("{\"a\":[]}", 0, "not known");
+    char *large = tic_format("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}%*s}", 2 << 20, "");
+    refuse_table(large, 4, "not a file of weights");
+    free(large);
 }
 
 /* ------------------------------------------------------------ harmful pickles */
@@ -183,6 +186,11 @@ static void test_refused_archives(void **state)
     expect_error(tic_checkpoint_open(path, &ck), "without folder/data.pkl");
     write_zip(path, "a/data.pkl", "\x80\x02}.", 4);
     expect_error(tic_checkpoint_open(path, &ck), "holds no tensors");
+    char *nothing = tic_alloc(2 << 20);          /* each byte would become a value */
+    memset(nothing, 'N', 2 << 20);
+    write_zip(path, "a/data.pkl", nothing, 2 << 20);
+    expect_error(tic_checkpoint_open(path, &ck), "its index takes 2097152 of");
+    free(nothing);
     write_zip(path, "a/data.pkl", "\x80\x02" "cos\nsystem\n.", 14);
     expect_error(tic_checkpoint_open(path, &ck), "os.system");
     write_zip(path, "a/data.pkl", "\x80\x02}.", 4);
