@@ -59,7 +59,13 @@ typedef struct { TicPoly points[TIC_GRID_FACTORS]; int64_t per[TIC_GRID_FACTORS]
  * code added when the image runs on that one only. */
 typedef struct { uint32_t name, text, image, n_image; } TicGpuFile;
 typedef struct { uint32_t arch, offset, bytes, pad; } TicGpuImage;
-typedef struct { uint32_t name, file; TicGrid grid; int32_t threads, shared; } TicGpuKernel;
+/* A matrix as the copy engine sees it: argument `arg` from element `offset` on, inner elements side by side, outer lines
+ * `stride` elements apart, fetched box_inner x box_outer at a time. */
+typedef struct { int32_t arg, box_inner, box_outer, pad; int64_t offset, stride; TicPoly inner, outer; } TicGpuMap;
+/* How the same kernel is launched when its image is of sm_90a; threads 0: not otherwise. Two maps come before the arguments,
+ * and as many blocks as there are multiprocessors, or tiles if those are fewer: the kernel goes on by itself. */
+typedef struct { int32_t threads, shared; TicGrid tiles; TicGpuMap map[2]; } TicGpuHopper;
+typedef struct { uint32_t name, file; TicGrid grid; int32_t threads, shared; TicGpuHopper hopper; } TicGpuKernel;
 
 enum TicTarget { TIC_CPU, TIC_CUDA };
 

@@ -5,6 +5,7 @@
  * tiles and many terms (weight gradients) are split along the terms; partial results lie in a workspace, and a second
  * launch joins them in order and runs the epilogue. The cut depends on static extents alone. */
 #include "cuda/lower.h"
+#include "cuda/prelude.h"
 #include <string.h>
 
 #define GEMM(name, m, n, k, threads, shared, arch, tensor, persistent, regs) extern const char cuda_template_##name[];
@@ -17,7 +18,7 @@ const GemmTemplate cuda_gemm[] = {
     { 0 }
 };
 
-enum { SPLIT_UNIT = 128, MOST_SPLITS = 64, GEMM_BLOCKS = 264, TYPICAL = 256, JOIN_THREADS = 256 };
+enum { SPLIT_UNIT = 128, MOST_SPLITS = 64, PROCESSORS = 132, TYPICAL = 4096, JOIN_THREADS = 256 };
 
 typedef struct Side {
     const Expr *load;
@@ -148,33 +149,79 @@ static bool analyse(Contraction *c)
     return !l->failed;
 }
 
-static const GemmTemplate *choose(const Contraction *c)
+static bool is_bf16(const Contraction *c, const Side *s)
 {
-    const GemmTemplate *best = NULL;
-    for (const GemmTemplate *t = cuda_gemm; t->name; t++)
-        if (t->tensor == c->l->m->bf16 && t->arch <= 80 && !best)
-            best = t;
-    for (const GemmTemplate *t = cuda_gemm; t->name && !best; t++)
-        if (!t->tensor)
-            best = t;
-    return best;
+    return c->l->graph->tensor[s->load->tensor].dtype == DT_BF16;
 }
 
-/* Few tiles, many terms: as many splits as fill the machine. */
-static void split(Contraction *c)
+static const GemmTemplate *template_of(int arch, bool tensor, int tile_n)
+{
+    for (const GemmTemplate *t = cuda_gemm; t->name; t++)
+        if (t->arch == arch && t->tensor == tensor && (!tile_n || t->tile_n == tile_n))
+            return t;
+    return NULL;
+}
+
+/* Tensor cores where both sides are bf16. Narrow results take narrow tiles. */
+static const GemmTemplate *choose(const Contraction *c)
+{
+    int64_t columns, rows;
+    if (!is_bf16(c, &c->a) || !is_bf16(c, &c->b))
+        return template_of(80, false, 0);
+    bool narrow = (pl_fixed(c->columns, &columns) && columns <= 64) || (pl_fixed(c->rows, &rows) && rows <= 64);
+    return template_of(80, true, narrow ? 64 : 128);
+}
+
+/* The copy engine's view of a side: true when it is one matrix with lines of whole 16 bytes. */
+static bool map_of(Contraction *c, const Side *s, const CuGroup *grp, int n_grp, Poly rows, int tile, TicGpuMap *out)
+{
+    int64_t stride;
+    const CuGroup *line = s->unit == 1 ? &grp[0] : &c->k[0];
+    if (!is_bf16(c, s) || s->vec != 8 || !s->unit || n_grp != 1 || c->n_k != 1 || !pl_fixed(s->lin.axis[line->axis], &stride))
+        return false;
+    Poly inner = s->unit == 1 ? c->terms : rows, outer = s->unit == 1 ? rows : c->terms;
+    if (stride % 8 || stride <= 0 || s->lin.c.c[1] || s->lin.c.c[2])
+        return false;
+    *out = (TicGpuMap){.arg = cu_arg(c->l, s->load->tensor), .box_inner = 64, .box_outer = s->unit == 1 ? tile : 64,
+                       .offset = s->lin.c.c[0], .stride = stride, .inner = {{inner.c[0], inner.c[1], inner.c[2]}},
+                       .outer = {{outer.c[0], outer.c[1], outer.c[2]}}};
+    return true;
+}
+
+/* Hopper's own instructions, where the copy engine can fetch both sides: wide tiles for long sums, else two tiles in turn. */
+static const GemmTemplate *choose_hopper(Contraction *c, TicGpuHopper *out)
+{
+    enum { LONG_SUM = 2048 };
+    int64_t terms;
+    bool wide = (!pl_fixed(c->terms, &terms) || terms >= LONG_SUM) && !pl_is(c->columns, 128);
+    const GemmTemplate *t = template_of(90, true, wide ? 256 : 128);
+    *out = (TicGpuHopper){.threads = 0};
+    if (!pl_is(c->batches, 1) || !map_of(c, &c->a, c->m, c->n_m, c->rows, t->tile_m, &out->map[0])
+        || !map_of(c, &c->b, c->n, c->n_n, c->columns, t->tile_n, &out->map[1]))
+        return NULL;
+    out->threads = t->threads;
+    out->shared = t->shared;
+    return t;
+}
+
+/* Few tiles, many terms: as many parts as leave the fewest blocks idle in the last round. */
+static void split(Contraction *c, const GemmTemplate *t)
 {
     int64_t rows, columns, batches, terms;
     c->splits = 1;
-    c->split_terms = 0;
     if (!pl_fixed(c->rows, &rows) || !pl_fixed(c->columns, &columns) || !pl_fixed(c->batches, &batches))
         return;
-    int64_t tiles = (rows + c->t->tile_m - 1) / c->t->tile_m * ((columns + c->t->tile_n - 1) / c->t->tile_n) * batches;
+    int64_t tiles = (rows + t->tile_m - 1) / t->tile_m * ((columns + t->tile_n - 1) / t->tile_n) * batches;
     terms = c->terms.c[0] + TYPICAL * c->terms.c[1];
-    int64_t want = tiles ? GEMM_BLOCKS / tiles : 1, most = terms / (4 * SPLIT_UNIT);
-    want = want < most ? want : most;
-    want = want < MOST_SPLITS ? want : MOST_SPLITS;
-    if (want > 1)
-        c->splits = (int)want;
+    int64_t slots = t->persistent ? PROCESSORS : 2 * PROCESSORS;
+    double least = 1e9;
+    for (int64_t s = 1; s <= MOST_SPLITS && tiles && (s == 1 || s * 4 * SPLIT_UNIT <= terms); s++) {
+        double waste = (double)((tiles * s + slots - 1) / slots * slots) / (double)(tiles * s) + 0.004 * (double)s;
+        if (waste < least) {
+            least = waste;
+            c->splits = (int)s;
+        }
+    }
 }
 
 /* ---- the prologue */
@@ -223,11 +270,13 @@ static void operand(Contraction *c, const Side *s, char big, char small)
 {
     Cu *l = c->l;
     Text *t = &l->file;
-    text_printf(t, "#define %c_T float\n#define %c_BF16 0\n#define %c_FLOAT(x) (x)\n", big, big, big);
+    const char *type = is_bf16(c, s) ? "bf16" : "float";
+    text_printf(t, "#define %c_T %s\n#define %c_BF16 %d\n#define %c_FLOAT(x) %s\n", big, type, big, is_bf16(c, s), big,
+                is_bf16(c, s) ? "tc_f(x)" : "(x)");
     text_printf(t, "#define %c_UNIT %d\n#define %c_VEC %d\n", big, s->unit, big, s->vec);
     text_printf(t, "#define %c_ROW_STRIDE %lldll\n#define %c_TERM_STRIDE %lldll\n", big, constant_stride(s, s->grp, s->n_grp), big,
                 constant_stride(s, c->k, c->n_k));
-    base_function(c, arena_printf(l->arena, "%c_base", small), "float", s);
+    base_function(c, arena_printf(l->arena, "%c_base", small), type, s);
     offset_function(c, arena_printf(l->arena, "%c_row", small), s, s->grp, s->n_grp);
     offset_function(c, arena_printf(l->arena, "%c_term", small), s, c->k, c->n_k);
 }
@@ -254,8 +303,7 @@ static void epilogue(Contraction *c, CuScope *s, int width)
     }
     for (int i = 0; i < l->k->n_comp; i++) {
         const Comp *m = &l->k->comp[i];
-        if (i)
-            v = cu_eval_member(s, m);
+        v = i ? cu_eval_member(s, m) : cu_round(s, m, v);
         cu_member_is(s, m, v);
         if (cu_is_written(l, m->out))
             cu_store(s, m, v);
@@ -331,14 +379,22 @@ bool cu_contract(Cu *l)
     Contraction c = {.l = l};
     if (!analyse(&c))
         return false;
+    TicGpuHopper hopper;
     c.t = choose(&c);
-    split(&c);
+    const GemmTemplate *own = choose_hopper(&c, &hopper);
+    split(&c, own ? own : c.t);
     if (c.splits > 1)
         l->out->workspace = pl_mul(l, pl_mul(l, c.batches, c.rows), pl_scale(c.columns, c.splits));
     TicGrid grid = cu_grid(c.batches, 1);
     cu_grid_times(&grid, c.rows, c.t->tile_m);
     cu_grid_times(&grid, c.columns, c.t->tile_n);
     grid.y = c.splits;
+    if (own) {
+        hopper.tiles = cu_grid(c.rows, own->tile_m);
+        cu_grid_times(&hopper.tiles, c.columns, own->tile_n);
+        hopper.tiles.y = c.splits;
+        l->out->hopper = hopper;
+    }
     const char *name = cu_launch_template(l, "contract", grid, c.t->threads, c.t->shared);
     Text *t = &l->file;
     const char *terms = pl_text(l, c.terms);
@@ -348,13 +404,19 @@ bool cu_contract(Cu *l)
     if (c.splits > 1)
         text_printf(t, "#define SPLIT_TERMS ((%s + %d) / %d * %d)\n", terms, c.splits * SPLIT_UNIT - 1, c.splits * SPLIT_UNIT, SPLIT_UNIT);
     else
-        text_printf(t, "#define SPLIT_TERMS 0\n");
+        text_printf(t, "#define SPLIT_TERMS %s\n", terms);
     operand(&c, &c.a, 'A', 'a');
     operand(&c, &c.b, 'B', 'b');
     finish_function(&c, 1);
     finish_function(&c, 2);
     finish_function(&c, 4);
-    text_bytes(t, c.t->text, strlen(c.t->text));
+    if (own) {
+        const char form[] = {c.a.unit == 1 ? 'k' : 'm', c.b.unit == 1 ? 'k' : 'm', 0};
+        text_printf(t, "#if TC_HOPPER\n#define TILE_M %d\n#define TILE_N %d\n", own->tile_m, own->tile_n);
+        prelude_wgmma(t, own->tile_n, form);
+        text_printf(t, "%s#else\n", own->text);
+    }
+    text_printf(t, "#define TILE_M %d\n#define TILE_N %d\n%s%s", c.t->tile_m, c.t->tile_n, c.t->text, own ? "#endif\n" : "");
     if (c.splits > 1)
         join_launch(&c);
     return !l->failed;

@@ -9,8 +9,7 @@
 
 typedef struct CudaModule CudaModule;
 
-/* bf16: contractions multiply bf16 numbers on tensor cores (sums in f32); else everything is f32. */
-CudaModule *cuda_module_new(Arena *a, bool bf16);
+CudaModule *cuda_module_new(Arena *a);
 
 /* Lowers kernel k of f, not of class K_HOST: one or more launches. launch[i].kernel is an index of a CudaKernel,
  * launch[i].arg the tensors it wants; workspace tensors between launches are added to f->graph as T_TEMP tensors (and
@@ -24,6 +23,7 @@ typedef struct {
     int file;                /* which text holds it */
     TicGrid grid;
     int threads, shared;     /* a block's threads; bytes of dynamic shared memory */
+    TicGpuHopper hopper;
 } CudaKernel;
 int cuda_kernels(const CudaModule *m);
 const CudaKernel *cuda_kernel(const CudaModule *m, int i);

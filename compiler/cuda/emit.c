@@ -5,11 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-CudaModule *cuda_module_new(Arena *a, bool bf16)
+CudaModule *cuda_module_new(Arena *a)
 {
     CudaModule *m = NEW(a, CudaModule);
     m->arena = a;
-    m->bf16 = bf16;
     return m;
 }
 
@@ -94,7 +93,7 @@ static const char *kernel_name(const Cu *l, const char *part)
 
 static const char *element(DType d)
 {
-    return d == DT_F32 ? "float" : d == DT_F64 ? "double" : "i32";
+    return d == DT_F32 ? "float" : d == DT_F64 ? "double" : d == DT_BF16 ? "bf16" : "i32";
 }
 
 /* Whether two arguments may be the same memory: then neither is restrict. */
@@ -154,7 +153,10 @@ static void add_kernel(Cu *l, const char *name, TicGrid grid, int threads, int s
     }
     if (!l->out->n++)
         l->out->first = l->m->kernels.n;
-    PUSH(l->m->arena, l->m->kernels, (CudaKernel){.name = name, .file = l->m->files.n, .grid = grid, .threads = threads, .shared = shared});
+    CudaKernel k = {.name = name, .file = l->m->files.n, .grid = grid, .threads = threads, .shared = shared};
+    if (l->out->n == 1)
+        k.hopper = l->out->hopper;
+    PUSH(l->m->arena, l->m->kernels, k);
 }
 
 void cu_launch(Cu *l, const char *part, CuScope *body, TicGrid grid, int threads, int blocks, int shared)

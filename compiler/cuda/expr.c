@@ -295,7 +295,13 @@ const char *cu_index(CuScope *s, const Affine *a, int c)
 
 static const char *type_name(DType d)
 {
-    return d == DT_F32 ? "float" : d == DT_F64 ? "double" : "i32";
+    return d == DT_F32 ? "float" : d == DT_F64 ? "double" : d == DT_BF16 ? "bf16" : "i32";
+}
+
+/* one element of memory as the number it is */
+static const char *read_text(Cu *l, DType d, const char *at)
+{
+    return d == DT_F64 ? arena_printf(l->arena, "(float)%s", at) : d == DT_BF16 ? arena_printf(l->arena, "tc_f(%s)", at) : at;
 }
 
 static bool is_zero(const char *text)
@@ -435,7 +441,7 @@ static CuVal load_memory(CuScope *s, const Expr *e)
 {
     Cu *l = s->l;
     DType d = l->graph->tensor[e->tensor].dtype;
-    const char *type = d == DT_I32 ? "i32" : "float", *cast = d == DT_F64 ? "(float)" : "";
+    const char *type = d == DT_I32 ? "i32" : "float";
     CuLin lin = cu_linear(l, e->tensor, e->idx);
     bool leaves = false, lanes = on_lanes(s, e->axes);
     for (int k = 0; k < e->n; k++)
@@ -445,7 +451,7 @@ static CuVal load_memory(CuScope *s, const Expr *e)
     if (leaves || lane_atoms(s, &lin)) {
         for (int c = 0; c < n; c++) {
             const char *inside = inside_text(s, e, c);
-            const char *at = arena_printf(l->arena, "%sp%d[%s]", cast, cu_arg(l, e->tensor), offset_text(s, e, c));
+            const char *at = read_text(l, d, arena_printf(l->arena, "p%d[%s]", cu_arg(l, e->tensor), offset_text(s, e, c)));
             if (inside)
                 cu_line(s, "const %s %s = %s ? %s : 0;", type, v.v[c], inside, at);
             else
@@ -455,6 +461,16 @@ static CuVal load_memory(CuScope *s, const Expr *e)
     }
     const char *p = cu_pointer(s, e->tensor, e->idx, e);
     bool run = lanes && pl_is(lin.axis[s->lane], 1);
+    if (run && d == DT_BF16 && aligned(&lin, s->lane, s->width)) {
+        const char *q = cu_name(l, "v");
+        if (s->width == 4)
+            cu_line(s, "const v2u %s = *(const v2u *)(%s);", q, p);
+        else
+            cu_line(s, "const u32 %s = *(const u32 *)(%s);", q, p);
+        for (int c = 0; c < n; c++)
+            v.v[c] = arena_printf(l->arena, "tc_%s(%s%s)", c & 1 ? "hi" : "lo", q, s->width == 2 ? "" : c < 2 ? ".x" : ".y");
+        return v;
+    }
     if (run && d != DT_F64 && aligned(&lin, s->lane, s->width)) {
         const char *q = cu_name(l, "v");
         const char *form = s->width == 4 ? "v4f" : "v2f";
@@ -466,11 +482,10 @@ static CuVal load_memory(CuScope *s, const Expr *e)
         return v;
     }
     for (int c = 0; c < n; c++) {
+        const char *at = arena_printf(l->arena, "*%s", p);
         if (c)
-            cu_line(s, "const %s %s = %s%s[%s%d * %s];", type, v.v[c], cast, p, pl_small(lin.axis[s->lane]) ? "" : "(i64)", c,
-                    pl_text(l, lin.axis[s->lane]));
-        else
-            cu_line(s, "const %s %s = %s*%s;", type, v.v[c], cast, p);
+            at = arena_printf(l->arena, "%s[%s%d * %s]", p, pl_small(lin.axis[s->lane]) ? "" : "(i64)", c, pl_text(l, lin.axis[s->lane]));
+        cu_line(s, "const %s %s = %s;", type, v.v[c], read_text(l, d, at));
     }
     return v;
 }
@@ -616,10 +631,21 @@ CuVal cu_eval(CuScope *s, const Expr *e)
     return v;
 }
 
+CuVal cu_round(CuScope *s, const Comp *c, CuVal v)
+{
+    if (s->l->graph->tensor[c->out].dtype != DT_BF16)
+        return v;
+    CuVal r = new_value(s->l, CV_F, v.uniform, s->width, "t");
+    for (int k = 0; k < (v.uniform ? 1 : s->width); k++)
+        cu_line(s, "const float %s = tc_f(tc_bf(%s));", r.v[k], cu_f(s, v, k));
+    return r;
+}
+
 CuVal cu_eval_member(CuScope *s, const Comp *c)
 {
     s->l->comp = c;
-    return cu_eval(s, c->body);
+    CuVal v = cu_eval(s, c->body);
+    return c->red ? v : cu_round(s, c, v);
 }
 
 /* ---- stores */
@@ -648,7 +674,17 @@ void cu_store(CuScope *s, const Comp *comp, CuVal v)
         cu_line(s, "v%df %s;", n, q);
         cu_line(s, "%s", text_data(&line));
         cu_line(s, "*(v%df *)(%s) = %s;", n, p, q);
+    } else if (n > 1 && d == DT_BF16 && pl_is(lin.axis[s->lane], 1) && aligned(&lin, s->lane, n)) {
+        if (n == 4) {
+            const char *q = cu_name(l, "v");
+            cu_line(s, "const v2u %s = {tc_pack(%s, %s), tc_pack(%s, %s)};", q, x[0], x[1], x[2], x[3]);
+            cu_line(s, "*(v2u *)(%s) = %s;", p, q);
+        } else {
+            cu_line(s, "*(u32 *)(%s) = tc_pack(%s, %s);", p, x[0], x[1]);
+        }
     } else {
+        for (int c = 0; c < n; c++)
+            x[c] = d == DT_BF16 ? arena_printf(l->arena, "tc_bf(%s)", x[c]) : x[c];
         for (int c = 0; c < n; c++)
             if (c)
                 cu_line(s, "%s[%s%d * %s] = %s;", p, pl_small(lin.axis[s->lane]) ? "" : "(i64)", c, pl_text(l, lin.axis[s->lane]), x[c]);

@@ -21,11 +21,11 @@ typedef struct CuLowered {
     uint64_t signature;
     int n, first;
     Poly workspace;                    /* f32 elements; 0: none */
+    TicGpuHopper hopper;               /* of the first launch: how sm_90a's text is launched; threads 0: as the other */
 } CuLowered;
 
 struct CudaModule {
     Arena *arena;
-    bool bf16;
     ARRAY(CudaKernel) kernels;
     ARRAY(struct CuFile { const char *name, *text; }) files;
     ARRAY(CuLowered) done;
@@ -130,7 +130,8 @@ const char *cu_name(Cu *l, const char *prefix);                  /* a fresh one:
 const char *cu_float(Cu *l, double c);                           /* a literal */
 
 CuVal cu_eval(CuScope *s, const Expr *e);
-CuVal cu_eval_member(CuScope *s, const Comp *c);
+CuVal cu_eval_member(CuScope *s, const Comp *c);                 /* c's body; of a map, rounded as its tensor is */
+CuVal cu_round(CuScope *s, const Comp *c, CuVal v);              /* v as readers of c's tensor see it */
 const char *cu_f(CuScope *s, CuVal v, int component);            /* as a float */
 const char *cu_i(CuScope *s, CuVal v, int component);            /* as an integer */
 void  cu_member_is(CuScope *s, const Comp *c, CuVal v);          /* loads of c's point in this scope yield v */

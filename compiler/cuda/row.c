@@ -197,7 +197,7 @@ static void find_kept(Row *r)
             int n;
             const Expr **load = loads_of(l, c->body, &n);
             for (int k = 0; k < n; k++)
-                if (cu_member(l, load[k]->tensor) < 0 && l->graph->tensor[load[k]->tensor].dtype == DT_F32
+                if (cu_member(l, load[k]->tensor) < 0 && dtype_real(l->graph->tensor[load[k]->tensor].dtype)
                     && load[k]->axes >> r->n_dom)
                     keep_load(r, load[k], r->shape[i], p);
         }
@@ -313,7 +313,7 @@ static void single_point(Row *r, int phase, CuScope *row)
         if (c->red) {
             CuAcc a = cu_acc_new(row, c->reducer);
             cu_acc_take(row, a, cu_f(row, v, 0), "0");
-            v = cu_acc_value(row, a);
+            v = cu_round(row, c, cu_acc_value(row, a));
         }
         cu_member_is(row, c, v);
         if (cu_is_written(l, c->out))
@@ -382,7 +382,7 @@ static void run_phase(Row *r, int phase, CuScope *row)
             cu_acc_warp(row, acc[i]);
         else
             cu_acc_block(row, acc[i], r->threads, "shared", "lane");
-        CuVal v = cu_acc_value(row, acc[i]);
+        CuVal v = cu_round(row, c, cu_acc_value(row, acc[i]));
         cu_member_is(row, c, v);
         if (cu_is_written(l, c->out))
             store_once(row, c, v);

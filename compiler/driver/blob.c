@@ -231,6 +231,7 @@ static void put_gpu(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
         row.grid = k->grid;
         row.threads = k->threads;
         row.shared = k->shared;
+        row.hopper = k->hopper;
         PUT(out, row);
     }
     h->gpu_files = align(out);

@@ -208,7 +208,7 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
         fprintf(stderr, "ticc: %s\n", text_data(&why));
         return USER_FAULT;
     }
-    CudaModule *m = cuda_module_new(&j->arena, in->program->train.bf16);
+    CudaModule *m = cuda_module_new(&j->arena);
     in->cuda = m;
     for (int i = 0; i < n; i++)
         if (runs_on_gpu(&entry[i])) {
@@ -238,7 +238,7 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
     return emits(j, "cuda") || ptx || resources ? 0 : -1;
 }
 
-/* Simplify, lower the precision, fuse, schedule. Kernels for GPUs round operands themselves, from the f32 graph. */
+/* Simplify, lower the precision, fuse, schedule. */
 static int finish(Job *j, Graph *g, Fused **out, const char *name, bool bf16)
 {
     Text why = { .arena = &j->arena };
@@ -246,7 +246,7 @@ static int finish(Job *j, Graph *g, Fused **out, const char *name, bool bf16)
     *out = NEW(&j->arena, Fused);
     if (!passes_simplify(g, &po, NULL, &why))
         return fault(arena_printf(&j->arena, "simplifying `%s`", name), &why);
-    if (bf16 && !j->o->gpu && !passes_precision(g, &why))
+    if (bf16 && !passes_precision(g, &why))
         return fault(arena_printf(&j->arena, "the precision of `%s`", name), &why);
     mark(j, arena_printf(&j->arena, "simplify (%s)", name));
     if (!fuse(g, &j->arena, *out, &why))

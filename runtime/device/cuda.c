@@ -48,20 +48,23 @@ typedef struct Opaque *Object;                   /* context, stream, event, modu
     F(cuModuleUnload, Object) \
     F(cuModuleGetFunction, Object *, Object, const char *) \
     F(cuFuncSetAttribute, Object, int, int) \
+    F(cuTensorMapEncodeTiled, void *, int, unsigned, void *, const uint64_t *, const uint64_t *, const uint32_t *, const uint32_t *, \
+      int, int, int, int) \
     F(cuLaunchKernel, Object, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Object, void **, void **)
 
-enum { ATTR_CC_MAJOR = 75, ATTR_CC_MINOR = 76, FUNC_MAX_DYNAMIC_SHARED = 8, STREAM_NON_BLOCKING = 1, CAPTURE_THREAD_LOCAL = 1 };
-enum { OLDEST_DRIVER = 12000, OLDEST_ARCH = 80, OUT_OF_MEMORY = 2, MOST_ARGS = 256 };
+enum { ATTR_PROCESSORS = 16, ATTR_CC_MAJOR = 75, ATTR_CC_MINOR = 76, FUNC_MAX_DYNAMIC_SHARED = 8, STREAM_NON_BLOCKING = 1, CAPTURE_THREAD_LOCAL = 1 };
+enum { OLDEST_DRIVER = 12000, OLDEST_ARCH = 80, OUT_OF_MEMORY = 2, MOST_ARGS = 256, HOPPER = 90 };
 
 struct TicGpu {
 #define POINTER(name, ...) int (*name)(__VA_ARGS__);
     DRIVER(POINTER)
 #undef POINTER
     const TicProgram *program;
-    int device, arch;                            /* 90 for compute capability 9.0 */
+    int device, arch, processors;                /* arch: 90 for compute capability 9.0 */
     Object context, stream;
     char name[160];
     Object *module;                              /* by file */
+    bool *hopper;                                /* by file: it is sm_90a's own */
     Object *function;                            /* by kernel */
     Object *event;
     int n_event;
@@ -123,6 +126,7 @@ static TicStatus open_device(TicGpu *g, int ordinal)
     CALL(g, "name", cuDeviceGetName(name, sizeof name, g->device));
     CALL(g, "compute capability", cuDeviceGetAttribute(&major, ATTR_CC_MAJOR, g->device));
     CALL(g, "compute capability", cuDeviceGetAttribute(&minor, ATTR_CC_MINOR, g->device));
+    CALL(g, "multiprocessors", cuDeviceGetAttribute(&g->processors, ATTR_PROCESSORS, g->device));
     CALL(g, "memory size", cuDeviceTotalMem_v2(&bytes, g->device));
     snprintf(g->name, sizeof g->name, "%s, %.1f GiB", name, (double)bytes / (1 << 30));
     g->arch = major * 10 + minor;
@@ -139,6 +143,7 @@ TicStatus tic_gpu_open(const TicProgram *p, int ordinal, TicGpu **out)
     TicGpu *g = tic_alloc(sizeof *g);
     *g = (TicGpu){ .program = p };
     g->module = tic_alloc((p->n_gpu_files + 1) * sizeof *g->module);
+    g->hopper = tic_alloc((p->n_gpu_files + 1) * sizeof *g->hopper);
     g->function = tic_alloc((p->n_gpu_kernels + 1) * sizeof *g->function);
     TicStatus status = open_device(g, ordinal);
     if (status) {
@@ -165,6 +170,7 @@ void tic_gpu_close(TicGpu *g)
         g->cuDevicePrimaryCtxRelease_v2(g->device);
     free(g->event);
     free(g->module);
+    free(g->hopper);
     free(g->function);
     free(g);
 }
@@ -282,7 +288,7 @@ static TicStatus compile_files(TicGpu *g, const uint32_t *file, int n)
     const TicGpuFile *files = TABLE(p, TicGpuFile, p->gpu_files);
     char why[512] = "", arch[16];
     TicNvrtc *nvrtc = tic_nvrtc_open(why, sizeof why);
-    snprintf(arch, sizeof arch, g->arch >= 90 ? "sm_%da" : "sm_%d", g->arch);
+    snprintf(arch, sizeof arch, g->arch == HOPPER ? "sm_%da" : "sm_%d", g->arch);
     if (!nvrtc)
         return tic_fail(TIC_USER, "the program holds no machine code for %s, and none can be made: %s; compile it with --target cuda:%s",
                         g->name, why, arch);
@@ -290,6 +296,8 @@ static TicStatus compile_files(TicGpu *g, const uint32_t *file, int n)
     uint32_t *of = tic_alloc((size_t)(n + 1) * sizeof *of);
     int n_jobs = 0;
     TicStatus status = TIC_OK;
+    for (int i = 0; i < n; i++)
+        g->hopper[file[i]] = g->arch == HOPPER;
     for (int i = 0; i < n && !status; i++) {
         char *path = cache_path(g, &files[file[i]], arch, tic_nvrtc_version(nvrtc)), *data = NULL;
         size_t bytes;
@@ -333,8 +341,9 @@ static TicStatus find_function(TicGpu *g, uint32_t kernel)
     if (g->function[kernel])
         return TIC_OK;
     CALL(g, name, cuModuleGetFunction(&g->function[kernel], g->module[k->file], name));
-    if (k->shared > STATIC_SHARED)
-        CALL(g, name, cuFuncSetAttribute(g->function[kernel], FUNC_MAX_DYNAMIC_SHARED, k->shared));
+    int shared = g->hopper[k->file] && k->hopper.threads ? k->hopper.shared : k->shared;
+    if (shared > STATIC_SHARED)
+        CALL(g, name, cuFuncSetAttribute(g->function[kernel], FUNC_MAX_DYNAMIC_SHARED, shared));
     return TIC_OK;
 }
 
@@ -353,6 +362,7 @@ TicStatus tic_gpu_prepare(TicGpu *g, const uint32_t *kernel, int n)
             continue;
         asked[f] = true;
         const TicGpuImage *image = find_image(g, &files[f]);
+        g->hopper[f] = image && image->arch == HOPPER * 10 + 'a';
         if (image)
             status = load_module(g, f, (const char *)p + image->offset);
         else
@@ -374,27 +384,60 @@ static int64_t value(TicPoly p, int64_t b)
     return p.c[0] + b * (p.c[1] + b * p.c[2]);
 }
 
+/* Blocks of a grid at a batch; -1: too many for one launch. */
+static int64_t blocks_of(const TicGrid *grid, int64_t batch)
+{
+    int64_t blocks = 1;
+    for (int i = 0; i < grid->n; i++) {
+        int64_t n = (value(grid->points[i], batch) + grid->per[i] - 1) / grid->per[i];
+        if (tic_mul_overflow(blocks, n, &blocks) || blocks > INT32_MAX)
+            return -1;
+    }
+    return blocks;
+}
+
+typedef struct { _Alignas(64) uint64_t q[16]; } Map;
+
+static TicStatus encode(TicGpu *g, const TicGpuMap *m, TicGpuPtr base, int64_t batch, Map *out)
+{
+    enum { BFLOAT16 = 9, SWIZZLE_128 = 3, PROMOTE_256 = 3 };
+    const uint64_t dim[2] = { (uint64_t)value(m->inner, batch), (uint64_t)value(m->outer, batch) }, stride[1] = { (uint64_t)m->stride * 2 };
+    const uint32_t box[2] = { (uint32_t)m->box_inner, (uint32_t)m->box_outer }, step[2] = { 1, 1 };
+    CALL(g, "a tensor map", cuTensorMapEncodeTiled(out, BFLOAT16, 2, (void *)(uintptr_t)(base + (TicGpuPtr)m->offset * 2), dim, stride, box,
+                                                   step, 0, SWIZZLE_128, PROMOTE_256, 0));
+    return TIC_OK;
+}
+
 TicStatus tic_gpu_launch(TicGpu *g, uint32_t kernel, const TicGpuPtr *arg, int n_arg, int64_t batch)
 {
     const TicGpuKernel *k = TABLE(g->program, TicGpuKernel, g->program->gpu_kernels) + kernel;
     const char *name = text_of(g->program, k->name);
-    int64_t blocks = 1;
-    for (int i = 0; i < k->grid.n; i++) {
-        int64_t n = (value(k->grid.points[i], batch) + k->grid.per[i] - 1) / k->grid.per[i];
-        if (tic_mul_overflow(blocks, n, &blocks) || blocks > INT32_MAX)
-            return tic_fail(TIC_USER, "%s: a batch of %lld is too large for one launch", name, (long long)batch);
-    }
+    bool hopper = g->hopper[k->file] && k->hopper.threads;
+    const TicGrid *grid = hopper ? &k->hopper.tiles : &k->grid;
+    int64_t blocks = blocks_of(grid, batch), y = grid->y;
+    int32_t b = (int32_t)batch;
+    Map map[2];
+    void *args[MOST_ARGS + 3];
+    int n = 0;
+    if (blocks < 0)
+        return tic_fail(TIC_USER, "%s: a batch of %lld is too large for one launch", name, (long long)batch);
     if (!blocks)
         return TIC_OK;
-    int32_t b = (int32_t)batch;
-    void *args[MOST_ARGS + 1];
     if (n_arg > MOST_ARGS)
         return tic_fail(TIC_BUG, "%s has %d arguments", name, n_arg);
+    if (hopper) {
+        for (int i = 0; i < 2; i++) {
+            TRY(encode(g, &k->hopper.map[i], arg[k->hopper.map[i].arg], batch, &map[i]));
+            args[n++] = &map[i];
+        }
+        blocks = blocks * y < g->processors ? blocks * y : g->processors;
+        y = 1;
+    }
     for (int i = 0; i < n_arg; i++)
-        args[i] = (void *)(uintptr_t)&arg[i];
-    args[n_arg] = &b;
-    CALL(g, name, cuLaunchKernel(g->function[kernel], (unsigned)blocks, (unsigned)k->grid.y, 1, (unsigned)k->threads, 1, 1,
-                                 (unsigned)k->shared, g->stream, args, NULL));
+        args[n++] = (void *)(uintptr_t)&arg[i];
+    args[n] = &b;
+    CALL(g, name, cuLaunchKernel(g->function[kernel], (unsigned)blocks, (unsigned)y, 1, (unsigned)(hopper ? k->hopper.threads : k->threads), 1,
+                                 1, (unsigned)(hopper ? k->hopper.shared : k->shared), g->stream, args, NULL));
     return TIC_OK;
 }
 

@@ -158,7 +158,8 @@ static void compile_one(TicNvrtc *n, TicCuda *job)
     const char *option[8];
     int n_option = 0, code;
     Handle p = NULL;
-    snprintf(source, size, "%s\n#line 1 \"%s.cu\"\n%s", job->prelude, job->name, job->text);
+    snprintf(source, size, "#define TC_HOPPER %d\n%s\n#line 1 \"%s.cu\"\n%s", !strcmp(job->arch, "sm_90a"), job->prelude, job->name,
+             job->text);
     snprintf(arch, sizeof arch, "--gpu-architecture=%s", job->arch);
     option[n_option++] = arch;
     for (char *o = options, *end = options + strlen(tic_nvrtc_options); o < end && n_option < 8; o += strlen(o) + 1) {

@@ -32,11 +32,17 @@ static TicStatus open_side(Check *c, Side *s, const TicKernel *kernels, const ch
 static int64_t elements(const Side *s, uint32_t tensor)
 {
     const TicTensor *t = &tic_exec_tensors(s->x)[tensor];
-    return tic_poly(t->bytes, s->x->batch) / (t->dtype == TIC_F64 ? 8 : 4);
+    return tic_poly(t->bytes, s->x->batch) / (t->dtype == TIC_F64 ? 8 : t->dtype == TIC_BF16 ? 2 : 4);
 }
 
 static double number(const void *data, uint8_t dtype, int64_t i)
 {
+    if (dtype == TIC_BF16) {
+        uint32_t bits = (uint32_t)((const uint16_t *)data)[i] << 16;
+        float f;
+        memcpy(&f, &bits, sizeof f);
+        return f;
+    }
     return dtype == TIC_F64 ? ((const double *)data)[i] : dtype == TIC_I32 ? ((const int32_t *)data)[i] : (double)((const float *)data)[i];
 }
 

@@ -15,6 +15,12 @@ says "a device that is none" 1 '--device: found `gpu`, wanted auto, cpu, cuda or
 says "an architecture that is none" 1 'found `sm_9`, wanted an architecture' "$TICC" tests/gpu/micro.tic --target cuda:sm_9
 if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     says "every kernel, and whole steps, on an emulated GPU as on the CPU" 0 "is equal bit by bit" emulated "$T/gpu" check --batch 3
+    if "$TICC" tests/gpu/micro.tic --target cpu,cuda -D train.precision=bf16 -o "$T/bf16"; then
+        says "the same in bf16, by Hopper's own instructions" 0 "is equal bit by bit" emulated "$T/bf16" check --batch 3 --steps 1
+        says "the same in bf16, by mma.sync" 0 "is equal bit by bit" emulated TIC_EMU_ARCH=80 "$T/bf16" check --batch 3 --steps 1
+    else
+        not_ok "a program in bf16 compiles"
+    fi
     says "a device that is not there" 1 "no GPU 7: the driver finds 1" emulated "$T/gpu" bench --batch 2 --device cuda:7
     says "too little memory: the CPU" 0 "going on with the CPU" emulated TIC_EMU_MEMORY=1 "$T/gpu" bench --batch 256 --steps 1
 else
