@@ -1,6 +1,8 @@
 /* peak.c -- see peak.h. Twenty-four (AVX-512) or twelve (AVX2) independent accumulators hide the latency of the fused
  * multiply-add; nothing touches memory. */
 #include "device/peak.h"
+#include <stdlib.h>
+#include <string.h>
 
 enum { ROUNDS = 200000, TASKS_PER_THREAD = 8 };
 
@@ -63,5 +65,32 @@ double tic_peak_f32(TicPool *pool)
         double rate = flops * (double)tasks / (tic_now() - t);
         best = rate > best ? rate : best;
     }
+    return best;
+}
+
+enum { COPY_BYTES = 1 << 20, COPY_TASKS = 64 };
+
+static void copy_task(void *const *buf, int64_t batch, int64_t task, void *scratch)
+{
+    memcpy((char *)buf[0] + task * COPY_BYTES, (const char *)buf[1] + task * COPY_BYTES, COPY_BYTES);
+}
+
+double tic_peak_bytes(TicPool *pool)
+{
+    size_t size = (size_t)COPY_BYTES * COPY_TASKS;
+    void *buf[2] = { malloc(size), malloc(size) };
+    double best = 0;
+    if (buf[0] && buf[1]) {
+        memset(buf[1], 1, size);
+        tic_pool_run(pool, copy_task, buf, 0, COPY_TASKS);       /* pages come into being */
+        for (int round = 0; round < 3; round++) {
+            double t = tic_now();
+            tic_pool_run(pool, copy_task, buf, 0, COPY_TASKS);
+            double rate = 2.0 * (double)size / (tic_now() - t);
+            best = rate > best ? rate : best;
+        }
+    }
+    free(buf[0]);
+    free(buf[1]);
     return best;
 }

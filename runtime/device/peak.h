@@ -1,4 +1,4 @@
-/* peak.h -- the machine's f32 fused multiply-add peak, measured: what "share of peak" is a share of. */
+/* peak.h -- what the machine can do, measured: f32 fused multiply-adds and memory traffic, the two bounds of a kernel. */
 #ifndef TIC_DEVICE_PEAK_H
 #define TIC_DEVICE_PEAK_H
 #include "device/pool.h"
@@ -6,4 +6,7 @@
 /* FLOP/s (2 a multiply-add) of all the pool's threads together, by register-only loops of some 50 ms; 0 when this
  * processor is none the function knows. */
 double tic_peak_f32(TicPool *pool);
+/* Bytes a second, read and written, of all threads copying between buffers far larger than any cache share of theirs;
+ * the best of three rounds. 0 when there is no memory for the buffers (128 MB). */
+double tic_peak_bytes(TicPool *pool);
 #endif

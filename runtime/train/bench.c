@@ -48,6 +48,40 @@ void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t st
         *total = 1000;
 }
 
+/* Bytes of the tensors a launch is given, each counted once: what it moves when nothing is in a cache. */
+static double launch_bytes(const TicProgram *p, const TicEntry *e, const TicLaunch *l, int64_t batch)
+{
+    const TicTensor *t = TABLE(p, TicTensor, p->tensors) + e->tensor;
+    const uint32_t *arg = TABLE(p, uint32_t, p->args) + l->arg;
+    double sum = 0;
+    for (uint32_t i = 0; i < l->n_arg; i++)
+        sum += (double)tic_poly(t[arg[i]].bytes, batch);
+    return sum;
+}
+
+/* A line a launch. The roofline is the least time the machine's two peaks allow: FLOPs by peak, bytes by bandwidth. */
+static void explain(const TicProgram *p, const TicEntry *e, const TicTiming *timing, int64_t batch, double peak, double bandwidth,
+                    double all, FILE *out)
+{
+    const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + e->launch;
+    const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
+    if (bandwidth > 0)
+        fprintf(out, "memory      %.1f GB/s measured (a copy, bytes read and written)\n", bandwidth * 1e-9);
+    fprintf(out, "%4s %-9s %11s %7s %10s %9s %9s %8s  %-20s %s\n", "", "class", "time", "share", "GFLOP", "GFLOP/s", "MB", "roofline",
+            "source", "layer");
+    for (uint32_t i = 0; i < e->n_launch; i++) {
+        double flops = (double)tic_poly(l[i].flops, batch), bytes = launch_bytes(p, e, &l[i], batch), s = timing[i].seconds;
+        double least = peak > 0 && bandwidth > 0 ? flops / peak > bytes / bandwidth ? flops / peak : bytes / bandwidth : 0;
+        fprintf(out, "%4u %-9s %8.3f ms %5.2f %% %10.3f %9.1f %9.2f ", i, tic_text(p, class_name[l[i].cls]), s * 1e3,
+                all > 0 ? 100 * s / all : 0, flops * 1e-9, s > 0 ? flops / s * 1e-9 : 0, bytes * 1e-6);
+        if (least > 0 && s > 0)
+            fprintf(out, "%6.0f %%", 100 * least / s);
+        else
+            fprintf(out, "%8s", "");
+        fprintf(out, "  %-20s %s\n", tic_text(p, l[i].source), tic_text(p, l[i].label));
+    }
+}
+
 TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenchOptions *o, FILE *out)
 {
     TicModel *m;
@@ -115,10 +149,8 @@ TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenc
                 fprintf(out, "  %-12s %8.1f ms  %5.1f %%  %7.1f GFLOP/s\n", tic_text(p, class_name[c]), class_seconds[c] * 1e3,
                         100 * class_seconds[c] / all, class_flops[c] / class_seconds[c] * 1e-9);
     }
-    for (uint32_t i = 0; o->explain && i < e->n_launch; i++)
-        fprintf(out, "%4u %-10s %8.3f ms %5.2f %% %8.1f GFLOP/s  %-16s %s\n", i, tic_text(p, class_name[l[i].cls]), timing[i].seconds * 1e3,
-                100 * timing[i].seconds / all, (double)tic_poly(l[i].flops, batch) / timing[i].seconds * 1e-9, tic_text(p, l[i].source),
-                tic_text(p, l[i].label));
+    if (o->explain && !o->json)
+        explain(p, e, timing, batch, peak, gpu ? 0 : tic_peak_bytes(pool), all, out);
 out:
     free(timing);
     free(peaks);
