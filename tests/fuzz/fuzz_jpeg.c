@@ -5,8 +5,7 @@
  * contents of a PNG of any kind libpng knows (and some that it refuses); and as damage to a JPEG that was drawn here.
  * Checked besides the absence of crashes: a refusal has a reason, what was decoded has the size it announced, and a
  * second decoding gives the same pixels. */
-#include "data/image.h"
-#include "data/resize.h"
+#include "data/native.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,10 +33,7 @@ static void use_image(uint64_t seed)
     static float table[3][256], out[3 * SIDE * SIDE];
     const float mean[3] = { 0.5f, 0.4f, 0.3f }, std[3] = { 0.25f, 0.26f, 0.27f };
     const TicCrop rules[] = { { 0.9, 1, 3.0 / 4, 4.0 / 3 }, { 0.01, 1, 0.1, 10 } };
-    if (!resizer) {
-        resizer = tic_resizer_new();
-        tic_normalise_table(mean, std, table);
-    }
+    tic_normalise_table(mean, std, table);
     for (size_t i = 0; i < TIC_LEN(rules); i++) {
         TicRandom r = tic_random(seed, i, 0);
         TicBox box = tic_crop_box(image.width, image.height, rules[i], &r);
@@ -51,12 +47,27 @@ static void use_image(uint64_t seed)
         wanted(out[i] > -3 && out[i] < 4, "a value that no byte gives");
 }
 
+/* As a file that somebody opened: resized in its own mode. It is a picture exactly when it is one as RGB. */
+static void read_native(const uint8_t *data, size_t size, bool picture)
+{
+    static uint8_t planes[3 * SIDE * SIDE];
+    TicNative native = { 0 };
+    wanted(!tic_native_decode(data, size, &native) == picture, "a picture in one mode and not in the other");
+    tic_error_clear();
+    if (picture && (size_t)native.image.width * (size_t)native.image.height * 3 <= PIXELS_READ)
+        tic_native_square(resizer, &native, SIDE, planes);
+    tic_native_free(&native);
+}
+
 static void read_picture(const uint8_t *data, size_t size)
 {
     TicStatus status = tic_image_decode(data, size, &image);
     if (status)
         wanted(status == TIC_BAD_SAMPLE && *tic_error(), "a refusal of another kind, or without a reason");
     tic_error_clear();
+    if (!resizer)
+        resizer = tic_resizer_new();
+    read_native(data, size, !status);
     if (status)
         return;
     size_t n = (size_t)image.width * (size_t)image.height * 3;
