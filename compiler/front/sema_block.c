@@ -341,8 +341,10 @@ void sema_train(Sema *s, const Node *block)
     const Node *micro = block_value(s, B_TRAIN, "micro"), *n = block_value(s, B_TRAIN, "seed");
     bool sizes = batch && whole_entry(s, batch, "batch", 1, 1 << 20, &t->batch);
     sizes &= samples && whole_entry(s, samples, "samples", 1, (int64_t)1 << 50, &t->samples);
-    if (micro)
-        whole_entry(s, micro, "micro", 0, 1 << 20, &t->micro);
+    if (micro && whole_entry(s, micro, "micro", 0, 1 << 20, &t->micro) && t->micro) {
+        sema_error(s, micro->span, "`micro` can only be 0: a batch is computed at once, not in pieces");
+        sema_help(s, "a smaller `batch` needs less memory; `--emit=plan` says how much");
+    }
     if (n && whole_entry(s, n, "seed", 0, (int64_t)1 << 53, &seed))
         t->seed = (uint64_t)seed;
     if (sizes && t->samples < t->batch)
