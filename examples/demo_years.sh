@@ -5,8 +5,6 @@ set -eu
 cd "$(dirname "$0")/.."
 B=build/${MODE:-release} OUT=${OUT:-results/years} DATA=build/years
 [ -d "$DATA/eval" ] || "$B/ticdata" synth --out "$DATA" --years 2014..2019 --samples-per-year 400 --eval-samples 60
-vocab=()
-for v in "${TIC_VOCAB:-}" ../shared/data/bpe_simple_vocab_16e6.txt.gz; do [ -f "$v" ] && vocab=(--vocab "$v") && break; done
 mkdir -p "$OUT"
 for year in 2014 2015 2016 2017 2018 2019; do
     printf 'tic/datacomp/retrieval/yearly/%d:\n  name: TiC-DataComp-Retrieval-Yearly-%d\n  main_metric: mean_recall@1\n' $year $year
@@ -15,8 +13,7 @@ runs=()
 for strategy in sequential cumulative_all cumulative_equal oracle; do
     "$B/ticc" models/vit_tiny.tic -o "build/train_$strategy" -D continual.strategy=$strategy \
         -D 'continual.steps=[2014..2016, 2017, 2018, 2019]' -D train.batch=32 -D 'train.samples=32 * 120'
-    "build/train_$strategy" continual --data "$DATA" --out "$OUT" --name $strategy --tasks "$OUT/tasklist.yml" --log-every 10 \
-        ${vocab[@]+"${vocab[@]}"} "$@"
+    "build/train_$strategy" continual --data "$DATA" --out "$OUT" --name $strategy --tasks "$OUT/tasklist.yml" --log-every 10 "$@"
     runs+=("$OUT/$strategy")
 done
 build/train_oracle report "${runs[@]}" --out "$OUT"

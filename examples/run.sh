@@ -3,11 +3,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 B=build/${MODE:-release} BATCH=${BATCH:-8} STEPS=${STEPS:-3}
-[ -d build/sample/train ] || "$B/ticdata" synth --out build/sample
+[ -d build/sample ] || { rm -rf build/sample.part; "$B/ticdata" synth --out build/sample.part; mv build/sample.part build/sample; }
 echo "ticc models/vit_b16.tic -o train_2016"
 "$B/ticc" models/vit_b16.tic -o train_2016
-vocab=()
-for v in "${TIC_VOCAB:-}" ../shared/data/bpe_simple_vocab_16e6.txt.gz; do [ -f "$v" ] && vocab=(--vocab "$v") && break; done
 rm -rf results/first
 echo "./train_2016 --data build/sample --out results --name first --batch $BATCH --steps $STEPS"
-./train_2016 --data build/sample --out results --name first --batch "$BATCH" --steps "$STEPS" ${vocab[@]+"${vocab[@]}"}
+./train_2016 --data build/sample --out results --name first --batch "$BATCH" --steps "$STEPS"
