@@ -92,10 +92,14 @@ $(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
 emu: $(EMU)                                             ## the emulated GPU
 .PHONY: gpu-check gpu-bench
-gpu-check: unit                                         ## on an NVIDIA GPU: the prelude against the emulator's record, templates against f64
+gpu-check: all unit                                     ## on an NVIDIA GPU: the prelude, templates, every kernel of ViT-B/16 and its step
 	@TIC_GPU=1 TICC_ROOT=. $(B)/tests/cc_gpu_conformance && TIC_GPU=1 $(B)/tests/cc_gpu_gemm
-gpu-bench: $(B)/tests/gpu_bench                         ## on an NVIDIA GPU: contractions of ViT-B/16, and the same by PyTorch where it is
+	@for p in f32 bf16; do $(B)/ticc models/vit_b16.tic --target cpu,cuda -D train.precision=$$p -o $(B)/gpu_$$p && \
+	   $(B)/gpu_$$p check --batch 2 --steps 1 || exit 1; done
+gpu-bench: all $(B)/tests/gpu_bench                     ## on an NVIDIA GPU: contractions and the step of ViT-B/16, and the same by PyTorch where it is
 	@TIC_GPU=1 $(B)/tests/gpu_bench && python3 tests/gpu/bench.py
+	@$(B)/ticc models/vit_b16.tic --target cpu,cuda -D train.precision=bf16 -o $(B)/gpu_bf16
+	@for b in 256 1024; do $(B)/gpu_bf16 bench --device cuda --batch $$b --steps 5 && python3 tests/gpu/bench_torch.py $$b --compile; done
 
 deps:                                                   ## install what is missing (Debian, Ubuntu)
 	@.ci/deps

@@ -318,14 +318,14 @@ static const char *sum_params(Cu *l, int width)
     return text_data(&t);
 }
 
-/* finish1, finish2, finish4: `columns` neighbouring sums. A group of columns whose extent is no multiple is one by one. */
+/* finish1, finish2, finish4: neighbouring sums, together where they surely lie in one group of columns, else one by one. */
 static void finish_function(Contraction *c, int width)
 {
     Cu *l = c->l;
     CuScope root;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, c->zero);
-    bool runs = pl_divides(c->n[c->n_n - 1].n, width);
+    bool runs = c->n_n == 1 || pl_divides(c->n[c->n_n - 1].n, width);
     if (c->splits > 1) {
         cu_line(&root, "float *q = ws + (((i64)split * %s + z) * %s + m) * %s + n;", pl_text(l, c->batches), pl_text(l, c->rows),
                 pl_text(l, c->columns));

@@ -102,7 +102,7 @@ static TicStatus check_kernel(Check *c, uint32_t cpu_from, uint32_t cpu_to, uint
     double apart = 0, scale = 1e-30;
     for (uint32_t k = 0; k < n && k < shared && k < 64; k++)
         if (first->writes >> k & 1)
-            scale = fmax(scale, 1e-3 * largest(c->cpu.x->args[cpu_from][k], t[arg[k]].dtype, elements(&c->gpu, arg[k])));
+            scale = fmax(scale, 1e-2 * largest(c->cpu.x->args[cpu_from][k], t[arg[k]].dtype, elements(&c->gpu, arg[k])));
     for (uint32_t k = 0; k < n && k < shared && k < 64; k++) {
         if (!(first->writes >> k & 1))
             continue;
