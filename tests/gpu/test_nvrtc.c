@@ -36,7 +36,8 @@ static void check(const char *what, const char *text, const char *arch, int regi
     int used = number_before(log, " registers"), spills = number_before(log, " bytes spill stores");
     const char *warning = strstr(log, "C75");
     bool ok = compiled && used <= registers && spills <= 0 && !warning;
-    dev_ok(ok, "%s %s: %d registers, %d bytes spilled%s%.300s", what, arch, used, spills < 0 ? 0 : spills, ok ? "" : ": ", ok ? "" : log);
+    dev_ok(ok, "%s %s: %d registers, %d bytes spilled%s%.300s", what, arch, used, spills < 0 ? 0 : spills, ok ? "" : ": ",
+           ok ? "" : warning ? warning : log);
 }
 
 int main(void)

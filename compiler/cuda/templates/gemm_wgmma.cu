@@ -147,13 +147,11 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                     phase ^= 1;
                 }
             }
-            if (n_k) {
-                tc_wgmma_wait(0);
-                if (leader)
-                    tc_mbar_arrive(empty + before * 8);
-            } else if (GW_PING) {                               /* a part of the sums may be empty */
+            tc_wgmma_wait(0);                                   /* on every path: else ptxas makes all products wait */
+            if (n_k && leader)
+                tc_mbar_arrive(empty + before * 8);
+            if (GW_PING && !n_k)                                /* a part of the sums may be empty */
                 tc_mbar_arrive(turn + (mine ^ 1) * 8);
-            }
             const i32 m0 = tile / columns * 128 + (GW_PING ? 0 : (i32)mine * 64) + (i32)warp * 16, n0 = tile % columns * TILE_N;
             TC_UNROLL
             for (int part = 0; part < TILE_N / 128; part++) {
