@@ -648,7 +648,8 @@ Val eval(Scope *s, const Expr *e)
 Val eval_member(Scope *s, const Comp *c)
 {
     s->l->comp = c;
-    return member_value(s, c, eval(s, c->body));
+    Val v = eval(s, c->body);
+    return c->red ? v : member_value(s, c, v);       /* a sum is rounded, its terms are not */
 }
 
 Val member_value(Scope *s, const Comp *c, Val v)

@@ -170,7 +170,7 @@ void scope_digits(Scope *s, const Group *grp, int n, int without, V flat);
 V    scope_axis(const Scope *s, int axis);
 
 Val  eval(Scope *s, const Expr *e);
-Val  eval_member(Scope *s, const Comp *c);                       /* c's body */
+Val  eval_member(Scope *s, const Comp *c);                       /* c's body; of a map, rounded as its tensor is */
 /* v, c's value in f32, as readers of its tensor see it: rounded when that is bf16. eval_member has done it. */
 Val  member_value(Scope *s, const Comp *c, Val v);
 V    to_f(Scope *s, Val v);
