@@ -36,7 +36,7 @@ static int64_t entry_width(const TicProgram *p, const char *entry)
     return e && e->n_output && t->rank == 2 ? t->shape[1] : 0;
 }
 
-static TicStatus vocabulary(const TicProgram *p)
+static TicStatus says_how_to_read(const TicProgram *p)
 {
     if (p->context < 2 || p->image_size < 1)
         return tic_fail(TIC_USER, "the program's data block says neither how images nor how captions are read");
@@ -47,7 +47,7 @@ TicStatus tic_encoder_open(const TicProgram *p, const TicKernel *kernels, const 
 {
     *out = NULL;
     TRY(tic_program_check(p));
-    TRY(vocabulary(p));
+    TRY(says_how_to_read(p));
     TicEncoder *e = tic_alloc(sizeof *e);
     *e = (TicEncoder){ .program = p, .batch = o->batch > 0 ? o->batch : 64 };
     e->image = (Tower){ "image", "pixels", "image_features", tic_encoder_pixels(e) * (int64_t)sizeof(float), NULL, 0 };
@@ -173,10 +173,20 @@ TicStatus tic_encoder_images(TicEncoder *e, const float *pixels, int64_t n, floa
     return encode_alone(e, &e->image, pixels, n, features);
 }
 
+/* Rows of the token table; a model that calls it otherwise is taken to have CLIP's. */
+static int64_t vocabulary_of(const TicModel *m)
+{
+    for (int i = 0; i < m->n_params; i++)
+        if (!strcmp(tic_text(m->program, m->params[i].name), "token_embedding.weight"))
+            return m->params[i].shape[0];
+    return TIC_VOCABULARY;
+}
+
 TicStatus tic_encoder_texts(TicEncoder *e, const int32_t *tokens, int64_t n, float *features)
 {
+    int64_t most = vocabulary_of(e->model);
     for (int64_t i = 0; i < n * e->program->context; i++)
-        if (tokens[i] < 0 || tokens[i] >= TIC_VOCABULARY)
-            return tic_fail(TIC_USER, "token %d is outside the vocabulary of %d", tokens[i], TIC_VOCABULARY);
+        if (tokens[i] < 0 || tokens[i] >= most)
+            return tic_fail(TIC_USER, "token %d is outside the model's vocabulary of %lld", tokens[i], (long long)most);
     return encode_alone(e, &e->text, tokens, n, features);
 }
