@@ -557,6 +557,8 @@ TicStatus tic_continual(const TicProgram *p, const TicKernel *kernels, const Tic
     }
     if (!status)
         status = keep_source(&c);
+    if (!status)
+        status = write_lineage(&c);          /* also when there is nothing to do: a forked run may have begun without one */
     for (int t = c.first; t < c.n && !status && !*stopped; t++) {
         status = run_step(&c, t, stopped);
         if (!status)

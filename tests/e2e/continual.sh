@@ -75,6 +75,9 @@ says "two runs side by side" 0 "transfer" "$P" report "$T/whole/run" "$T/killed/
 check "as a page" "$P" report "$T/whole/run" "$T/killed/run" --out "$T/both"
 check "of both" grep -q '2 runs compared' "$T/both/report.html"
 says "a folder that is no run" 1 "holds no run" "$P" report "$T/s.d"
+cp -r "$T/whole/run" "$T/bare" && rm "$T/bare/lineage.json" "$T/bare"/report.*
+says "a run without its record" 0 "step 2018: done" "$P" continual --data "$DATA" --steps 12 --save-every 3 --name bare --out "$T"
+check "gets the same one" cmp "$T/bare/lineage.json" "$T/whole/run/lineage.json"
 says "another program does not go on with it" 1 "strategy" "$T/micro" continual --data "$DATA" --steps 12 --name run --out "$T/whole"
 check "which names what differs" grep -q 'strategy was patching and is cumulative_all' "$T/says.out"
 "$TICC" tests/e2e/micro.tic -o "$T/other" -D "continual.strategy=patching(alpha = 0.25)" -D train.samples=160
