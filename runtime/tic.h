@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
-enum { TIC_ABI = 3, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+enum { TIC_ABI = 4, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
 enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
 
 typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
@@ -111,6 +111,7 @@ typedef struct {
     /* data block */
     uint32_t data_name, data_shards;
     int32_t image_size, context, augment, with_replacement;
+    int64_t vocabulary;              /* tokens are numbers below this: rows of the smallest table they index; 0: of none */
     int32_t by_shard;                /* samples(y) counts shards, and within a year each shard is drawn as often as another */
     double scale_lo, scale_hi, ratio_lo, ratio_hi, mean[3], std[3];
     /* train block */

@@ -166,6 +166,28 @@ static const char *span_text(const Program *p, Span at, Arena *a)
     return arena_printf(a, "%s:%d:%d", name ? name + 1 : where.source->path, where.line, where.column);
 }
 
+/* The rows of the smallest table that the tokens index; 0 when they index none. */
+static int64_t vocabulary(const Program *p)
+{
+    int64_t least = 0;
+    for (int i = 0; i < p->graph->n_comp; i++) {
+        const Comp *c = p->graph->comp[i];
+        int n = comp_loads(c, NULL, 0);
+        const Expr **load = NEWN(p->arena, const Expr *, n);
+        comp_loads(c, load, n);
+        for (int k = 0; k < n; k++)
+            for (int d = 0; d < load[k]->n; d++) {
+                const Affine *at = load[k]->idx[d];
+                for (int t = 0; t < at->n; t++)
+                    if (at->term[t].kind == AT_LOAD && at->term[t].load->tensor == p->tokens) {
+                        int64_t rows = p->graph->tensor[load[k]->tensor].shape[d];
+                        least = rows > 0 && (!least || rows < least) ? rows : least;
+                    }
+            }
+    }
+    return least;
+}
+
 static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
 {
     const Program *p = in->program;
@@ -182,6 +204,7 @@ static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
     h->data_shards = put_string(s, p->data.shards);
     h->image_size = p->data.image_size;
     h->context = p->data.context;
+    h->vocabulary = vocabulary(p);
     h->augment = p->data.augment;
     h->with_replacement = p->data.with_replacement;
     h->by_shard = p->data.by_shard;

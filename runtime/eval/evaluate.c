@@ -420,6 +420,7 @@ static TicStatus open_model(Eval *e, const TicKernel *kernels)
     TRY(tic_load_weights(e->model, o->ckpt));
     TRY(tic_hash_file(o->ckpt, &digest));
     snprintf(e->digest, sizeof e->digest, "%016" PRIx64, digest);
+    TRY(tic_captions_fit(e->program));
     TRY(tic_bpe_open(o->vocab, &e->bpe));
     if (tic_bpe_path(e->bpe))
         TRY(tic_hash_file(tic_bpe_path(e->bpe), &e->vocab));

@@ -173,18 +173,9 @@ TicStatus tic_encoder_images(TicEncoder *e, const float *pixels, int64_t n, floa
     return encode_alone(e, &e->image, pixels, n, features);
 }
 
-/* Rows of the token table; a model that calls it otherwise is taken to have CLIP's. */
-static int64_t vocabulary_of(const TicModel *m)
-{
-    for (int i = 0; i < m->n_params; i++)
-        if (!strcmp(tic_text(m->program, m->params[i].name), "token_embedding.weight"))
-            return m->params[i].shape[0];
-    return TIC_VOCABULARY;
-}
-
 TicStatus tic_encoder_texts(TicEncoder *e, const int32_t *tokens, int64_t n, float *features)
 {
-    int64_t most = vocabulary_of(e->model);
+    int64_t most = e->program->vocabulary ? e->program->vocabulary : TIC_VOCABULARY;
     for (int64_t i = 0; i < n * e->program->context; i++)
         if (tokens[i] < 0 || tokens[i] >= most)
             return tic_fail(TIC_USER, "token %d is outside the model's vocabulary of %lld", tokens[i], (long long)most);

@@ -2,6 +2,7 @@
  * others share has another peak every second; medians are compared); then one more step is timed kernel by kernel for the
  * shares (the clock calls between kernels cost well under a percent). */
 #include "train/bench.h"
+#include "data/bpe.h"
 #include "device/exec.h"
 #include "device/peak.h"
 #include <stdlib.h>
@@ -15,16 +16,6 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Rows of the token table; CLIP's own number when the model has none of that name. */
-static int64_t vocabulary(const TicProgram *p)
-{
-    const TicParam *param = TABLE(p, TicParam, p->params);
-    for (uint32_t i = 0; i < p->n_params; i++)
-        if (!strcmp(tic_text(p, param[i].name), "token_embedding.weight") && param[i].shape[0] > 2)
-            return param[i].shape[0];
-    return 49408;
-}
-
 void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step)
 {
     float *pixels = tic_exec_input(x, "pixels");
@@ -35,7 +26,7 @@ void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t st
         for (int64_t k = i; k < n && k < i + 4; k++)
             pixels[k] = (float)(4 * tic_uniform01(r.v[k - i], 0) - 2);
     }
-    int64_t vocab = vocabulary(p);
+    int64_t vocab = p->vocabulary > 2 ? p->vocabulary : TIC_VOCABULARY;
     for (int64_t i = 0; tokens && i < batch; i++)
         for (int k = 0; k < p->context; k++) {   /* start, twelve words, end, padding */
             int64_t word = tic_philox(2, (uint64_t)(i * 100 + k), 0).v[0] % (uint64_t)(vocab - 2);

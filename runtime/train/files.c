@@ -2,6 +2,7 @@
  * facts it is checked against; all else follows from the step number. */
 #include "train/files.h"
 #include "ckpt/checkpoint.h"
+#include "data/bpe.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -199,4 +200,12 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
     }
     tic_checkpoint_close(ck);
     return status;
+}
+
+TicStatus tic_captions_fit(const TicProgram *p)
+{
+    if (p->vocabulary && p->vocabulary < TIC_VOCABULARY)
+        return tic_fail(TIC_USER, "the model's token table has %" PRId64 " rows; captions are numbers below %d, so `vocab` must be at least that",
+                        p->vocabulary, TIC_VOCABULARY);
+    return TIC_OK;
 }

@@ -25,4 +25,6 @@ TicStatus tic_load_weights(TicModel *m, const char *path);
 TicStatus tic_read_facts(const char *path, char program[20], int64_t *skipped);
 /* Weights and moments; *updates: how often the moments were updated. TIC_USER when the checkpoint has none. */
 TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates);
+/* TIC_USER when captions hold numbers that the model's token table does not have. */
+TicStatus tic_captions_fit(const TicProgram *p);
 #endif

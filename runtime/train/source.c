@@ -1,5 +1,6 @@
 /* source.c -- see source.h. */
 #include "train/source.h"
+#include "train/files.h"
 #include "train/schedule.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,6 +205,8 @@ TicStatus tic_source_open(TicModel *m, TicPool *pool, const TicSourceOptions *o,
     *out = NULL;
     *s = (TicSource){ .batch = o->batch, .image_size = p->image_size, .context = p->context };
     TicStatus status = choose(s, m, pool, o);
+    if (!status)
+        status = tic_captions_fit(p);
     if (!status)
         status = tic_bpe_open(o->vocab, &s->bpe);
     for (int i = 0; i < s->n && !status; i++) {

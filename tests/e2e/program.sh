@@ -63,4 +63,7 @@ check "the step" grep -q "^error: step [0-9]*: " "$T/says.out"
 check "nothing bad was saved" test ! -e "$T/r/wild/checkpoints/epoch_latest.pt"
 sed -i 's/peak = 1e30/peak = 1e39/' "$T/wild.tic" && "$TICC" "$T/wild.tic" -o "$T/wild"
 says "nor may it be: the parameters are looked at first" 1 "is not finite after the update. Nothing was saved after step 0" "$T/wild" --data "$DATA" --out "$T/r" --name wild2 --steps 1
+sed 's/vocab = 49408/vocab = 200/' tests/e2e/micro.tic > "$T/narrow.tic" && "$TICC" "$T/narrow.tic" -o "$T/narrow"
+says "a token table that captions would leave" 1 "the model's token table has 200 rows" "$T/narrow" --data "$DATA" --out "$T/r" --name narrow --steps 1
+says "nor is it evaluated" 1 "the model's token table has 200 rows" "$T/narrow" continual --data "$DATA" --out "$T/r" --name narrow2 --steps 1
 finish
