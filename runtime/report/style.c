@@ -50,7 +50,7 @@ const char report_css[] =
     ".heat .mean{background:none;color:var(--ink);font-weight:600}\n"
     ".scale{display:flex;align-items:center;gap:8px}.scale i{width:120px;height:10px;border-radius:3px;background:linear-gradient(90deg in oklab,var(--low),var(--high))}\n"
     ".own-mark{display:inline-block;width:13px;height:13px;border-radius:3px;box-shadow:inset 0 0 0 2px var(--ring);margin-right:7px;vertical-align:-2px}\n"
-    ".chart{position:relative}.chart figcaption{display:flex;justify-content:space-between;align-items:baseline;gap:10px;font-size:14px;margin-bottom:4px}\n"
+    ".chart{position:relative;max-width:560px}.chart figcaption{display:flex;justify-content:space-between;align-items:baseline;gap:10px;font-size:14px;margin-bottom:4px}\n"
     ".chart figcaption span{color:var(--soft);font-size:12.5px;text-align:right}\n"
     "svg{display:block;width:100%;height:auto;overflow:visible}\n"
     "svg text{font-size:11.5px;fill:var(--soft);font-variant-numeric:tabular-nums}\n"
