@@ -197,14 +197,10 @@ static int set_flag(Options *o, Define *define, int k, char *v)
     }
 }
 
-int main(int argc, char **argv)
+/* define: room for argc definitions */
+static int run(int argc, char **argv, Define *define)
 {
-    Options o = { .narrow = true };
-    Define *define = calloc((size_t)argc + 1, sizeof *define);
-    if (!define)
-        return 70;
-    o.define = define;
-    signal(SIGXFSZ, SIG_IGN);        /* a file that may not grow is an error like a full disk */
+    Options o = { .narrow = true, .define = define };
     if (argc > 1 && !strcmp(argv[1], "fmt"))
         return format_files(argc - 2, argv + 2);
     for (int i = 1; i < argc; i++) {
@@ -229,7 +225,16 @@ int main(int argc, char **argv)
         return fputs(usage, stderr), 1;
     if (o.emit && !o.gpu && (!strcmp(o.emit, "cuda") || !strcmp(o.emit, "ptx") || !strcmp(o.emit, "resources")))
         o.gpu = "";
-    int code = compile(&o);
+    return compile(&o);
+}
+
+int main(int argc, char **argv)
+{
+    Define *define = calloc((size_t)argc + 1, sizeof *define);
+    if (!define)
+        return 70;
+    signal(SIGXFSZ, SIG_IGN);        /* a file that may not grow is an error like a full disk */
+    int code = run(argc, argv, define);
     free(define);
     return code;
 }
