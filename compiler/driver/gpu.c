@@ -112,14 +112,14 @@ static bool compile_texts(const CudaModule *m, Arena *a, const char *const *arch
     for (int i = 0; i < n; i++)
         job[i] = (TicCuda){ .name = cuda_file_name(m, i / n_arch), .prelude = tc_prelude, .text = cuda_file(m, i / n_arch),
                             .arch = arch[i % n_arch], .ptx = ptx };
-    if (tic_nvrtc_compile(nvrtc, job, n, 0))
-        return true;
-    for (int i = 0; i < n; i++)
+    bool all = tic_nvrtc_compile(nvrtc, job, n, 0);
+    tic_nvrtc_close(nvrtc);
+    for (int i = 0; i < n && !all; i++)
         if (!job[i].image) {
             text_printf(why, "NVRTC refuses %s for %s:\n%s", job[i].name, job[i].arch, job[i].log);
             break;
         }
-    return false;
+    return all;
 }
 
 bool gpu_compile(const CudaModule *m, Arena *a, const char *const *arch, int n_arch, GpuImage **image, Text *report, Text *why)

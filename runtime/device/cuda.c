@@ -328,6 +328,7 @@ static TicStatus compile_files(TicGpu *g, const uint32_t *file, int n)
         status = load_module(g, of[i], job[i].image);
     }
     tic_nvrtc_free(job, n_jobs);
+    tic_nvrtc_close(nvrtc);
     free(job);
     free(of);
     return status;

@@ -127,6 +127,7 @@ TicNvrtc *tic_nvrtc_open(char *why, size_t size)
     return n;
 }
 
+void tic_nvrtc_close(TicNvrtc *n) { free(n); }
 int tic_nvrtc_version(const TicNvrtc *n) { return n->major * 1000 + n->minor * 10; }
 
 /* ---- compiling */
