@@ -20,6 +20,8 @@ const char *cpu_module_target(const CpuModule *m);
  * to f->graph as T_TEMP tensors (and to f->storage). Returns the number of launches, or -1 and a sentence. */
 typedef struct { int kernel; const int *arg; int n_arg; } CpuLaunch;
 int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int cap, Text *why);
+/* Whether a SCORE kernel can be lowered (FuseOptions). */
+bool cpu_takes_score(Graph *g, const Kernel *k);
 int cpu_module_kernels(const CpuModule *m);                             /* how many distinct functions so far */
 
 int cpu_module_parts(const CpuModule *m);

@@ -17,6 +17,9 @@ CudaModule *cuda_module_new(Arena *a);
 typedef struct { int kernel; const int *arg; int n_arg; } CudaLaunch;
 int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int cap, Text *why);
 
+/* Whether a SCORE kernel can be lowered (FuseOptions). */
+bool cuda_takes_score(Graph *g, const Kernel *k);
+
 /* One __global__ function. */
 typedef struct {
     const char *name;

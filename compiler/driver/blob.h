@@ -20,6 +20,7 @@ typedef struct {
     const char *name;
     enum TicTarget target;
     Fused *fused;
+    Fused *gpu;                      /* the same for GPUs; NULL when it is not to run there */
     ARRAY(Launch) launch;
     double forward_flops_per_pair;
 } Entry;

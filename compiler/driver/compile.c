@@ -175,7 +175,7 @@ static int lower(Job *j, CpuModule *m, Entry *e, Text *why)
 /* The same entry for GPUs: scalars the host knows stay with the CPU. */
 static int lower_gpu(Job *j, CpuModule *cpu, CudaModule *m, const Entry *from, Entry *e, Text *why)
 {
-    *e = (Entry){ .name = from->name, .target = TIC_CUDA, .fused = gpu_clone(&j->arena, from->fused),
+    *e = (Entry){ .name = from->name, .target = TIC_CUDA, .fused = from->gpu,
                   .forward_flops_per_pair = from->forward_flops_per_pair };
     for (int i = 0; i < e->fused->n_kernel; i++) {
         const Kernel *k = &e->fused->kernel[i];
@@ -238,37 +238,50 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
     return emits(j, "cuda") || ptx || resources ? 0 : -1;
 }
 
-/* Simplify, lower the precision, fuse, schedule. */
-static int finish(Job *j, Graph *g, Fused **out, const char *name, bool bf16)
+/* Into kernels, in an order: for the CPU, and once more for GPUs, which may take other kernels together. */
+static int fuse_entry(Job *j, Graph *g, Entry *e)
 {
+    static const FuseOptions cpu = { cpu_takes_score }, gpu = { cuda_takes_score };
+    Text why = { .arena = &j->arena };
+    Graph *copy = j->o->gpu && runs_on_gpu(e) ? graph_clone(g) : NULL;
+    for (int k = 0; k < 1 + (copy != NULL); k++) {
+        Fused *f = NEW(&j->arena, Fused);
+        if (!fuse(k ? copy : g, k ? &gpu : &cpu, &j->arena, f, &why))
+            return fault(arena_printf(&j->arena, "fusing `%s`%s", e->name, k ? " for CUDA" : ""), &why);
+        schedule(f);
+        *(k ? &e->gpu : &e->fused) = f;
+    }
+    return 0;
+}
+
+/* Simplify, lower the precision, fuse, schedule: e->name is set, e->fused and e->gpu will be. */
+static int finish(Job *j, Graph *g, Entry *e, bool bf16)
+{
+    const char *name = e->name;
     Text why = { .arena = &j->arena };
     PassOptions po = { .narrow = j->o->narrow };
-    *out = NEW(&j->arena, Fused);
     if (!passes_simplify(g, &po, NULL, &why))
         return fault(arena_printf(&j->arena, "simplifying `%s`", name), &why);
     if (bf16 && !passes_precision(g, &why))
         return fault(arena_printf(&j->arena, "the precision of `%s`", name), &why);
     mark(j, arena_printf(&j->arena, "simplify (%s)", name));
-    if (!fuse(g, &j->arena, *out, &why))
-        return fault(arena_printf(&j->arena, "fusing `%s`", name), &why);
-    schedule(*out);
+    int code = fuse_entry(j, g, e);
     mark(j, arena_printf(&j->arena, "fuse (%s)", name));
-    return 0;
+    return code;
 }
 
-static int build_tower(Job *j, const char *entry, const char *output, Fused **out)
+static int build_tower(Job *j, const char *output, Entry *e)
 {
     Text why = { .arena = &j->arena };
     Program *p = NEW(&j->arena, Program);
     PassOptions po = { .narrow = j->o->narrow };
-    *out = NULL;
     if (!elaborate(j, p))
         return OUR_FAULT;
     if (!keep_output(p->graph, &output, 1))
         return 0;            /* the model has no such tower: no entry */
     if (!passes_forward(p->graph, &po, NULL, &why))
-        return fault(entry, &why);
-    return finish(j, p->graph, out, entry, false);
+        return fault(e->name, &why);
+    return finish(j, p->graph, e, false);
 }
 
 /* The strategy's own programs: the schedule, and what happens to weights after a step. */
@@ -286,10 +299,11 @@ static int build_strategy(Job *j, Program *p, Entry *entry, int *n)
             return j->diag.errors ? USER_FAULT : OUR_FAULT;
         if (!graph_verify(g, name, &why))
             return fault(name, &why);
-        int code = finish(j, g, &entry[*n].fused, name, false);
+        entry[*n].name = name;
+        int code = finish(j, g, &entry[*n], false);
         if (code)
             return code;
-        entry[(*n)++].name = name;
+        (*n)++;
     }
     return 0;
 }
@@ -504,10 +518,10 @@ static int build_distill(Job *j, Entry *entry, int *n)
     if (!sema_distill(p, &j->diag, j->file, j->o->define, j->o->n_define))
         return j->diag.errors ? USER_FAULT : OUR_FAULT;
     int code = differentiate(j, p);
+    entry[*n].name = "distill";
     if (!code)
-        code = finish(j, p->graph, &entry[*n].fused, "distill", p->train.bf16);
-    if (!code)
-        entry[(*n)++].name = "distill";
+        code = finish(j, p->graph, &entry[*n], p->train.bf16);
+    *n += !code;
     return code;
 }
 
@@ -555,8 +569,8 @@ static int run(Job *j)
         print_graph(p->graph, &j->arena);
         return 0;
     }
-    Entry entry[12] = { { .name = "step", .forward_flops_per_pair = flops }, { .name = "image" }, { .name = "text" } };
-    code = finish(j, p->graph, &entry[0].fused, "step", p->train.bf16);
+    Entry entry[12] = { { .name = "step", .forward_flops_per_pair = flops } };
+    code = finish(j, p->graph, &entry[0], p->train.bf16);
     if (code)
         return code;
     if (emits(j, "fused") || emits(j, "plan")) {
@@ -569,12 +583,12 @@ static int run(Job *j)
         return 0;
     }
     int n = 1;
-    for (int i = 1; i < 3; i++) {
-        code = build_tower(j, entry[i].name, i == 1 ? "image_features" : "text_features", &entry[n].fused);
+    for (int i = 0; i < 2; i++) {
+        entry[n].name = i ? "text" : "image";
+        code = build_tower(j, i ? "text_features" : "image_features", &entry[n]);
         if (code)
             return code;
-        if (entry[n].fused)
-            entry[n++].name = entry[i].name;
+        n += entry[n].fused != NULL;
     }
     Graph *step = p->graph;
     code = build_strategy(j, p, entry, &n);

@@ -6,21 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-Fused *gpu_clone(Arena *a, const Fused *f)
-{
-    Fused *copy = NEW(a, Fused);
-    Graph *g = NEW(a, Graph);
-    *copy = *f;
-    *g = *f->graph;
-    g->tensor = NEWN(a, Tensor, g->n_tensor);
-    memcpy(g->tensor, f->graph->tensor, (size_t)g->n_tensor * sizeof *g->tensor);
-    g->cap_tensor = g->n_tensor;
-    copy->storage = NEWN(a, int, g->n_tensor);
-    memcpy(copy->storage, f->storage, (size_t)g->n_tensor * sizeof *copy->storage);
-    copy->graph = g;
-    return copy;
-}
-
 /* ---- architectures */
 
 uint32_t gpu_arch_code(const char *name)

@@ -4,9 +4,6 @@
 #include "cuda/cuda.h"
 #include "driver/blob.h"
 
-/* A copy of a Fused whose graph may get workspace tensors of its own; Comps and expressions are shared. */
-Fused *gpu_clone(Arena *a, const Fused *f);
-
 /* "sm_80,sm_90a": the names, in the arena. NULL and a sentence for what is no architecture. */
 const char **gpu_architectures(Arena *a, const char *list, int *n, Text *why);
 uint32_t gpu_arch_code(const char *name);                    /* TicGpuImage.arch */

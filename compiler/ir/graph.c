@@ -12,6 +12,28 @@ Graph *graph_new(Arena *a, Sources *s)
     return g;
 }
 
+Graph *graph_clone(const Graph *g)
+{
+    Graph *c = NEW(g->arena, Graph);
+    *c = *g;
+    c->tensor = NEWN(g->arena, Tensor, g->n_tensor);
+    memcpy(c->tensor, g->tensor, (size_t)g->n_tensor * sizeof *c->tensor);
+    c->comp = NEWN(g->arena, Comp *, g->n_comp);
+    for (int i = 0; i < g->n_comp; i++) {
+        c->comp[i] = NEW(g->arena, Comp);
+        *c->comp[i] = *g->comp[i];
+    }
+    c->output = NEWN(g->arena, Output, g->n_output);
+    memcpy(c->output, g->output, (size_t)g->n_output * sizeof *c->output);
+    c->update = NEWN(g->arena, Update, g->n_update);
+    memcpy(c->update, g->update, (size_t)g->n_update * sizeof *c->update);
+    c->cap_tensor = g->n_tensor;
+    c->cap_comp = g->n_comp;
+    c->cap_output = g->n_output;
+    c->cap_update = g->n_update;
+    return c;
+}
+
 static const char *own_string(Graph *g, const char *s)
 {
     return s ? arena_strndup(g->arena, s, strlen(s)) : "";

@@ -112,6 +112,8 @@ typedef struct Graph {
 } Graph;
 
 Graph *graph_new(Arena *a, Sources *s);
+/* A copy that passes may change while g stays as it is; expressions, names and the arena are shared. */
+Graph *graph_clone(const Graph *g);
 int  graph_tensor(Graph *g, const char *name, int rank, const Ext *shape, TensorKind kind, DType dtype);
 Comp *graph_comp(Graph *g, int out, int n_axes, const Ext *ext, uint32_t red, Reducer r, const Expr *body,
                  const Affine *const *store, Span span, const char *tag);

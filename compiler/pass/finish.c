@@ -4,32 +4,41 @@
 #include <string.h>
 
 const char *const kernel_class_name[N_KERNEL_CLASSES] = {
-    [K_MAP] = "map", [K_ROW] = "row", [K_REDUCE] = "reduce", [K_CONTRACT] = "contract", [K_SCATTER] = "scatter",
-    [K_HOST] = "host",
+    [K_MAP] = "map", [K_ROW] = "row", [K_REDUCE] = "reduce", [K_CONTRACT] = "contract", [K_SCORE] = "score",
+    [K_SCATTER] = "scatter", [K_HOST] = "host",
 };
 
 /* ---- one kernel */
+
+Comp comp_aligned(Graph *g, const Comp *c, const int *axis, int n_axes)
+{
+    const Affine *map[MAX_AXES] = { NULL };
+    Comp out = *c;
+    out.n_axes = n_axes;
+    out.red = 0;
+    memset(out.ext, 0, sizeof out.ext);
+    for (int a = 0; a < c->n_axes; a++) {
+        map[a] = aff_axis(g, axis[a]);
+        out.red |= (c->red >> a & 1) << axis[a];
+        out.ext[axis[a]] = c->ext[a];
+    }
+    out.body = expr_subst(g, c->body, map, c->n_axes);
+    for (int d = 0; d < g->tensor[c->out].rank; d++)
+        out.store[d] = aff_subst(g, c->store[d], map, c->n_axes);
+    return out;
+}
 
 static Comp aligned(Fuser *f, const Build *b, int c)
 {
     const Comp *k = f->g->comp[c];
     const int *axis = f->info[c].axis;
-    const Affine *map[MAX_AXES] = { NULL };
-    Comp out = *k;
-    out.n_axes = b->n_dom;
-    out.red = 0;
-    for (int a = 0; a < k->n_axes; a++) {
-        map[a] = aff_axis(f->g, axis[a]);
-        out.red |= (k->red >> a & 1) << axis[a];
+    int n_axes = b->n_dom;
+    for (int a = 0; a < k->n_axes; a++)                        /* members have all inner axes, or none */
         if (axis[a] >= b->n_dom)
-            out.n_axes = b->n_axis;                            /* members have all inner axes, or none */
-    }
-    memcpy(out.ext, b->ext, sizeof out.ext);
-    for (int a = out.n_axes; a < MAX_AXES; a++)
-        out.ext[a] = 0;
-    out.body = expr_subst(f->g, k->body, map, k->n_axes);
-    for (int d = 0; d < f->g->tensor[k->out].rank; d++)
-        out.store[d] = aff_subst(f->g, k->store[d], map, k->n_axes);
+            n_axes = b->cls == K_SCORE ? k->n_axes : b->n_axis;
+    Comp out = comp_aligned(f->g, k, axis, n_axes);
+    if (b->cls != K_SCORE)
+        memcpy(out.ext, b->ext, (size_t)n_axes * sizeof *out.ext);
     return out;
 }
 

@@ -2,17 +2,14 @@
  *
  *   sides      every contraction becomes constant * load * load          (sides.c)
  *   updates    every update's value becomes a map                        (inplace.c)
- *   greedy     every Comp finds its kernel                               (greedy.c, join.c)
+ *   scores     attention without its scores in memory: kernels that are there before all others    (scores.c)
+ *   greedy     every other Comp finds its kernel                         (greedy.c, join.c)
  *   storage    values are written over their targets; what cannot be is copied, and the last two steps are repeated
  *   finish     order, aligned members, reads and writes                  (finish.c)
- *   signature  equal kernels are recognised, tensors get their order     (signature.c)
- *
- * Score groups (attention and the contrastive loss without their score tensors) are a step before `greedy`: they place
- * Comps in kernels ahead of it. The rules of greedy.c and the legality test already expect kernels that were there
- * before, with readers that come later and earlier. */
+ *   signature  equal kernels are recognised, tensors get their order     (signature.c) */
 #include "pass/fuse.h"
 
-bool fuse(Graph *g, Arena *a, Fused *out, Text *why)
+bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why)
 {
     *out = (Fused){ .graph = g };
     graph_toposort(g);
@@ -20,6 +17,9 @@ bool fuse(Graph *g, Arena *a, Fused *out, Text *why)
     pass_cse(g);
     pass_dce(g);
     if (!graph_verify(g, "sides", why) || !fuse_check_updates(g, why) || !graph_verify(g, "updates", why))
+        return false;
+    ScoreSets sets = pass_scores(g, a, o);
+    if (!graph_verify(g, "scores", why))
         return false;
     int graph_updates = g->n_update, n_first = g->n_tensor;
     for (int round = 0; round <= graph_updates; round++) {
@@ -29,6 +29,7 @@ bool fuse(Graph *g, Arena *a, Fused *out, Text *why)
         for (int t = n_first; t < g->n_tensor; t++)            /* copies made by earlier rounds */
             alone[t] = true;
         fuser_init(&f, g, &scratch, alone);
+        fuse_scores(&f, &sets);
         fuse_greedy(&f);
         out->storage = NEWN(a, int, g->n_tensor);
         int bad = fuse_storage(&f, out->storage), expected = 0;
@@ -38,6 +39,11 @@ bool fuse(Graph *g, Arena *a, Fused *out, Text *why)
             fuse_finish(&f, a, out);
         }
         arena_free(&scratch);
+        if (bad < 0 && out->n_kernel != expected && sets.n) {  /* two SCORE kernels that need each other: do without them */
+            sets.n = 0;
+            round--;
+            continue;
+        }
         if (bad < 0 && out->n_kernel != expected) {
             text_printf(why, "after fusing: %d of %d kernels depend on each other", expected - out->n_kernel, expected);
             return false;

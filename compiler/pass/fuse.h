@@ -69,6 +69,15 @@ bool fuser_merge(Fuser *f, int keep, const Align *in_keep, int gone, const Align
 const Expr *big_load(const Fuser *f, int c);
 bool reduces_rows(const Fuser *f, int c);               /* ROW; otherwise REDUCE */
 
+/* scores.c: which Comps become SCORE kernels. Scores that more than one kernel needs are cloned, one each, in the graph. */
+typedef struct ScoreMember { Comp *comp; int axis[MAX_AXES]; } ScoreMember;     /* Comp axis -> kernel axis */
+typedef struct ScoreSet { int n_dom; Ext ext[MAX_AXES]; ARRAY(ScoreMember) member; } ScoreSet;
+typedef ARRAY(ScoreSet *) ScoreSets;
+ScoreSets pass_scores(Graph *g, Arena *a, const FuseOptions *o);
+void fuse_scores(Fuser *f, const ScoreSets *sets);      /* their kernels, ahead of all others */
+/* c with its axes renumbered: axis[k] is the new number of axis k, n_axes how many there are then */
+Comp comp_aligned(Graph *g, const Comp *c, const int *axis, int n_axes);
+
 void fuse_greedy(Fuser *f);
 /* Storage of the updates' values; -1 when all is well, else the update whose value must be copied first. */
 int  fuse_storage(Fuser *f, int *storage);

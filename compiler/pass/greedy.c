@@ -263,7 +263,7 @@ void fuse_greedy(Fuser *f)
     for (int i = 0; i < g->n_comp; i++) {
         const CompInfo *k = &f->info[i];
         const Comp *c = g->comp[i];
-        if (k->update || k->host)
+        if (k->update || k->host || k->kernel >= 0)
             continue;
         if (c->reducer > RED_NONE && c->reducer != RED_SCATTER && !k->contracts && !reduces_rows(f, i) &&
             only_for_updates(f, i))

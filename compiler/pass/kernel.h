@@ -12,6 +12,8 @@
  *             read is kept (column sums), or everything is reduced (norms, totals). No member reads another.
  *   CONTRACT  comp[0] is a sum of a product of exactly two loads (times a constant) that splits in two sides, see
  *             Contract; the other members are pointwise over dom (bias, activation, residual), reading comp[0].
+ *   SCORE     attention: contractions whose results (scores) never reach memory, what is computed from them point by
+ *             point, and what is summed out of them; see ScoreRole. Axis n_dom is M, n_dom + 1 is N.
  *   SCATTER   one Comp with the scatter reducer: out is zeroed, then added to, deterministically.
  *   HOST      rank-0 f64 arithmetic on scalars the host knows (step, total): the learning rate, bias corrections.
  */
@@ -19,7 +21,7 @@
 #define PASS_KERNEL_H
 #include "ir/graph.h"
 
-typedef enum { K_MAP, K_ROW, K_REDUCE, K_CONTRACT, K_SCATTER, K_HOST, N_KERNEL_CLASSES } KernelClass;
+typedef enum { K_MAP, K_ROW, K_REDUCE, K_CONTRACT, K_SCORE, K_SCATTER, K_HOST, N_KERNEL_CLASSES } KernelClass;
 extern const char *const kernel_class_name[N_KERNEL_CLASSES];
 
 /* Axes of comp[0] of a contraction by role; each list outermost first. A reads batch, m, k; B reads batch, n, k. */
@@ -44,6 +46,23 @@ typedef struct Kernel {
     const int *args; int n_args;   /* tensors in canonical order of appearance (equal signatures: args correspond) */
 } Kernel;
 
+/* What a member of a SCORE kernel is. All members have the axes of the domain, M and N, then axes of their own. A score is
+ * a value at (dom, M, N); the back end keeps as many rows of M as it likes, each over the whole of N.
+ *
+ *   PRODUCT   sum over own axes (terms) of scale * load * load of tensors from outside                    -> a score
+ *   POINT     no reducer: computed from scores at the same point, statistics of its row, and anything outside -> a score
+ *   STAT      sum, max, min or logsumexp of such an expression over N (then later members may read it) or over M (then
+ *             none does)
+ *   RESULT    sum over N or over M of scale * score * load of a tensor from outside that has own axes (features) */
+typedef enum { SCORE_PRODUCT, SCORE_POINT, SCORE_STAT, SCORE_RESULT } ScoreRole;
+ScoreRole score_role(const Kernel *k, const Comp *c);
+static inline int  score_m(const Kernel *k) { return k->n_dom; }
+static inline int  score_n(const Kernel *k) { return k->n_dom + 1; }
+static inline bool score_over_m(const Kernel *k, const Comp *c) { return c->red >> score_m(k) & 1; }    /* STAT, RESULT */
+/* Of a PRODUCT or a RESULT: scale * a * b. A RESULT's a is the score; a PRODUCT's a has M and b has N. */
+typedef struct { const Expr *a, *b; double scale; } ScoreSum;
+ScoreSum score_sum(Graph *g, const Kernel *k, const Comp *c);
+
 typedef struct {
     Graph *graph;
     Kernel *kernel;          /* in execution order */
@@ -59,7 +78,10 @@ bool passes_forward(Graph *g, const PassOptions *o, Text *log, Text *why);     /
 bool passes_simplify(Graph *g, const PassOptions *o, Text *log, Text *why);    /* the whole step */
 /* train.precision = bf16: operands of contractions become bf16 tensors (pass/precision.c). After passes_simplify. */
 bool passes_precision(Graph *g, Text *why);
-bool fuse(Graph *g, Arena *a, Fused *out, Text *why);
+/* takes_score: does the back end lower this SCORE kernel? What it does not take, and everything when it is NULL, stays
+ * apart: contractions, rows and maps with their scores in memory. The kernel lives until the call returns. */
+typedef struct { bool (*takes_score)(Graph *g, const Kernel *k); } FuseOptions;
+bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why);
 /* list scheduling for memory (IR.md section 5): reorders out->kernel; a legal topological order; updates last */
 void schedule(Fused *f);
 /* executes kernel by kernel in the interpreter; only declared writes survive a kernel (proves reads and writes) */

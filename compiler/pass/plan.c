@@ -64,6 +64,10 @@ Poly kernel_flops(const Fused *f, const Kernel *k)
         Arena a = { 0 };
         HashMap seen = { 0 };
         bool contraction = k->cls == K_CONTRACT && i == 0;
+        if (k->cls == K_SCORE) {
+            ScoreRole role = score_role(k, c);
+            contraction = role == SCORE_PRODUCT || role == SCORE_RESULT;
+        }
         int each = contraction ? 2 : operations(c->body, &seen, &a) + (c->red != 0);
         Poly p = product(c->ext, c->n_axes, axes_mask(c->n_axes), each);
         for (int j = 0; j < 3; j++)

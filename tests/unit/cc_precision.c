@@ -54,7 +54,7 @@ static void operands(void **state)
     assert_int_equal(type_of(g, "y"), DT_F32);
     assert_int_equal(type_of(g, "s"), DT_F32);
     Fused f;
-    if (!fuse(g, &a, &f, &why))
+    if (!fuse(g, NULL, &a, &f, &why))
         fail_msg("%s", text_data(&why));
     assert_int_equal(poly_at(tensor_bytes(g, find_tensor(g, "h")), 4), 4 * 7 * 2);
     for (int i = 0; i < f.n_kernel; i++)                       /* a copy of what a kernel makes is made there */

@@ -1,0 +1,539 @@
+/* scores.c -- which Comps become SCORE kernels: attention whose scores never reach memory.
+ *
+ * A group begins with a contraction both of whose sides carry the batch, with a short sum (the head's width): its result
+ * is larger than what it is made of, and usually only maps, statistics along a row and one more contraction read it.
+ * Walking on in definition order, the group takes in
+ *
+ *     points    maps over exactly the axes (domain, M, N) of scores of the group      (scale, mask, exp(s - lse))
+ *     stats     reductions of them along M or N                                       (logsumexp)
+ *     results   contractions of a score with a tensor from outside along M or N       (p.V)
+ *
+ * and two groups that one map reads are one. A group is cut into phases where it needs, through whatever lies between,
+ * results of its own: attention forward is phase 0, backward phase 1. Each phase becomes a kernel, which computes again
+ * the scores of earlier phases that it needs; so probabilities are not kept for the backward pass, only the statistics.
+ *
+ *     phase 0   s = q.k    l = logsumexp[n](s)    p = exp(s - l)    z = p.v
+ *     phase 1   s = q.k    p = exp(s - l)    dp = dz.v    ds = p*dp + d*p    dq = ds.k    dk = ds.q    dv = p.dz
+ *
+ * What a group has to do with others is looked at once the kernels exist: fuse() does without SCORE kernels in a graph
+ * where two of them would need each other. */
+#include "pass/fuse.h"
+#include <string.h>
+
+enum { MOST_TERMS = 256 };                                     /* of a sum that is rather done twice than kept */
+
+typedef struct Group {
+    int n_dom, parent;                                         /* parent: union-find */
+    Ext ext[MAX_AXES];                                         /* domain, M, N */
+} Group;
+
+typedef struct Part {                                          /* of a Comp */
+    int group;                                                 /* -1: in none */
+    ScoreRole role;
+    int axis[MAX_AXES];                                        /* Comp axis -> kernel axis */
+    int phase;
+} Part;
+
+typedef struct Scores {
+    Graph *g;
+    Arena *a;
+    const FuseOptions *o;
+    int n_comp;                                                /* those that were there at the beginning */
+    Part *part;
+    Ints *pieces, *users;                                      /* by tensor: Comps */
+    bool *root;
+    ARRAY(Group) group;
+} Scores;
+
+/* ---- what a member is (also for back ends) */
+
+static bool has_own_axis(const Kernel *k, const Comp *c, uint32_t of)
+{
+    return (of & axes_mask(c->n_axes)) >> (k->n_dom + 2);
+}
+
+ScoreRole score_role(const Kernel *k, const Comp *c)
+{
+    uint32_t sides = 3u << k->n_dom;
+    if (c->reducer == RED_NONE)
+        return SCORE_POINT;
+    if (!(c->red & sides))
+        return SCORE_PRODUCT;
+    return has_own_axis(k, c, free_axes(c)) ? SCORE_RESULT : SCORE_STAT;
+}
+
+ScoreSum score_sum(Graph *g, const Kernel *k, const Comp *c)
+{
+    Sides s;
+    uint32_t both = 3u << k->n_dom, m = 1u << score_m(k);
+    if (!comp_sides(g, c, &s))
+        return (ScoreSum){ .scale = 0 };
+    bool swap = score_role(k, c) == SCORE_RESULT ? (s.a->axes & both) != both : !(s.a->axes & m);
+    return (ScoreSum){ swap ? s.b : s.a, swap ? s.a : s.b, s.scale };
+}
+
+/* ---- groups */
+
+static int find(const Scores *s, int group)
+{
+    while (s->group.at[group].parent != group)
+        group = s->group.at[group].parent;
+    return group;
+}
+
+/* The one Comp of a group that makes tensor t, or -1. */
+static int maker(const Scores *s, int t)
+{
+    const Ints *p = &s->pieces[t];
+    return p->n == 1 && s->part[p->at[0]].group >= 0 ? p->at[0] : -1;
+}
+
+static bool is_score(const Scores *s, int c)
+{
+    return c >= 0 && (s->part[c].role == SCORE_PRODUCT || s->part[c].role == SCORE_POINT);
+}
+
+/* Kernel axis of dimension d of what member c makes. */
+static int axis_of_dim(const Scores *s, int c, int d)
+{
+    return s->part[c].axis[aff_plain(s->g->comp[c]->store[d])];
+}
+
+/* The innermost of some axes in the result, or -1. */
+static int innermost(const Scores *s, const Comp *c, uint32_t of)
+{
+    int order[MAX_AXES], n = store_order(s->g, c, of, order);
+    return n ? order[n - 1] : -1;
+}
+
+static bool has_batch(const Comp *c, uint32_t axes)
+{
+    for (int k = 0; k < c->n_axes; k++)
+        if (axes >> k & 1 && c->ext[k] == EXT_BATCH)
+            return true;
+    return false;
+}
+
+/* Begins a group with Comp c, if c is of that kind. Free axes beside M and N are the domain: axes that one side alone has
+ * as well (the heads of queries whose keys are shared). */
+static bool begin(Scores *s, int c)
+{
+    const Comp *k = s->g->comp[c];
+    Sides x;
+    if (!comp_sides(s->g, k, &x) || !store_plain(k, s->g->tensor[k->out].rank, NULL) || s->pieces[k->out].n != 1)
+        return false;
+    if (!has_batch(k, x.batch) || points(k->ext, x.k, TYPICAL_BATCH) > MOST_TERMS)
+        return false;
+    int side[2] = { innermost(s, k, x.m), innermost(s, k, x.n) }, order[MAX_AXES];
+    if (k->ext[side[0]] == EXT_BATCH || k->ext[side[1]] == EXT_BATCH)
+        return false;
+    uint32_t dom = free_axes(k) & ~(1u << side[0] | 1u << side[1]);
+    Group grp = { .n_dom = store_order(s->g, k, dom, order), .parent = s->group.n };
+    Part *p = &s->part[c];
+    int n = grp.n_dom;
+    order[n++] = side[0];
+    order[n++] = side[1];
+    for (int a = 0; a < k->n_axes; a++)
+        if (x.k >> a & 1)
+            order[n++] = a;
+    for (int i = 0; i < n; i++)
+        p->axis[order[i]] = i;
+    for (int i = 0; i < grp.n_dom + 2; i++)
+        grp.ext[i] = k->ext[order[i]];
+    p->group = s->group.n;
+    p->role = SCORE_PRODUCT;
+    PUSH(s->a, s->group, grp);
+    return true;
+}
+
+typedef struct Binding {
+    int group, axis[MAX_AXES];
+    uint32_t bound;
+    ARRAY(struct Other { int group, perm[MAX_AXES]; }) other;  /* groups that become this one, their axes in it */
+} Binding;
+
+/* Binds the axes of c through the scores that it reads; false: it reads none, or not point by point. */
+static bool bind_scores(Scores *s, int c, Binding *b)
+{
+    const Comp *k = s->g->comp[c];
+    int n_load = comp_loads(k, NULL, 0);
+    const Expr **load = NEWN(s->a, const Expr *, n_load);
+    comp_loads(k, load, n_load);
+    *b = (Binding){ .group = -1 };
+    for (int i = 0; i < n_load; i++) {
+        int q = maker(s, load[i]->tensor), perm[MAX_AXES];
+        if (!is_score(s, q))
+            continue;
+        int own = find(s, s->part[q].group);
+        const Group *grp = &s->group.at[own];
+        if (b->group >= 0 && s->group.at[b->group].n_dom != grp->n_dom)
+            return false;
+        for (int d = 0; d < load[i]->n; d++) {
+            int a = aff_plain(load[i]->idx[d]), kernel_axis = axis_of_dim(s, q, d);
+            if (a < 0 || k->ext[a] != grp->ext[kernel_axis])
+                return false;
+            if (b->group < 0 || own == b->group) {
+                if (b->bound >> a & 1 && b->axis[a] != kernel_axis)
+                    return false;
+                b->axis[a] = kernel_axis;
+                b->bound |= 1u << a;
+            } else if (!(b->bound >> a & 1)) {
+                return false;
+            }
+            perm[kernel_axis] = b->axis[a];
+        }
+        if (b->group < 0)
+            b->group = own;
+        if (own == b->group)
+            continue;
+        struct Other *known = NULL;
+        for (int j = 0; j < b->other.n; j++)
+            if (b->other.at[j].group == own)
+                known = &b->other.at[j];
+        if (known && memcmp(known->perm, perm, (size_t)(grp->n_dom + 2) * sizeof *perm))
+            return false;
+        if (!known) {
+            struct Other o = { .group = own };
+            memcpy(o.perm, perm, sizeof perm);
+            PUSH(s->a, b->other, o);
+        }
+    }
+    if (b->group < 0 || __builtin_popcount(b->bound) != s->group.at[b->group].n_dom + 2)
+        return false;
+    for (int i = 0; i < b->other.n; i++) {                     /* M and N may change places, but not with the domain */
+        int n_dom = s->group.at[b->group].n_dom;
+        for (int x = 0; x < n_dom; x++)
+            if (b->other.at[i].perm[x] >= n_dom)
+                return false;
+    }
+    return true;
+}
+
+/* The factor that is a score and the other one, which comes from outside and has axes of its own. */
+static bool is_result(Scores *s, int c, const Binding *b)
+{
+    const Comp *k = s->g->comp[c];
+    Sides x;
+    if (!comp_sides(s->g, k, &x))
+        return false;
+    int a = maker(s, x.a->tensor), o = maker(s, x.b->tensor);
+    if (is_score(s, a) == is_score(s, o))
+        return false;
+    const Expr *outside = is_score(s, a) ? x.b : x.a;
+    return (outside->axes & ~b->bound) && !(k->red & ~b->bound);
+}
+
+/* Does c, a member to be, belong? Its role and axes then are part[c]'s. */
+static bool classify(Scores *s, int c, const Binding *b)
+{
+    const Comp *k = s->g->comp[c];
+    Part *p = &s->part[c];
+    int n_dom = s->group.at[b->group].n_dom, n = n_dom + 2, rank = s->g->tensor[k->out].rank;
+    bool whole = store_plain(k, rank, NULL) && s->pieces[k->out].n == 1 && dtype_real(s->g->tensor[k->out].dtype);
+    bool one_side = k->red && !(k->red & (k->red - 1)) && b->bound & k->red && b->axis[__builtin_ctz(k->red)] >= n_dom;
+    if (k->reducer == RED_NONE && k->n_axes == n && whole)
+        p->role = SCORE_POINT;
+    else if (one_side && is_result(s, c, b))
+        p->role = SCORE_RESULT;
+    else if (one_side && k->n_axes == n && whole &&
+             (k->reducer == RED_SUM || k->reducer == RED_MAX || k->reducer == RED_MIN || k->reducer == RED_LOGSUMEXP))
+        p->role = SCORE_STAT;
+    else
+        return false;
+    memcpy(p->axis, b->axis, sizeof p->axis);
+    int order[MAX_AXES], n_own = store_order(s->g, k, free_axes(k) & ~b->bound, order);
+    for (int i = 0; i < n_own; i++)
+        p->axis[order[i]] = n++;
+    p->group = b->group;
+    return true;
+}
+
+/* Group `from` becomes part of `to`, its axes renumbered. */
+static void unite(Scores *s, int to, const struct Other *from)
+{
+    int n = s->group.at[to].n_dom + 2;
+    for (int c = 0; c < s->n_comp; c++) {
+        Part *p = &s->part[c];
+        if (p->group < 0 || find(s, p->group) != from->group)
+            continue;
+        for (int a = 0; a < s->g->comp[c]->n_axes; a++)
+            if (p->axis[a] < n)
+                p->axis[a] = from->perm[p->axis[a]];
+    }
+    s->group.at[from->group].parent = to;
+}
+
+static void gather(Scores *s)
+{
+    for (int c = 0; c < s->n_comp; c++) {
+        Binding b;
+        s->part[c].group = -1;
+        bool reads = bind_scores(s, c, &b);
+        if (!reads && b.group < 0)
+            begin(s, c);
+        if (!reads || !classify(s, c, &b))
+            continue;
+        for (int i = 0; i < b.other.n && s->part[c].role != SCORE_RESULT; i++)
+            unite(s, b.group, &b.other.at[i]);
+    }
+}
+
+/* ---- phases of one group */
+
+static bool in_group(const Scores *s, int c, int group)
+{
+    return s->part[c].group >= 0 && find(s, s->part[c].group) == group;
+}
+
+/* Does member c read the statistic q at its own row? (Scores are always read at the point: bind_scores.) */
+static bool same_row(const Scores *s, int c, const Expr *load, int q)
+{
+    for (int d = 0; d < load->n; d++) {
+        int a = aff_plain(load->idx[d]);
+        if (a < 0 || s->part[c].axis[a] != axis_of_dim(s, q, d))
+            return false;
+    }
+    return true;
+}
+
+static bool over_m(const Scores *s, int c, int n_dom)
+{
+    const Comp *k = s->g->comp[c];
+    return k->red && s->part[c].axis[__builtin_ctz(k->red)] == n_dom;
+}
+
+/* N is the side along which most statistics run. */
+static void turn(Scores *s, int group)
+{
+    Group *grp = &s->group.at[group];
+    int balance = 0, n = grp->n_dom;
+    for (int c = 0; c < s->n_comp; c++)
+        if (in_group(s, c, group) && s->part[c].role == SCORE_STAT)
+            balance += over_m(s, c, n) ? 1 : -1;
+    if (balance <= 0)
+        return;
+    Ext m = grp->ext[n];
+    grp->ext[n] = grp->ext[n + 1];
+    grp->ext[n + 1] = m;
+    for (int c = 0; c < s->n_comp; c++)
+        if (in_group(s, c, group))
+            for (int a = 0; a < s->g->comp[c]->n_axes; a++)
+                if (s->part[c].axis[a] == n || s->part[c].axis[a] == n + 1)
+                    s->part[c].axis[a] = 2 * n + 1 - s->part[c].axis[a];
+}
+
+/* Sets part[c].phase of the group's members; returns how many phases there are. A statistic along N is there as soon as
+ * its row is; everything else that the group makes for the outside is there when a kernel has ended. */
+static int find_phases(Scores *s, int group)
+{
+    int *after = NEWN(s->a, int, s->n_comp), n_dom = s->group.at[group].n_dom, n = 0;
+    for (int c = 0; c < s->n_comp; c++) {
+        const Comp *k = s->g->comp[c];
+        bool member = in_group(s, c, group);
+        int n_load = comp_loads(k, NULL, 0), at = 0;
+        const Expr **load = NEWN(s->a, const Expr *, n_load);
+        comp_loads(k, load, n_load);
+        for (int i = 0; i < n_load; i++)
+            for (int j = 0; j < s->pieces[load[i]->tensor].n; j++) {
+                int q = s->pieces[load[i]->tensor].at[j], need = after[q];
+                if (in_group(s, q, group)) {
+                    bool stat = s->part[q].role == SCORE_STAT && !over_m(s, q, n_dom) && member && same_row(s, c, load[i], q);
+                    need = s->part[q].phase + !(member && (is_score(s, q) || stat));
+                }
+                at = need > at ? need : at;
+            }
+        after[c] = at;
+        if (member) {
+            s->part[c].phase = at;
+            n = at + 1 > n ? at + 1 : n;
+        }
+    }
+    return n;
+}
+
+static bool escapes(const Scores *s, int c, int group)
+{
+    const Ints *u = &s->users[s->g->comp[c]->out];
+    bool out = s->root[s->g->comp[c]->out];
+    for (int i = 0; i < u->n && !out; i++)
+        out = !in_group(s, u->at[i], group);
+    return out;
+}
+
+/* Members of the kernel of a phase, as bits: its results and statistics, scores somebody else reads, and all scores
+ * these need. */
+static bool *closure(const Scores *s, int group, int phase, bool *any)
+{
+    bool *in = NEWN(s->a, bool, s->n_comp);
+    *any = false;
+    for (int c = s->n_comp - 1; c >= 0; c--) {
+        if (!in_group(s, c, group) || s->part[c].phase > phase)
+            continue;
+        if (s->part[c].phase == phase && (!is_score(s, c) || escapes(s, c, group)))
+            in[c] = *any = true;
+        const Ints *u = &s->users[s->g->comp[c]->out];
+        for (int i = 0; i < u->n && is_score(s, c); i++)
+            in[c] |= in_group(s, u->at[i], group) && in[u->at[i]];
+    }
+    return in;
+}
+
+static bool worth(const Scores *s, int group)
+{
+    bool uses = false, inside = false;
+    for (int c = 0; c < s->n_comp; c++)
+        if (in_group(s, c, group)) {
+            uses |= !is_score(s, c);
+            inside |= is_score(s, c) && !escapes(s, c, group);
+        }
+    return uses && inside;
+}
+
+/* ---- kernels */
+
+static ScoreSet *new_set(Scores *s, int group, const bool *in)
+{
+    ScoreSet *set = NEW(s->a, ScoreSet);
+    set->n_dom = s->group.at[group].n_dom;
+    memcpy(set->ext, s->group.at[group].ext, sizeof set->ext);
+    for (int c = 0; c < s->n_comp; c++)
+        if (in[c]) {
+            ScoreMember m = { .comp = s->g->comp[c] };
+            memcpy(m.axis, s->part[c].axis, sizeof m.axis);
+            PUSH(s->a, set->member, m);
+        }
+    return set;
+}
+
+/* Asks the back end about the kernel as it would be. */
+static bool taken(Scores *s, int group, const ScoreSet *set)
+{
+    Kernel k = { .cls = K_SCORE, .n_dom = set->n_dom, .n_comp = set->member.n, .label = "" };
+    memcpy(k.dom, set->ext, (size_t)set->n_dom * sizeof *k.dom);
+    k.comp = NEWN(s->a, Comp, k.n_comp);
+    k.writes = NEWN(s->a, int, k.n_comp);
+    for (int i = 0; i < k.n_comp; i++) {
+        const ScoreMember *m = &set->member.at[i];
+        k.comp[i] = comp_aligned(s->g, m->comp, m->axis, m->comp->n_axes);
+        ScoreRole role = score_role(&k, &k.comp[i]);
+        bool score = role == SCORE_PRODUCT || role == SCORE_POINT, needed = role == SCORE_RESULT;
+        const Ints *u = &s->users[m->comp->out];
+        for (int j = 0; j < u->n && role == SCORE_STAT; j++) {
+            bool here = false;
+            for (int x = 0; x < k.n_comp; x++)
+                here |= set->member.at[x].comp == s->g->comp[u->at[j]];
+            needed |= !here;
+        }
+        if (needed || s->root[m->comp->out] || (score && escapes(s, s->pieces[m->comp->out].at[0], group)))
+            k.writes[k.n_writes++] = m->comp->out;
+    }
+    k.span = k.comp[0].span;
+    return s->o->takes_score(s->g, &k);
+}
+
+typedef struct { const Graph *g; int *to; int n; } Clones;
+
+static const Expr *redirect(Graph *g, const Expr *load, void *ctx)
+{
+    const Clones *c = ctx;
+    int to = load->tensor < c->n ? c->to[load->tensor] : load->tensor;
+    return to == load->tensor ? load : expr_load(g, to, load->idx);
+}
+
+/* Scores of earlier kernels, in `claimed`, get copies of their own in this one. */
+static void make_own(Scores *s, ScoreSet *set, bool *claimed, int n_tensor)
+{
+    Graph *g = s->g;
+    Clones x = { g, NEWN(s->a, int, n_tensor), n_tensor };
+    for (int t = 0; t < n_tensor; t++)
+        x.to[t] = t;
+    for (int i = 0; i < set->member.n; i++) {
+        ScoreMember *m = &set->member.at[i];
+        const Comp *c = m->comp;
+        int t = c->out;
+        if (claimed[t] && is_score(s, s->pieces[t].at[0])) {
+            const Tensor old = g->tensor[t];
+            x.to[t] = graph_tensor(g, old.name, old.rank, old.shape, T_TEMP, old.dtype);
+            g->tensor[x.to[t]].span = old.span;
+            m->comp = graph_comp(g, x.to[t], c->n_axes, c->ext, c->red, c->reducer, c->body, c->store, c->span, c->tag);
+        } else {
+            claimed[t] = true;
+        }
+        m->comp->body = expr_map_loads(g, m->comp->body, redirect, &x);
+    }
+}
+
+ScoreSets pass_scores(Graph *g, Arena *a, const FuseOptions *o)
+{
+    Scores s = { .g = g, .a = a, .o = o, .n_comp = g->n_comp };
+    ScoreSets out = { 0 };
+    int n_tensor = g->n_tensor;
+    if (!o || !o->takes_score)
+        return out;
+    s.part = NEWN(a, Part, g->n_comp);
+    s.root = roots_of(g, a);
+    s.pieces = NEWN(a, Ints, n_tensor);
+    s.users = NEWN(a, Ints, n_tensor);
+    for (int c = 0; c < g->n_comp; c++) {
+        int n_load = comp_loads(g->comp[c], NULL, 0);
+        const Expr **load = NEWN(a, const Expr *, n_load);
+        comp_loads(g->comp[c], load, n_load);
+        PUSH(a, s.pieces[g->comp[c]->out], c);
+        for (int i = 0; i < n_load; i++) {
+            Ints *u = &s.users[load[i]->tensor];
+            if (!u->n || u->at[u->n - 1] != c)
+                PUSH(a, *u, c);
+        }
+    }
+    gather(&s);
+    bool *claimed = NEWN(a, bool, n_tensor);
+    for (int group = 0; group < s.group.n; group++) {
+        if (s.group.at[group].parent != group || !worth(&s, group))
+            continue;
+        turn(&s, group);
+        ScoreSets sets = { 0 };
+        bool all = true;
+        for (int phase = 0, n = find_phases(&s, group); phase < n && all; phase++) {
+            bool any, *in = closure(&s, group, phase, &any);
+            if (!any)
+                continue;
+            ScoreSet *set = new_set(&s, group, in);
+            all = taken(&s, group, set);
+            PUSH(a, sets, set);
+        }
+        for (int i = 0; i < sets.n && all; i++) {
+            make_own(&s, sets.at[i], claimed, n_tensor);
+            PUSH(a, out, sets.at[i]);
+        }
+    }
+    if (out.n)
+        graph_toposort(g);
+    return out;
+}
+
+void fuse_scores(Fuser *f, const ScoreSets *sets)
+{
+    const Graph *g = f->g;
+    for (int i = 0; i < sets->n; i++) {
+        const ScoreSet *set = sets->at[i];
+        int first = -1;
+        for (int c = 0; c < g->n_comp; c++)
+            for (int j = 0; j < set->member.n; j++) {
+                Align al;
+                if (g->comp[c] != set->member.at[j].comp)
+                    continue;
+                memcpy(al.axis, set->member.at[j].axis, sizeof al.axis);
+                if (first < 0)
+                    first = fuser_new(f, c);
+                else
+                    fuser_join(f, c, first, &al);
+                memcpy(f->info[c].axis, al.axis, sizeof al.axis);
+            }
+        Build *b = f->build.at[first];
+        b->cls = K_SCORE;
+        b->alone = true;
+        b->n_dom = set->n_dom;
+        b->n_axis = set->n_dom + 2;
+        memcpy(b->ext, set->ext, sizeof b->ext);
+    }
+}
