@@ -84,19 +84,19 @@ $(B)/libemu_cuda.so: $(wildcard tests/gpu/emu*.c) tests/gpu/fake_cuda.c $(wildca
 $(B)/libemu_nvrtc.so: tests/gpu/fake_nvrtc.c
 	@mkdir -p $(@D)
 	$(CC) $(EMU_FLAGS) -DEMU_FOLDER='"$(CURDIR)/tests/gpu"' $< -o $@
-$(B)/tests/cc_gpu_%: tests/gpu/test_%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc.a $(B)/libticrt.a $(EMU)
+$(B)/tests/cc_gpu_%: tests/gpu/test_%.c tests/gpu/device.c tests/gpu/gemm.c tests/gpu/attn.c $(B)/libticc.a $(B)/libticrt.a $(EMU)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
-$(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c $(B)/libticc.a $(B)/libticrt.a $(EMU)
+$(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c tests/gpu/attn.c $(B)/libticc.a $(B)/libticrt.a $(EMU)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
 emu: $(EMU)                                             ## the emulated GPU
 .PHONY: gpu-check gpu-bench
 gpu-check: all unit                                     ## on an NVIDIA GPU: the prelude, templates, every kernel of ViT-B/16 and its step
-	@TIC_GPU=1 TICC_ROOT=. $(B)/tests/cc_gpu_conformance && TIC_GPU=1 $(B)/tests/cc_gpu_gemm
+	@TIC_GPU=1 TICC_ROOT=. $(B)/tests/cc_gpu_conformance && TIC_GPU=1 $(B)/tests/cc_gpu_gemm && TIC_GPU=1 $(B)/tests/cc_gpu_attn
 	@for p in f32 bf16; do $(B)/ticc models/vit_b16.tic --target cpu,cuda -D train.precision=$$p -o $(B)/gpu_$$p && \
 	   $(B)/gpu_$$p check --batch 2 --steps 1 || exit 1; done
-gpu-bench: all $(B)/tests/gpu_bench                     ## on an NVIDIA GPU: contractions and the step of ViT-B/16, and the same by PyTorch where it is
+gpu-bench: all $(B)/tests/gpu_bench                     ## on an NVIDIA GPU: contractions, attention and the step of ViT-B/16, and the same by PyTorch where it is
 	@TIC_GPU=1 $(B)/tests/gpu_bench && python3 tests/gpu/bench.py
 	@$(B)/ticc models/vit_b16.tic --target cpu,cuda -D train.precision=bf16 -o $(B)/gpu_bf16
 	@for b in 256 1024; do $(B)/gpu_bf16 bench --device cuda --batch $$b --steps 5 && python3 tests/gpu/bench_torch.py $$b --compile; done

@@ -1,8 +1,11 @@
-/* bench.c -- contraction templates on the shapes of ViT-B/16 at batch 1024: ms and TFLOP/s of each. `make gpu-bench`
- * runs it beside bench.py, the same products by PyTorch.
+/* bench.c -- templates on the shapes of ViT-B/16: contractions at batch 1024, ms and TFLOP/s of each; attention at batch 256,
+ * GB/s too. `make gpu-bench` runs it beside bench.py, the same by PyTorch.
  *
  *   gpu_bench              every template
- *   gpu_bench wgmma FILE   those for Hopper alone, with FILE's text in place of the template's */
+ *   gpu_bench wgmma FILE   contractions for Hopper alone, with FILE's text in place of the template's
+ *   gpu_bench attn         attention alone
+ *   gpu_bench tune         attention with other numbers of warps and of blocks on a multiprocessor */
+#include "attn.h"
 #include "gemm.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,8 +91,41 @@ static void line(int layer, int kind, GemmFinish end, bool bf16)
     printf("%s\n", bf16 ? "" : "   operands f32");
 }
 
+static const AttnProblem towers[] = {{256, 12, 197, 64, 0, false, false}, {256, 8, 77, 64, 0, true, false}};
+
+/* What a product of tiles above the diagonal costs is not counted. */
+static void attention(int tower, bool backward, int warps, int blocks)
+{
+    const AttnProblem *p = &towers[tower];
+    double ms = attn_time(backward, attn_text[backward], p, warps, blocks, 9), heads = (double)p->batch * p->heads;
+    double flops = heads * p->tokens * p->tokens * p->width * (backward ? 10 : 4) * (p->causal ? 0.5 : 1);
+    double bytes = heads * p->tokens * p->width * 2 * (backward ? 7 : 4);
+    printf("  %s %-9s %10.3f ms %4.0f TFLOP/s %5.0f GB/s", tower ? "t attn  " : "v attn  ", backward ? "backward" : "forward", ms,
+           flops / ms / 1e9, bytes / ms / 1e6);
+    if (warps)
+        printf("   %d warps, %d blocks", warps, blocks);
+    putchar('\n');
+    fflush(stdout);
+}
+
+static void all_attention(bool tune)
+{
+    static const int warps[] = {2, 4, 5, 7, 8};
+    for (int i = 0; i < 4; i++) {
+        attention(i / 2, i & 1, 0, 0);
+        for (int w = 0; tune && w < 5; w++)
+            for (int blocks = 1; blocks <= 6 && blocks * warps[w] <= 20; blocks++)
+                attention(i / 2, i & 1, warps[w], blocks);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 1 && (!strcmp(argv[1], "attn") || !strcmp(argv[1], "tune"))) {
+        printf("# %s, %d multiprocessors\n", dev_name(), dev_processors());
+        all_attention(!strcmp(argv[1], "tune"));
+        return 0;
+    }
     only_wgmma = argc > 1 && !strcmp(argv[1], "wgmma");
     text = argc > 2 ? read_text(argv[2]) : NULL;
     printf("# %s, %d multiprocessors\n# %-8s %-9s %-9s", dev_name(), dev_processors(), "layer", "product", "result");
@@ -101,8 +137,10 @@ int main(int argc, char **argv)
         for (int kind = 0; kind < 3; kind++)
             for (int end = FINISH_BF16; end <= (kind == 0 && layers[layer].n == 4 * layers[layer].k ? FINISH_GELU : FINISH_BF16); end++)
                 line(layer, kind, (GemmFinish)end, true);
-    if (!only_wgmma)
-        for (int kind = 0; kind < 3; kind++)
-            line(2, kind, FINISH_F32, false);
+    if (only_wgmma)
+        return 0;
+    for (int kind = 0; kind < 3; kind++)
+        line(2, kind, FINISH_F32, false);
+    all_attention(false);
     return 0;
 }

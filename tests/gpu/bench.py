@@ -1,4 +1,4 @@
-# bench.py -- the products of bench.c by PyTorch (cuBLAS) on the same card: bf16, random data, median of 9.
+# bench.py -- what bench.c times, by PyTorch (cuBLAS, scaled_dot_product_attention) on the same card: bf16, random data, median of 9.
 import torch
 
 torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -34,3 +34,13 @@ for name, m, n, k in [("v qkv", V, 2304, 768), ("v proj", V, 768, 768), ("v fc1"
     line(name, "dgrad", "bf16", ms(lambda: y @ w), flops)
     line(name, "wgrad", "bf16", ms(lambda: y.t() @ x), flops)
     del x, w, y
+
+for name, heads, tokens, causal in [("v attn", 12, 197, False), ("t attn", 8, 77, True)]:
+    qkv = torch.randn(256, tokens, 3, heads, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    dz = torch.randn(256, heads, tokens, 64, device="cuda", dtype=torch.bfloat16)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    attend = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    flops = 256 * heads * tokens * tokens * 64 * (0.5 if causal else 1)
+    line(name, "forward", "bf16", ms(attend), 4 * flops)
+    z = attend()
+    line(name, "backward", "bf16", ms(lambda: torch.autograd.grad(z, (q, k, v), dz, retain_graph=True)), 10 * flops)

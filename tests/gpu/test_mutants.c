@@ -3,6 +3,7 @@
  *
  * A mutant that lives is either a hole in the checker or a call that can go. Of text that a template leaves out by
  * conditions, some problem of the list must take the branch. GPU_MUTANTS=all runs every seed and prints what was said. */
+#include "attn.h"
 #include "gemm.h"
 #include "../../compiler/base.h"
 #include <ctype.h>
@@ -38,27 +39,49 @@ typedef struct Subject {
     const char *name;
     int template[3];         /* of gemm_templates */
     GemmProblem problem[3];
-    int n;
+    int n;                   /* 0: attention */
+    bool backward;
+    AttnProblem attention;
 } Subject;
 
 #define H(unit) {true, unit, 8, 0}
 #define F(unit) {false, unit, 4, 0}
 static const Subject subjects[] = {
-    {"gemm_mma", {1, 1}, {{72, 72, 224, 1, 1, 0, H(1), H(2), FINISH_F32}, {72, 72, 160, 1, 1, 0, F(1), F(2), FINISH_F32}}, 2},
-    {"gemm_wgmma", {3, 2, 3},
-     {{136, 520, 520, 1, 1, 0, H(1), H(1), FINISH_F32}, {264, 264, 392, 1, 1, 0, H(1), H(1), FINISH_F32},
-      {136, 264, 200, 1, 3, 128, H(1), H(1), FINISH_F32}}, 3},      /* the last part of the sums is empty */
+    {.name = "gemm_mma", .template = {1, 1}, .n = 2,
+     .problem = {{72, 72, 224, 1, 1, 0, H(1), H(2), FINISH_F32}, {72, 72, 160, 1, 1, 0, F(1), F(2), FINISH_F32}}},
+    {.name = "gemm_wgmma", .template = {3, 2, 3}, .n = 3,
+     .problem = {{136, 520, 520, 1, 1, 0, H(1), H(1), FINISH_F32}, {264, 264, 392, 1, 1, 0, H(1), H(1), FINISH_F32},
+                 {136, 264, 200, 1, 3, 128, H(1), H(1), FINISH_F32}}},      /* the last part of the sums is empty */
+    {.name = "attn_fwd", .attention = {1, 1, 88, 32, 0, false, false}},     /* more tiles than warps */
+    {.name = "attn_bwd", .attention = {1, 1, 88, 32, 0, false, false}, .backward = true},
 };
+
+static const char *text_of(const Subject *s)
+{
+    return s->n ? gemm_templates[s->template[0]].text : attn_text[s->backward];
+}
+
+/* One of its problems, with `text` as the template. */
+static bool passes(const Subject *s, int i, const char *text, int seeds, char *what, size_t size)
+{
+    bool compiled, launched, right;
+    const char *why;
+    if (s->n) {
+        GemmResult r = gemm_check(&gemm_templates[s->template[i]], text, &s->problem[i], seeds, false);
+        compiled = r.compiled, launched = r.launched, right = r.error < 1e-5, why = r.why;
+    } else {
+        AttnResult r = attn_check(s->backward, text, &s->attention, seeds, false);
+        compiled = r.compiled, launched = r.launched, right = r.error < 1e-3, why = r.why;
+    }
+    snprintf(what, size, "%s", !compiled ? "does not compile" : !launched ? why : "wrong values");
+    return (compiled && launched && right) || !compiled;
+}
 
 static bool noticed(const Subject *s, const char *text, int seeds, char *what, size_t size)
 {
-    for (int i = 0; i < s->n; i++) {
-        GemmResult r = gemm_check(&gemm_templates[s->template[i]], text, &s->problem[i], seeds, false);
-        if (r.compiled && r.launched && r.error < 1e-5)
-            continue;
-        snprintf(what, size, "%s", !r.compiled ? "does not compile" : !r.launched ? r.why : "wrong values");
-        return r.compiled;
-    }
+    for (int i = 0; i < (s->n ? s->n : 1); i++)
+        if (!passes(s, i, text, seeds, what, size))
+            return true;
     return false;
 }
 
@@ -69,7 +92,7 @@ int main(void)
     setenv("TIC_EMU_QUIET", "1", 1);
     for (size_t i = 0; i < LEN(subjects); i++) {
         const Subject *s = &subjects[i];
-        const char *text = gemm_templates[s->template[0]].text, *end, *name;
+        const char *text = text_of(s), *end, *name;
         int mutants = 0, found = 0;
         char what[256], lives[256] = "";
         for (const char *at = text; (at = next_call(at, &end, &name)); at = end) {

@@ -1,5 +1,6 @@
 /* test_nvrtc.c -- the true NVRTC, where it is installed: every template compiles for its architectures, without spills or
  * warnings of the assembler, within its budget of registers. */
+#include "attn.h"
 #include "gemm.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,10 @@ static const GemmProblem problems[] = {
     {768, 3072, 20000, 1, 4, 5120, H(2), H(2), FINISH_F32},
     {1970, 768, 768, 1, 1, 0, F(1), F(1), FINISH_F32},
     {768, 768, 2000, 1, 2, 1024, F(2), F(2), FINISH_F32},
+};
+
+static const AttnProblem attention[] = {
+    {1, 12, 197, 64, 0, false, false}, {1, 8, 77, 64, 0, true, false}, {1, 16, 257, 64, 0, false, false}, {1, 8, 77, 80, 0, true, false},
 };
 
 static int number_before(const char *log, const char *word)
@@ -52,5 +57,12 @@ int main(void)
             snprintf(what, sizeof what, "%s %c%d %c%d", t->name, p->a.bf16 ? 'h' : 'f', p->a.unit, p->b.bf16 ? 'h' : 'f', p->b.unit);
             check(what, gemm_source(t, p), t->arch, t->maps ? 168 : p->a.bf16 || t->tile_m < 128 ? 128 : 255);
         }
+    static const char *const archs[] = {"sm_80", "sm_90a"};
+    for (int i = 0; i < 4 * (int)(sizeof attention / sizeof *attention); i++) {
+        const AttnProblem *p = &attention[i / 4];
+        char what[128];
+        snprintf(what, sizeof what, "attn_%s %d tokens of %d", i & 1 ? "bwd" : "fwd", p->tokens, p->width);
+        check(what, attn_source(i & 1, p), archs[i >> 1 & 1], 255);
+    }
     return dev_done();
 }

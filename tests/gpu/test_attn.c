@@ -1,0 +1,29 @@
+/* test_attn.c -- attention templates in the emulator: lengths, widths, masks, several seeds, against sums in f64. */
+#include "attn.h"
+
+static const AttnProblem problems[] = {
+    {1, 2, 197, 64, 0, false, false},
+    {2, 2, 77, 64, 0, true, false},
+    {2, 3, 1, 64, 0, false, false},
+    {2, 2, 5, 16, 0, false, true},
+    {1, 3, 16, 32, 0, true, false},
+    {1, 2, 50, 64, 37, false, true},                     /* fewer keys than queries */
+    {1, 1, 64, 64, 0, false, false},
+    {1, 2, 100, 80, 0, true, true},
+    {1, 1, 40, 104, 0, false, false},                    /* no multiple of 16 */
+    {1, 1, 257, 64, 0, false, false},
+};
+
+int main(void)
+{
+    for (int backward = 0; backward < 2; backward++)
+        for (size_t k = 0; k < sizeof problems / sizeof *problems; k++) {
+            const AttnProblem *p = &problems[k];
+            AttnResult r = attn_check(backward, attn_text[backward], p, 2, false);
+            bool ok = r.compiled && r.launched && r.error < 1e-3;
+            dev_ok(ok, "%s: %d x %d, %d tokens, %d keys, width %d%s%s: %.1e%s%.300s", backward ? "attn_bwd" : "attn_fwd", p->batch, p->heads,
+                   p->tokens, p->keys ? p->keys : p->tokens, p->width, p->causal ? ", causal" : "", p->bias ? ", bias" : "", r.error,
+                   ok ? "" : ": ", ok ? "" : r.why);
+        }
+    return dev_done();
+}
