@@ -136,6 +136,11 @@ BENCH_BATCH ?= 16
 bench: build                                            ## time a training step (BENCH_MODEL, BENCH_BATCH), kernel by kernel
 	@$(B)/ticc $(BENCH_MODEL) -o $(B)/bench_step
 	@$(B)/bench_step bench --batch $(BENCH_BATCH) --steps 3 --explain
+$(B)/tests/bench_images: tests/bench/images.c $(B)/libticrt.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticrt.a $(RT_LIBS) -o $@
+bench-images: build $(B)/tests/bench_images             ## time the picture pipeline beside Pillow and torchvision; PYTHON=... has them
+	@$(PYTHON) tests/bench/images.py $(B)/tests/bench_images
 parity: build                                           ## ViT-B/16 against OpenCLIP; PYTHON=... has torch and open_clip_torch
 	@mkdir -p build/parity && $(PYTHON) tests/parity/make_fixtures.py --full build/parity
 	@$(B)/ticc models/vit_b16.tic --emit=asm -o build/parity/vit_b16.s -D train.batch=8 -D 'train.optimizer=adamw(lr = cosine(peak = 1e-4, warmup = 4), beta1 = 0.9, beta2 = 0.98, eps = 1e-6, weight_decay(p) = if rank(p) < 2 then 0 else 0.2)'
@@ -159,4 +164,4 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:
-.PHONY: all unit unit-rt emu deps build bench run demo demo-years test vocab parity asan tsan fuzz fuzz-targets clean help
+.PHONY: all unit unit-rt emu deps build bench bench-images run demo demo-years test vocab parity asan tsan fuzz fuzz-targets clean help

@@ -112,6 +112,7 @@ typedef struct {
     uint32_t data_name, data_shards;
     int32_t image_size, context, augment, with_replacement;
     int64_t vocabulary;              /* tokens are numbers below this: rows of the smallest table they index; 0: of none */
+    int32_t scaled_decode;           /* training JPEGs are decoded smaller where that leaves pixels enough */
     int32_t by_shard;                /* samples(y) counts shards, and within a year each shard is drawn as often as another */
     double scale_lo, scale_hi, ratio_lo, ratio_hi, mean[3], std[3];
     /* train block */

@@ -206,6 +206,7 @@ static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
     h->context = p->data.context;
     h->vocabulary = vocabulary(p);
     h->augment = p->data.augment;
+    h->scaled_decode = p->data.scaled_decode;
     h->with_replacement = p->data.with_replacement;
     h->by_shard = p->data.by_shard;
     h->scale_lo = p->data.scale_lo;

@@ -16,6 +16,7 @@ typedef struct {
     const char *shards;          /* pattern with {data} and {year} */
     int image_size;              /* crop edge */
     double scale_lo, scale_hi, ratio_lo, ratio_hi;
+    bool scaled_decode;          /* JPEGs are decoded smaller where that leaves pixels enough */
     bool augment;                /* random_resized_crop; false: resize and centre crop */
     double mean[3], std[3];
     int context;                 /* tokens per caption */

@@ -8,7 +8,7 @@
 
 const char *const block_words[] = { "model", "data", "train", "continual", "eval", "strategy", "optimizer", NULL };
 
-static const char *const data_entries[] = { "shards", "image", "mean", "std", "text", "sampling", NULL };
+static const char *const data_entries[] = { "shards", "image", "mean", "std", "text", "sampling", "decode", NULL };
 static const char *const train_entries[] = { "batch", "samples", "precision", "optimizer", "seed", "micro", "clip_norm",
                                              NULL };
 static const char *const continual_entries[] = { "steps", "strategy", "start", "carry", NULL };
@@ -300,7 +300,7 @@ void sema_data(Sema *s, const Node *block)
     check_entries(s, block, data_entries, NULL);
     const Node *shards = wanted(s, B_DATA, "shards", "\"{data}/train/{year}/**/*.tar\"");
     const Node *image = wanted(s, B_DATA, "image", "random_resized_crop(224)");
-    const Node *sampling = block_value(s, B_DATA, "sampling");
+    const Node *sampling = block_value(s, B_DATA, "sampling"), *decode = block_value(s, B_DATA, "decode");
     if (shards)
         check_shards(s, shards);
     if (image)
@@ -313,6 +313,8 @@ void sema_data(Sema *s, const Node *block)
         d->with_replacement = k != 1;
         d->by_shard = k == 2;
     }
+    if (decode)
+        d->scaled_decode = block_choice(s, decode, "decode", (const char *const[]){ "exact", "scaled", NULL }) == 1;
 }
 
 /* ---- train */

@@ -21,10 +21,27 @@ typedef struct {
     size_t room;                   /* bytes behind `pixels`; decoding again reuses them */
 } TicImage;                        /* { 0 } before first use; tic_image_free at the end */
 
+typedef struct { int x, y, width, height; } TicBox;
+
 /* Decodes by what the bytes are, whatever the file was called. */
 TicStatus tic_image_decode(const uint8_t *data, size_t size, TicImage *image);
+
+/* What of a picture will be read, asked when its size is known. */
+typedef struct {
+    TicBox (*box)(void *user, int width, int height);     /* the pixels, inside width x height */
+    /* NULL, or by how much the picture may be made smaller while it is decoded: width and height come out as eighths of
+     * the file's, rounded up. Answers 1, 2, 4 or 8. */
+    int (*eighths)(void *user, int width, int height);
+    void *user;
+} TicWanted;
+
+/* As tic_image_decode, with the same bits inside the box that `wanted` answers and anything outside; only JPEGs are made
+ * smaller. The whole file is checked all the same: what the one refuses, the other refuses. */
+TicStatus tic_image_decode_wanted(const uint8_t *data, size_t size, const TicWanted *wanted, TicImage *image);
 void tic_image_free(TicImage *image);
 
+/* Checks the bound. */
+TicStatus tic_image_bound(uint32_t width, uint32_t height);
 /* Checks the bound and makes room; for the decoders. */
 TicStatus tic_image_reserve(TicImage *image, uint32_t width, uint32_t height);
 

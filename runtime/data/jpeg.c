@@ -3,7 +3,11 @@
  * libjpeg reports errors by calling error_exit and expects it not to return: ours jumps back to the function that
  * called the library, with the message. Its source manager would pad a cut file with an end mark and go on with
  * grey; ours counts running out of bytes as an error, as Pillow does. What libjpeg merely warns about (a bad
- * Huffman code that it can get past) Pillow accepts, and so do we. */
+ * Huffman code that it can get past) Pillow accepts, and so do we.
+ *
+ * Where only part of a picture is wanted, rows before and after it are skipped (their codes are read, nothing else is done)
+ * and columns beside it left out. A chroma sample is smoothed with its neighbours, and at a cut the library takes what is
+ * not there for the edge of the picture: so a block more is decoded on every side. */
 #define _GNU_SOURCE
 #include "data/native.h"
 #include <setjmp.h>
@@ -17,7 +21,7 @@ typedef struct {
     struct jpeg_error_mgr manager;
     jmp_buf back;
     char text[JMSG_LENGTH_MAX];
-    uint8_t *row;                  /* one row of CMYK, freed on both ways out */
+    uint8_t *row;                  /* one row that goes nowhere as it is; freed on both ways out */
 } Errors;
 
 static _Noreturn void on_error(j_common_ptr info)
@@ -79,8 +83,65 @@ static void cmyk_row(const uint8_t *from, uint8_t *to, uint8_t *black, int width
         }
 }
 
+/* The columns and rows to be decoded for `box`; false: all of them. Pictures whose scans follow each other are decoded as a
+ * whole in any case, and unusual sampling is not worth the doubt. */
+static bool cut(const struct jpeg_decompress_struct *d, TicBox box, TicBox *part)
+{
+    const jpeg_component_info *c = d->comp_info;
+    int width = (int)d->output_width, height = (int)d->output_height;
+    if (jpeg_has_multiple_scans((j_decompress_ptr)d) || c[0].h_samp_factor > 2 || c[0].v_samp_factor > 2)
+        return false;
+    for (int i = 1; i < d->num_components; i++)
+        if (c[i].h_samp_factor != 1 || c[i].v_samp_factor != 1)
+            return false;
+    int block = DCTSIZE * 2, left = box.x > block ? box.x - block : 0, top = box.y > block ? (box.y - block) / block * block : 0;
+    int right = box.x + box.width < width - block ? box.x + box.width + block : width;
+    int bottom = box.y + box.height < height - block ? box.y + box.height + block : height;
+    *part = (TicBox){ left, top, right - left, bottom - top };
+    return (int64_t)part->width * part->height < (int64_t)width * height;
+}
+
+static void skip_rows(struct jpeg_decompress_struct *d, int n)
+{
+    if (n > 0 && jpeg_skip_scanlines(d, (JDIMENSION)n) != (JDIMENSION)n)
+        give_up((j_common_ptr)d, "rows cannot be skipped");
+}
+
+/* Rows of RGB to their places. */
+static void read_part(struct jpeg_decompress_struct *d, TicImage *image, TicBox part)
+{
+    JDIMENSION left = (JDIMENSION)part.x, width = (JDIMENSION)part.width;
+    int end = part.y + part.height;
+    if (part.width < image->width)
+        jpeg_crop_scanline(d, &left, &width);
+    skip_rows(d, part.y);
+    while ((int)d->output_scanline < end) {
+        JSAMPROW line = image->pixels + ((size_t)d->output_scanline * (size_t)image->width + left) * 3;
+        jpeg_read_scanlines(d, &line, 1);
+    }
+    if (end < image->height) {                           /* up to the last row, or damage below would go unseen */
+        uint8_t *row = ((Errors *)d->err)->row = tic_alloc((size_t)image->width * 3);
+        JSAMPROW line = row;
+        skip_rows(d, image->height - 1 - end);
+        jpeg_read_scanlines(d, &line, 1);
+    }
+}
+
+static void read_cmyk(struct jpeg_decompress_struct *d, TicImage *image, TicNative *native)
+{
+    size_t stride = (size_t)image->width * 3;
+    uint8_t *row = ((Errors *)d->err)->row = tic_alloc((size_t)image->width * 4);
+    while (d->output_scanline < d->output_height) {
+        size_t at = d->output_scanline * stride;
+        JSAMPROW line = row;
+        jpeg_read_scanlines(d, &line, 1);
+        cmyk_row(row, image->pixels + at, native ? native->fourth.pixels + at : NULL, image->width);
+    }
+}
+
 /* Everything between creating and destroying the library's object; errors leave by longjmp. */
-static TicStatus decode(struct jpeg_decompress_struct *d, const uint8_t *data, size_t size, TicImage *image, TicNative *native)
+static TicStatus decode(struct jpeg_decompress_struct *d, const uint8_t *data, size_t size, const TicWanted *wanted, TicImage *image,
+                        TicNative *native)
 {
     struct jpeg_source_mgr source = {
         .next_input_byte = data, .bytes_in_buffer = size, .init_source = source_none, .fill_input_buffer = source_more,
@@ -95,29 +156,31 @@ static TicStatus decode(struct jpeg_decompress_struct *d, const uint8_t *data, s
         return tic_fail(TIC_BAD_SAMPLE, "JPEG: %d bits per sample, 8 wanted", d->data_precision);
     if (d->num_components != 1 && d->num_components != 3 && d->num_components != 4)
         return tic_fail(TIC_BAD_SAMPLE, "JPEG: %d colour components; 1, 3 or 4 wanted", d->num_components);
-    TRY(tic_image_reserve(image, d->image_width, d->image_height));
+    TRY(tic_image_bound(d->image_width, d->image_height));
     bool cmyk = d->num_components == 4;
     d->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
+    d->scale_num = d->scale_denom = DCTSIZE;
+    if (wanted && wanted->eighths)
+        d->scale_num = (unsigned)wanted->eighths(wanted->user, (int)d->image_width, (int)d->image_height);
+    jpeg_calc_output_dimensions(d);
+    TRY(tic_image_reserve(image, d->output_width, d->output_height));
     if (cmyk && native) {
-        TRY(tic_image_reserve(&native->fourth, d->image_width, d->image_height));
+        TRY(tic_image_reserve(&native->fourth, d->output_width, d->output_height));
         native->kind = TIC_NATIVE_CMYK;
     }
     jpeg_start_decompress(d);
-    size_t stride = (size_t)image->width * 3;
-    uint8_t *row = cmyk ? tic_alloc((size_t)image->width * 4) : NULL;
-    ((Errors *)d->err)->row = row;
-    while (d->output_scanline < d->output_height) {
-        uint8_t *to = image->pixels + d->output_scanline * stride;
-        JSAMPROW line = cmyk ? row : to;
-        jpeg_read_scanlines(d, &line, 1);
-        if (cmyk)
-            cmyk_row(row, to, native ? native->fourth.pixels + (size_t)(to - image->pixels) : NULL, image->width);
-    }
+    TicBox all = { 0, 0, image->width, image->height }, part;
+    if (cmyk)
+        read_cmyk(d, image, native);
+    else if (wanted && cut(d, wanted->box(wanted->user, image->width, image->height), &part))
+        read_part(d, image, part);
+    else
+        read_part(d, image, all);
     jpeg_finish_decompress(d);
     return TIC_OK;
 }
 
-TicStatus tic_jpeg_decode_native(const uint8_t *data, size_t size, TicImage *image, TicNative *native)
+TicStatus tic_jpeg_decode_native(const uint8_t *data, size_t size, const TicWanted *wanted, TicImage *image, TicNative *native)
 {
     struct jpeg_decompress_struct d = { 0 };
     Errors errors = { .row = NULL };
@@ -126,7 +189,7 @@ TicStatus tic_jpeg_decode_native(const uint8_t *data, size_t size, TicImage *ima
     if (setjmp(errors.back))
         status = tic_fail(TIC_BAD_SAMPLE, "JPEG: %s", errors.text);
     else
-        status = decode(&d, data, size, image, native);
+        status = decode(&d, data, size, wanted, image, native);
     jpeg_destroy_decompress(&d);
     free(errors.row);
     return status;

@@ -35,7 +35,6 @@ struct TicLoader {
     TicIndex **index;              /* of each source */
     double *share;                 /* cumulative, the last is 1 */
     int64_t samples;
-    float table[3][256];
     Buffer *buffer;
     int ring, threads, active;
     int64_t base;
@@ -135,17 +134,11 @@ static TicStatus fill_slot(TicLoader *l, TicDecoder *d, int64_t step, int slot, 
         size_t size;
         choose(l, step, global, attempt, &source, &at);
         tic_index_locate(l->index[source], at, &shard, &sample);
-        TicStatus status = tic_decoder_read(d, l->index[source], shard, sample, &ref, &reason);
+        TicRandom crop = tic_random(c->seed ^ CROP, (uint64_t)step, (uint64_t)global << 10 | (unsigned)attempt);
+        TicStatus status = tic_decoder_read(d, l->index[source], shard, sample, c->augment ? &c->crop : NULL, crop, &ref, pixels, &reason);
         if (status && status != TIC_BAD_SAMPLE)
             return status;
         if (!status && tic_decoder_caption(d, &text, &size, &reason)) {
-            if (c->augment) {
-                TicRandom r = tic_random(c->seed ^ CROP, (uint64_t)step, (uint64_t)global << 10 | (unsigned)attempt);
-                tic_resize_box(d->resizer, &d->image, tic_crop_box(d->image.width, d->image.height, c->crop, &r), c->image_size, d->planes);
-            } else {
-                tic_resize_centre(d->resizer, &d->image, c->image_size, d->planes);
-            }
-            tic_normalise(l->table, d->planes, (size_t)c->image_size * (size_t)c->image_size, pixels);
             tic_bpe_encode(c->bpe, text, size, c->context, tokens);
             return TIC_OK;
         }
@@ -181,7 +174,8 @@ static void *worker_main(void *arg)
     size_t plane = 3 * (size_t)c->image_size * (size_t)c->image_size;
     TicDecoder d;
     pthread_setname_np(pthread_self(), "ticc-data");
-    tic_decoder_init(&d, c->image_size);
+    tic_decoder_init(&d, c->image_size, c->mean, c->std);
+    d.picture.scaled = c->scaled_decode;
     pthread_mutex_lock(&l->lock);
     while (!l->quit) {
         Buffer *b = next_work(l);
@@ -288,7 +282,6 @@ TicStatus tic_loader_open(const TicLoaderConfig *config, TicLoader **out)
         tic_loader_close(l);
         return status;
     }
-    tic_normalise_table(c.mean, c.std, l->table);
     size_t pixels = 3 * (size_t)c.image_size * (size_t)c.image_size * (size_t)c.batch;
     l->buffer = tic_alloc((size_t)l->ring * sizeof *l->buffer);
     for (int i = 0; i < l->ring; i++) {

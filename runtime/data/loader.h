@@ -61,6 +61,7 @@ typedef struct {
     float mean[3], std[3];
     bool augment;                  /* true: random crop; false: the validation transform */
     TicCrop crop;
+    bool scaled_decode;            /* TicPicture.scaled */
     bool with_replacement;
     uint64_t seed;
     int threads;                   /* 0: one for each processor */

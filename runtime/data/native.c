@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static TicStatus decode(const uint8_t *data, size_t size, TicImage *image, TicNative *native)
+static TicStatus decode(const uint8_t *data, size_t size, const TicWanted *wanted, TicImage *image, TicNative *native)
 {
     if (size >= 3 && !memcmp(data, "\xFF\xD8\xFF", 3))
-        return tic_jpeg_decode_native(data, size, image, native);
+        return tic_jpeg_decode_native(data, size, wanted, image, native);
     if (size >= 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8))
         return tic_png_decode_native(data, size, image, native);
     if (size >= 12 && !memcmp(data, "RIFF", 4) && !memcmp(data + 8, "WEBP", 4))
@@ -16,12 +16,17 @@ static TicStatus decode(const uint8_t *data, size_t size, TicImage *image, TicNa
     return tic_fail(TIC_BAD_SAMPLE, "image: neither JPEG nor PNG nor WebP");
 }
 
-TicStatus tic_image_decode(const uint8_t *data, size_t size, TicImage *image) { return decode(data, size, image, NULL); }
+TicStatus tic_image_decode(const uint8_t *data, size_t size, TicImage *image) { return decode(data, size, NULL, image, NULL); }
+
+TicStatus tic_image_decode_wanted(const uint8_t *data, size_t size, const TicWanted *wanted, TicImage *image)
+{
+    return decode(data, size, wanted, image, NULL);
+}
 
 TicStatus tic_native_decode(const uint8_t *data, size_t size, TicNative *n)
 {
     n->kind = TIC_NATIVE_RGB;
-    return decode(data, size, &n->image, n);
+    return decode(data, size, NULL, &n->image, n);
 }
 
 void tic_native_free(TicNative *n)

@@ -23,8 +23,8 @@ TicStatus tic_native_decode(const uint8_t *data, size_t size, TicNative *n);
 void tic_native_square(TicResizer *z, const TicNative *n, int size, uint8_t *planes);
 void tic_native_free(TicNative *n);
 
-/* The decoders' side: `native` NULL: the picture as RGB. */
-TicStatus tic_jpeg_decode_native(const uint8_t *data, size_t size, TicImage *image, TicNative *native);
+/* The decoders' side: `native` NULL: the picture as RGB; `wanted` NULL: all of it. */
+TicStatus tic_jpeg_decode_native(const uint8_t *data, size_t size, const TicWanted *wanted, TicImage *image, TicNative *native);
 TicStatus tic_png_decode_native(const uint8_t *data, size_t size, TicImage *image, TicNative *native);
 TicStatus tic_webp_decode_native(const uint8_t *data, size_t size, TicImage *image, TicNative *native);
 /* Fills image and fourth from rows of RGBA, [height, width, 4]; for the decoders. */

@@ -9,10 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-TicStatus tic_image_reserve(TicImage *image, uint32_t width, uint32_t height)
+TicStatus tic_image_bound(uint32_t width, uint32_t height)
 {
     if (!width || !height || (uint64_t)width * height > TIC_MAX_PIXELS)
         return tic_fail(TIC_BAD_SAMPLE, "image of %u x %u pixels, at most %d in all wanted", width, height, TIC_MAX_PIXELS);
+    return TIC_OK;
+}
+
+TicStatus tic_image_reserve(TicImage *image, uint32_t width, uint32_t height)
+{
+    TRY(tic_image_bound(width, height));
     size_t need = (size_t)width * height * 3;
     if (need > image->room) {
         free(image->pixels);

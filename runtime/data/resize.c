@@ -1,13 +1,15 @@
-/* resize.c -- see resize.h. Both passes are the same loop: a weighted sum of rows of bytes, which a compiler turns
- * into vector code. The vertical pass has such rows by nature. For the horizontal pass a band of BAND image rows is
- * turned on its side first, so that one image column of the band is one contiguous row of 3 * BAND bytes. */
+/* resize.c -- see resize.h. A processor that has a TicResizeForm (resize_impl.h) does both passes with it. Otherwise they are
+ * the same loop: a weighted sum of rows of bytes, which a compiler turns into vector code. The vertical pass has such rows by
+ * nature. For the horizontal pass a band of BAND image rows is turned on its side first, so that one image column of the band
+ * is one contiguous row of 3 * BAND bytes. */
 #include "data/resize.h"
+#include "data/resize_impl.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    BITS = 22,                     /* fractional bits of a weight: 32 - 8 (sample) - 2 (sign, overshoot) */
+    BITS = TIC_WEIGHT_BITS,
     BAND = 16,
     LANES = 3 * BAND,
 };
@@ -20,25 +22,26 @@ enum {
 #define VECTOR
 #endif
 
-/* The weights of a run of output positions along one axis. */
-typedef struct {
-    int count;                     /* output positions */
-    int most;                      /* room for weights of each */
-    int64_t *first;                /* [count]: the first input position */
-    int *taps;                     /* [count] */
-    int32_t *weight;               /* [count, most] */
-    double *exact;                 /* [most] */
-    size_t room, exact_room, count_room;
-} Weights;
+typedef TicWeights Weights;
 
 struct TicResizer {
+    const TicResizeForm *form;     /* NULL: the loops of this file */
     Weights across, down;
     uint8_t *band;                 /* [columns, 3, BAND] */
-    uint8_t *middle;               /* [rows, 3, size]: after the horizontal pass */
-    size_t band_room, middle_room;
+    uint8_t *middle;               /* [rows, line]: after the horizontal pass, RGB */
+    uint8_t *last;                 /* [line]: a row of the result, RGB */
+    size_t band_room, middle_room, last_room;
 };
 
-TicResizer *tic_resizer_new(void) { return tic_alloc(sizeof(TicResizer)); }
+TicResizer *tic_resizer_new(void)
+{
+    TicResizer *z = tic_alloc(sizeof *z);
+    const TicResizeForm *form[2];
+    z->form = tic_resize_forms(form) ? form[0] : NULL;
+    return z;
+}
+
+void tic_resizer_use(TicResizer *z, const TicResizeForm *form) { z->form = form; }
 
 static void free_weights(Weights *w)
 {
@@ -46,6 +49,8 @@ static void free_weights(Weights *w)
     free(w->taps);
     free(w->weight);
     free(w->exact);
+    free(w->start);
+    free(w->packed);
 }
 
 void tic_resizer_free(TicResizer *z)
@@ -56,6 +61,7 @@ void tic_resizer_free(TicResizer *z)
     free_weights(&z->down);
     free(z->band);
     free(z->middle);
+    free(z->last);
     free(z);
 }
 
@@ -83,9 +89,11 @@ static void set_weights(Weights *w, int64_t in, int64_t out, int64_t first, int 
     }
     if ((size_t)count > w->count_room) {
         free(w->first);
+        free(w->start);
         free(w->taps);
         w->count_room = (size_t)count;
         w->first = tic_alloc(w->count_room * sizeof *w->first);
+        w->start = tic_alloc(w->count_room * sizeof *w->start);
         w->taps = tic_alloc(w->count_room * sizeof *w->taps);
     }
     if ((size_t)w->most > w->exact_room) {
@@ -107,6 +115,37 @@ static void set_weights(Weights *w, int64_t in, int64_t out, int64_t first, int 
         w->first[i] = low;
         w->taps[i] = (int)(high - low);
     }
+}
+
+/* The weights as `form` wants them, in groups that read only positions 0 .. limit - 1. False when those are too few. */
+static bool pack_weights(Weights *w, const TicResizeForm *form, int64_t limit)
+{
+    int most = 0;
+    for (int i = 0; i < w->count; i++)
+        most = w->taps[i] > most ? w->taps[i] : most;
+    w->groups = (most + 3) / 4;
+    if (4 * w->groups > limit)
+        return false;
+    size_t need = (size_t)w->count * (size_t)w->groups * 4;
+    if (need > w->packed_room) {
+        free(w->packed);
+        w->packed = tic_alloc((w->packed_room = need) * sizeof *w->packed);
+    }
+    int32_t *packed = w->packed;
+    for (int i = 0; i < w->count; i++) {
+        int64_t latest = limit - 4 * w->groups, start = w->first[i] < latest ? w->first[i] : latest;
+        const int32_t *weight = w->weight + (size_t)i * (size_t)w->most;
+        w->start[i] = start;
+        for (int64_t at = start; at < start + 4 * w->groups; at += 4, packed += 4) {
+            int32_t four[4];
+            for (int t = 0; t < 4; t++) {
+                int64_t tap = at + t - w->first[i];
+                four[t] = tap >= 0 && tap < w->taps[i] ? weight[tap] : 0;
+            }
+            form->pack(four, packed);
+        }
+    }
+    return true;
 }
 
 /* out[0..n) = rounded sum over t of weight[t] * from[t * stride + 0..n). At most LANES at a time, so that the sums
@@ -157,43 +196,70 @@ static void need_bytes(uint8_t **p, size_t *room, size_t bytes)
     *p = tic_alloc(*room = bytes);
 }
 
-/* The weights are set; the box is where their positions count from. */
-static void resample(TicResizer *z, const TicImage *image, TicBox box, int size, uint8_t *planes)
+/* What the weights that are set read of the box. */
+static TicBox needs(const TicResizer *z)
 {
     const Weights *h = &z->across, *v = &z->down;
-    int64_t left = h->first[0], right = h->first[size - 1] + h->taps[size - 1];
-    int64_t top = v->first[0], bottom = v->first[size - 1] + v->taps[size - 1];
-    int rows = (int)(bottom - top), columns = (int)(right - left);
-    size_t stride = (size_t)image->width * 3, line = 3 * (size_t)size;
+    int64_t left = h->first[0], right = h->first[h->count - 1] + h->taps[h->count - 1];
+    int64_t top = v->first[0], bottom = v->first[v->count - 1] + v->taps[v->count - 1];
+    return (TicBox){ (int)left, (int)top, (int)(right - left), (int)(bottom - top) };
+}
+
+static void across(TicResizer *z, const uint8_t *from, size_t stride, int rows, int columns, size_t line)
+{
+    const Weights *w = &z->across;
+    int64_t left = w->first[0];
     need_bytes(&z->band, &z->band_room, (size_t)columns * LANES);
-    need_bytes(&z->middle, &z->middle_room, (size_t)rows * line);
     for (int y = 0; y < rows; y += BAND) {
         int some = rows - y < BAND ? rows - y : BAND;
-        const uint8_t *from = image->pixels + (size_t)(box.y + top + y) * stride + (size_t)(box.x + left) * 3;
         uint8_t *to = z->middle + (size_t)y * line;
-        turn(from, stride, some, columns, z->band);
-        for (int x = 0; x < size; x++) {
+        turn(from + (size_t)y * stride + 3 * left, stride, some, columns, z->band);
+        for (int x = 0; x < w->count; x++) {
             uint8_t column[LANES];                       /* [3, BAND] of one output column */
-            blend(z->band + (size_t)(h->first[x] - left) * LANES, LANES, h->weight + (size_t)x * (size_t)h->most,
-                  h->taps[x], LANES, column);
+            blend(z->band + (size_t)(w->first[x] - left) * LANES, LANES, w->weight + (size_t)x * (size_t)w->most, w->taps[x],
+                  LANES, column);
             for (int c = 0; c < 3; c++)
                 for (int r = 0; r < some; r++)
-                    to[(size_t)r * line + (size_t)(c * size + x)] = column[c * BAND + r];
+                    to[(size_t)r * line + (size_t)(3 * x + c)] = column[c * BAND + r];
         }
-    }
-    for (int y = 0; y < size; y++) {
-        const uint8_t *from = z->middle + (size_t)(v->first[y] - top) * line;
-        const int32_t *weight = v->weight + (size_t)y * (size_t)v->most;
-        for (int c = 0; c < 3; c++)
-            blend(from + c * size, line, weight, v->taps[y], size, planes + ((size_t)c * (size_t)size + (size_t)y) * (size_t)size);
     }
 }
 
-void tic_resize_box(TicResizer *z, const TicImage *image, TicBox box, int size, uint8_t *planes)
+VECTOR static void take_apart(const uint8_t *restrict rgb, int n, uint8_t *restrict red, uint8_t *restrict green, uint8_t *restrict blue)
 {
-    set_weights(&z->across, box.width, size, 0, size);
-    set_weights(&z->down, box.height, size, 0, size);
-    resample(z, image, box, size, planes);
+    for (int i = 0; i < n; i++) {
+        red[i] = rgb[3 * i];
+        green[i] = rgb[3 * i + 1];
+        blue[i] = rgb[3 * i + 2];
+    }
+}
+
+/* The weights are set; the box is where their positions count from. */
+static void resample(TicResizer *z, const TicImage *image, TicBox box, int size, uint8_t *planes)
+{
+    Weights *h = &z->across, *v = &z->down;
+    TicBox used = needs(z);
+    size_t stride = (size_t)image->width * 3, line = ((size_t)size * 3 + TIC_LINE_BYTES) / TIC_LINE_BYTES * TIC_LINE_BYTES;
+    size_t pixels = (size_t)size * (size_t)size;
+    int rows = used.height, most = v->most + 3;          /* lines of weight 0 may follow the last */
+    const uint8_t *from = image->pixels + (size_t)(box.y + used.y) * stride + (size_t)box.x * 3;
+    need_bytes(&z->middle, &z->middle_room, (size_t)(rows + most) * line);
+    need_bytes(&z->last, &z->last_room, line);
+    if (z->form && pack_weights(h, z->form, box.width))
+        z->form->across(from, stride, rows, h, z->middle, line);
+    else
+        across(z, from, stride, rows, used.width, line);
+    if (z->form)
+        pack_weights(v, z->form, INT64_MAX);
+    for (int y = 0; y < size; y++) {
+        const uint8_t *lines = z->middle + (size_t)(v->first[y] - used.y) * line;
+        if (z->form)
+            z->form->down(lines, line, v->packed + (size_t)y * (size_t)v->groups * 4, v->groups, z->last);
+        else
+            blend(lines, line, v->weight + (size_t)y * (size_t)v->most, v->taps[y], 3 * size, z->last);
+        uint8_t *row = planes + (size_t)y * (size_t)size;
+        take_apart(z->last, size, row, row + pixels, row + 2 * pixels);
+    }
 }
 
 /* The offset of a central square of `size` in `long_side`: half the rest, ties to even. */
@@ -202,25 +268,49 @@ static int64_t centre_offset(int64_t long_side, int size)
     return (int64_t)rint((double)(long_side - size) / 2);
 }
 
-/* Width and height once the shorter side has `size` pixels. */
-static void centre_extents(const TicImage *image, int size, int64_t *out_w, int64_t *out_h)
+TicView tic_view_box(TicBox box, int size) { return (TicView){ box, size, size, 0, 0, size }; }
+
+TicView tic_view_centre(int width, int height, int size)
 {
-    int64_t w = image->width, h = image->height, shorter = w < h ? w : h;
-    *out_w = w;
-    *out_h = h;
-    if (shorter != size) {
-        *out_w = w <= h ? size : (int64_t)((double)(size * w) / (double)h);
-        *out_h = w <= h ? (int64_t)((double)(size * h) / (double)w) : size;
+    int64_t w = width, h = height, out_w = w, out_h = h;
+    if ((w < h ? w : h) != size) {
+        out_w = w <= h ? size : (int64_t)((double)(size * w) / (double)h);
+        out_h = w <= h ? (int64_t)((double)(size * h) / (double)w) : size;
     }
+    return (TicView){ { 0, 0, width, height }, out_w, out_h, centre_offset(out_w, size), centre_offset(out_h, size), size };
+}
+
+static void set_view(TicResizer *z, const TicView *v)
+{
+    set_weights(&z->across, v->box.width, v->width, v->x, v->size);
+    set_weights(&z->down, v->box.height, v->height, v->y, v->size);
+}
+
+TicBox tic_view_needs(TicResizer *z, const TicView *v)
+{
+    set_view(z, v);
+    TicBox b = needs(z);
+    b.x += v->box.x;
+    b.y += v->box.y;
+    return b;
+}
+
+void tic_resize(TicResizer *z, const TicImage *image, const TicView *v, uint8_t *planes)
+{
+    set_view(z, v);
+    resample(z, image, v->box, v->size, planes);
+}
+
+void tic_resize_box(TicResizer *z, const TicImage *image, TicBox box, int size, uint8_t *planes)
+{
+    const TicView v = tic_view_box(box, size);
+    tic_resize(z, image, &v, planes);
 }
 
 void tic_resize_centre(TicResizer *z, const TicImage *image, int size, uint8_t *planes)
 {
-    int64_t out_w, out_h;
-    centre_extents(image, size, &out_w, &out_h);
-    set_weights(&z->across, image->width, out_w, centre_offset(out_w, size), size);
-    set_weights(&z->down, image->height, out_h, centre_offset(out_h, size), size);
-    resample(z, image, (TicBox){ 0, 0, image->width, image->height }, size, planes);
+    const TicView v = tic_view_centre(image->width, image->height, size);
+    tic_resize(z, image, &v, planes);
 }
 
 /* Positions are summed up, not multiplied: the rounding is Pillow's. */
@@ -234,11 +324,10 @@ static void nearest_positions(int64_t in, int64_t out, int64_t first, int count,
 
 void tic_resize_centre_nearest(const TicImage *image, int size, uint8_t *planes)
 {
-    int64_t out_w, out_h;
-    centre_extents(image, size, &out_w, &out_h);
+    const TicView v = tic_view_centre(image->width, image->height, size);
     int *column = tic_alloc(2 * (size_t)size * sizeof *column), *row = column + size;
-    nearest_positions(image->width, out_w, centre_offset(out_w, size), size, column);
-    nearest_positions(image->height, out_h, centre_offset(out_h, size), size, row);
+    nearest_positions(image->width, v.width, v.x, size, column);
+    nearest_positions(image->height, v.height, v.y, size, row);
     for (int c = 0; c < 3; c++)
         for (int y = 0; y < size; y++)
             for (int x = 0; x < size; x++)

@@ -10,8 +10,6 @@
 #include "data/image.h"
 #include "data/random.h"
 
-typedef struct { int x, y, width, height; } TicBox;
-
 /* Shares of the area kept and aspect ratios allowed by the random crop; OpenCLIP: 0.9..1, 3/4..4/3. */
 typedef struct { double scale_lo, scale_hi, ratio_lo, ratio_hi; } TicCrop;
 
@@ -23,9 +21,16 @@ typedef struct TicResizer TicResizer;
 TicResizer *tic_resizer_new(void);
 void tic_resizer_free(TicResizer *z);
 
-/* Resizes the box of the image to size x size: planes [3, size, size]. The box must lie inside the image. */
+/* The square of a picture that a model sees: the box, scaled to width x height, of which size x size from (x, y) are kept. */
+typedef struct { TicBox box; int64_t width, height, x, y; int size; } TicView;
+
+TicView tic_view_box(TicBox box, int size);                       /* the box, scaled to size x size */
+TicView tic_view_centre(int width, int height, int size);         /* shortest side to `size`, then the central square */
+TicBox tic_view_needs(TicResizer *z, const TicView *v);           /* the part of the picture that it is computed from */
+
+/* The view: planes [3, size, size]. Its box must lie inside the image, of which no more is read than the view needs. */
+void tic_resize(TicResizer *z, const TicImage *image, const TicView *v, uint8_t *planes);
 void tic_resize_box(TicResizer *z, const TicImage *image, TicBox box, int size, uint8_t *planes);
-/* Shortest side to `size`, then the central square: planes [3, size, size]. */
 void tic_resize_centre(TicResizer *z, const TicImage *image, int size, uint8_t *planes);
 
 /* The same square by the nearest pixels. */

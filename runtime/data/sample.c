@@ -5,19 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-void tic_decoder_init(TicDecoder *d, int image_size)
+void tic_decoder_init(TicDecoder *d, int image_size, const float mean[3], const float std[3])
 {
-    *d = (TicDecoder){ .resizer = tic_resizer_new() };
-    d->planes = tic_alloc(3 * (size_t)image_size * (size_t)image_size);
+    *d = (TicDecoder){ .json = NULL };
+    tic_picture_init(&d->picture, image_size, mean, std);
 }
 
 void tic_decoder_free(TicDecoder *d)
 {
     tic_sample_bytes_free(&d->bytes);
-    tic_image_free(&d->image);
-    tic_resizer_free(d->resizer);
+    tic_picture_free(&d->picture);
     tic_json_free(d->json);
-    free(d->planes);
 }
 
 /* Puts the shard and the key in front of a message about a sample. */
@@ -30,7 +28,8 @@ static TicStatus name_it(TicIndex *x, int shard, const TicSampleRef *ref, const 
     return TIC_BAD_SAMPLE;
 }
 
-TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample, TicSampleRef *ref, TicSkip *reason)
+TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample, const TicCrop *crop, TicRandom random,
+                           TicSampleRef *ref, float *pixels, TicSkip *reason)
 {
     tic_json_free(d->json);
     d->json = NULL;
@@ -46,7 +45,7 @@ TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample
     }
     TRY(tic_index_read(x, shard, ref, &d->bytes));
     *reason = TIC_SKIP_BAD_IMAGE;
-    TicStatus status = tic_image_decode(d->bytes.image, d->bytes.image_size, &d->image);
+    TicStatus status = tic_picture_square(&d->picture, d->bytes.image, d->bytes.image_size, crop, random, pixels);
     return status == TIC_BAD_SAMPLE ? name_it(x, shard, ref, tic_error()) : status;
 }
 

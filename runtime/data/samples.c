@@ -24,7 +24,6 @@ typedef struct { struct TicSamples *samples; pthread_t thread; bool started; } W
 struct TicSamples {
     TicSamplesConfig config;
     TicIndex *index;
-    float table[3][256];
     Entry *entry;
     int ring, threads;
     int64_t total, next, taken;        /* next to decode; given to the caller */
@@ -72,12 +71,12 @@ static int64_t class_of(const TicDecoder *d, const TicJson *json)
 
 static void decode(TicSamples *s, TicDecoder *d, int64_t position, Entry *e)
 {
-    int shard, size = s->config.image_size;
+    int shard;
     int64_t sample;
     TicSampleRef ref;
     TicSkip ignored;
     tic_index_locate(s->index, position, &shard, &sample);
-    e->status = tic_decoder_read(d, s->index, shard, sample, &ref, &e->reason);
+    e->status = tic_decoder_read(d, s->index, shard, sample, NULL, tic_random(0, 0, 0), &ref, e->pixels, &e->reason);
     if (e->status) {
         e->error = tic_strdup(tic_error());
         tic_error_clear();
@@ -92,8 +91,6 @@ static void decode(TicSamples *s, TicDecoder *d, int64_t position, Entry *e)
     e->uid = uid && uid->kind == TIC_JSON_STRING ? copy(uid->text, uid->size) : copy("", 0);
     e->key = tic_strdup(tic_index_key(s->index, shard, &ref));
     e->class_id = class_of(d, json);
-    tic_resize_centre(d->resizer, &d->image, size, d->planes);
-    tic_normalise(s->table, d->planes, (size_t)size * (size_t)size, e->pixels);
 }
 
 static void *worker_main(void *arg)
@@ -101,7 +98,7 @@ static void *worker_main(void *arg)
     TicSamples *s = ((Worker *)arg)->samples;
     TicDecoder d;
     pthread_setname_np(pthread_self(), "ticc-data");
-    tic_decoder_init(&d, s->config.image_size);
+    tic_decoder_init(&d, s->config.image_size, s->config.mean, s->config.std);
     pthread_mutex_lock(&s->lock);
     while (!s->quit) {
         /* the entry of the sample the caller holds (taken - 1) is not reused before the next call */
@@ -142,7 +139,6 @@ TicStatus tic_samples_open(const TicSamplesConfig *config, TicSamples **out)
         return status;
     }
     s->total = tic_index_total(s->index);
-    tic_normalise_table(config->mean, config->std, s->table);
     s->entry = tic_alloc((size_t)s->ring * sizeof *s->entry);
     for (int i = 0; i < s->ring; i++)
         s->entry[i].pixels = tic_alloc(3 * (size_t)config->image_size * (size_t)config->image_size * sizeof(float));

@@ -1,8 +1,8 @@
 /* towers.c -- see towers.h. A batch that is not full is padded with what its buffer last held: rows do not see each other. */
 #define _GNU_SOURCE
 #include "eval/towers.h"
-#include "data/image.h"
 #include "data/loader.h"
+#include "data/picture.h"
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -271,7 +271,7 @@ TicStatus tic_towers_classify(TicTowers *t, const TicShardList *shards, const fl
 
 typedef struct {
     const TicTowers *towers;
-    float table[3][256];
+    float mean[3], std[3];
     char **path;                 /* [n] of this batch */
     float *pixels;               /* [n, 3, size, size] */
     bool *bad;
@@ -280,26 +280,18 @@ typedef struct {
 static void decode_one(void *const *buf, int64_t batch, int64_t task, void *scratch)
 {
     Decode *d = buf[0];
-    int size = d->towers->program->image_size;
     char *data;
     size_t n;
-    TicImage image = { 0 };
-    uint8_t *planes = tic_alloc(3 * (size_t)size * (size_t)size);
-    TicResizer *resizer = tic_resizer_new();
+    TicPicture picture;
+    tic_picture_init(&picture, d->towers->program->image_size, d->mean, d->std);
     TicStatus status = tic_read_file(d->path[task], TIC_MAX_MEMBER, &data, &n);
     if (!status) {
-        status = tic_image_decode((const uint8_t *)data, n, &image);
+        status = tic_picture_square(&picture, (const uint8_t *)data, n, NULL, tic_random(0, 0, 0), d->pixels + task * plane(d->towers));
         free(data);
-    }
-    if (!status) {
-        tic_resize_centre(resizer, &image, size, planes);
-        tic_normalise(d->table, planes, (size_t)size * (size_t)size, d->pixels + task * plane(d->towers));
     }
     d->bad[task] = status != TIC_OK;
     tic_error_clear();
-    tic_image_free(&image);
-    tic_resizer_free(resizer);
-    free(planes);
+    tic_picture_free(&picture);
 }
 
 static int by_bytes(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
@@ -357,12 +349,10 @@ TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const flo
     Pictures p = { 0 };
     TicStatus status = list_classes(&p, folder, c->classes);
     Decode d = { .towers = t, .pixels = tic_alloc((size_t)(t->batch * plane(t)) * sizeof(float)), .bad = tic_alloc((size_t)t->batch) };
-    float mean[3], std[3];
     for (int k = 0; k < 3; k++) {
-        mean[k] = (float)t->program->mean[k];
-        std[k] = (float)t->program->std[k];
+        d.mean[k] = (float)t->program->mean[k];
+        d.std[k] = (float)t->program->std[k];
     }
-    tic_normalise_table(mean, std, d.table);
     Labelled l = { c, classifier, tic_alloc((size_t)t->batch * sizeof(int64_t)), t->width };
     begin(t, &t->image, count_rows, &l);
     for (int64_t at = 0; at < p.count && !status; at += t->batch) {

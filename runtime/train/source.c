@@ -183,6 +183,7 @@ static TicStatus open_loader(TicSource *s, const TicProgram *p, const TicSourceO
         c.std[k] = (float)p->std[k];
     }
     c.augment = p->augment;
+    c.scaled_decode = p->scaled_decode;
     c.crop = (TicCrop){ p->scale_lo, p->scale_hi, p->ratio_lo, p->ratio_hi };
     c.with_replacement = p->with_replacement;
     c.seed = t > 0 ? o->seed ^ tic_hash(&t, sizeof t, 0) : o->seed;

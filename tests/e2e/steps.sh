@@ -16,7 +16,7 @@ else
     skip "100 more steps ask for no more memory" "needs a release build and glibc"
 fi
 
-train --name long --steps 120 >"$T/log" 2>&1
+train --name long --steps 200 >"$T/log" 2>&1
 peak=$(sed -n 's/^memory: \([0-9.]*\) MB at most.*/\1/p' "$T/log") plan=$("$T/micro" info --json | sed 's/.*"peak_bytes": \([0-9]*\).*/\1/')
 [ "${MODE:-release}" = release ] && { awk -v p="$peak" -v q="$plan" 'BEGIN { exit !(p > q * 0.5e-6 && p < q * 1.1e-6 + 100) }' \
     && ok "resident memory within 10 % and 100 MB of the plan" || not_ok "resident memory within 10 % and 100 MB of the plan" "$peak MB, planned $plan bytes"; }
@@ -48,6 +48,12 @@ says "a batch beyond memory" 1 "GB are free; a smaller --batch needs less" train
 says "a bench beyond memory" 1 "a smaller --batch needs less" "$T/micro" bench --batch 16000000
 says "a negative batch" 1 "wanted 1 to" train --batch -4
 says "a pool smaller than a batch" 0 "180 samples are fewer than a batch of 200" train --name few --batch 200 --steps 1
+losses() { sed 's/.*"loss": *\([^,]*\).*/\1/' "$T/r/$1/metrics.jsonl"; }
+check "decode = scaled compiles" "$TICC" tests/e2e/micro.tic -D data.decode=scaled -o "$T/scaled"
+says "pictures decoded smaller" 0 "checkpoint:" "$T/scaled" --data "$DATA" --out "$T/r" --name scaled --steps 2 --log-every 1
+says "and exactly" 0 "checkpoint:" train --name exact --steps 2 --log-every 1
+check "they have two losses each" test "$(losses scaled | grep -c .)$(losses exact | grep -c .)" = 22
+check "other ones" test "$(losses scaled)" != "$(losses exact)"
 sed 's/with_replacement/without_replacement/' tests/e2e/micro.tic >"$T/once.tic"
 check "the same without replacement compiles" "$TICC" "$T/once.tic" -o "$T/once"
 says "a pool smaller than a batch without replacement" 1 "180 samples are fewer than a batch of 200" "$T/once" --data "$DATA" --out "$T/r" --name once --batch 200 --steps 1

@@ -3,8 +3,8 @@
  *
  * The input is read as it is; with the checksums of PNG chunks mended, which would stop nearly every change; as the
  * contents of a PNG of any kind libpng knows (and some that it refuses); and as damage to a JPEG that was drawn here.
- * Checked besides the absence of crashes: a refusal has a reason, what was decoded has the size it announced, and a
- * second decoding gives the same pixels. */
+ * Checked besides the absence of crashes: a refusal has a reason, what was decoded has the size it announced, a second
+ * decoding gives the same pixels, and decoding for a part is refused as often and gives the same part. */
 #include "data/native.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +59,26 @@ static void read_native(const uint8_t *data, size_t size, bool picture)
     tic_native_free(&native);
 }
 
+static TicBox middle(void *user, int width, int height)
+{
+    return (TicBox){ width / 3, height / 4, width - width / 2, height - height / 2 };
+}
+
+/* `image` is the whole picture, or the data are none. */
+static void read_part(const uint8_t *data, size_t size, bool picture)
+{
+    const TicWanted wanted_part = { middle, NULL, NULL };
+    TicImage part = { 0 };
+    wanted(!tic_image_decode_wanted(data, size, &wanted_part, &part) == picture, "a picture in part and not as a whole");
+    tic_error_clear();
+    TicBox box = picture ? middle(NULL, image.width, image.height) : (TicBox){ 0 };
+    for (int y = box.y; y < box.y + box.height; y++) {
+        size_t from = ((size_t)y * (size_t)image.width + (size_t)box.x) * 3;
+        wanted(!memcmp(part.pixels + from, image.pixels + from, (size_t)box.width * 3), "other pixels in a part");
+    }
+    tic_image_free(&part);
+}
+
 static void read_picture(const uint8_t *data, size_t size)
 {
     TicStatus status = tic_image_decode(data, size, &image);
@@ -68,6 +88,7 @@ static void read_picture(const uint8_t *data, size_t size)
     if (!resizer)
         resizer = tic_resizer_new();
     read_native(data, size, !status);
+    read_part(data, size, !status);
     if (status)
         return;
     size_t n = (size_t)image.width * (size_t)image.height * 3;

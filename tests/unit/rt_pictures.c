@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "data/native.h"
+#include "data/picture.h"
 
 enum { SIDE = 224, PLANES = 3 * SIDE * SIDE };
 
@@ -39,6 +40,45 @@ static int check(const char *name, const char *what, uint64_t got, uint64_t want
     return got != want;
 }
 
+static TicBox answer(void *user, int width, int height) { return *(const TicBox *)user; }
+
+/* Decoded for some box only: the box is as in the whole picture. */
+static int check_parts(const char *name, const uint8_t *file, size_t n, const TicImage *whole)
+{
+    TicImage part = { 0 };
+    TicRandom r = tic_random(3, 1, 4);
+    int wrong = 0;
+    for (int i = 0; i < 40; i++) {
+        TicBox box;
+        box.width = 1 + (int)tic_random_below(&r, whole->width);
+        box.height = 1 + (int)tic_random_below(&r, whole->height);
+        box.x = (int)tic_random_below(&r, whole->width - box.width + 1);
+        box.y = (int)tic_random_below(&r, whole->height - box.height + 1);
+        const TicWanted wanted = { answer, NULL, &box };
+        if (part.pixels)
+            memset(part.pixels, 77, part.room);
+        assert_int_equal(tic_image_decode_wanted(file, n, &wanted, &part), TIC_OK);
+        bool same = part.width == whole->width && part.height == whole->height;
+        for (int y = box.y; same && y < box.y + box.height; y++) {
+            size_t from = ((size_t)y * (size_t)whole->width + (size_t)box.x) * 3;
+            same = !memcmp(part.pixels + from, whole->pixels + from, (size_t)box.width * 3);
+        }
+        wrong += check(name, "pixels of a part", same, true);
+    }
+    tic_image_free(&part);
+    return wrong;
+}
+
+/* As a shard's picture is read, for validation. */
+static int check_square(TicPicture *p, const char *name, const uint8_t *file, size_t n, const float *want)
+{
+    float *x = tic_alloc(PLANES * sizeof *x);
+    assert_int_equal(tic_picture_square(p, file, n, NULL, tic_random(0, 0, 0), x), TIC_OK);
+    int wrong = check(name, "the square of a part", (uint64_t)!memcmp(x, want, PLANES * sizeof *x), true);
+    free(x);
+    return wrong;
+}
+
 static void test_pictures(void **state)
 {
     char *data;
@@ -49,7 +89,9 @@ static void test_pictures(void **state)
     uint8_t *planes = tic_alloc(PLANES);
     TicResizer *z = tic_resizer_new();
     int count = 0, wrong = 0;
+    TicPicture picture;
     tic_normalise_table(mean, std, table);
+    tic_picture_init(&picture, SIDE, mean, std);
     for (at = (const uint8_t *)data; at < (const uint8_t *)data + size; count++) {
         char name[256] = "";
         size_t n = number(1);
@@ -69,6 +111,9 @@ static void test_pictures(void **state)
         wrong += check(name, "the pixels", tic_hash(image.pixels, (size_t)width * height * 3, 0), pixels);
         tic_resize_centre(z, &image, SIDE, planes);
         wrong += check(name, "the square of the RGB picture", tic_hash(planes, PLANES, 0), of_rgb);
+        tic_normalise(table, planes, (size_t)SIDE * SIDE, x);
+        wrong += check_square(&picture, name, file, n, x);
+        wrong += check_parts(name, file, n, &image);
         tic_native_square(z, &native, SIDE, planes);
         bool gap = !strcmp(name, "png grey of 16 bits");         /* Pillow resizes 16 bits as such; here they are clipped first */
         wrong += !gap && check(name, "the square of the opened file", tic_hash(planes, PLANES, 0), square);
@@ -79,6 +124,7 @@ static void test_pictures(void **state)
         tic_image_free(&image);
         tic_native_free(&native);
     }
+    tic_picture_free(&picture);
     tic_resizer_free(z);
     free(planes);
     free(x);
