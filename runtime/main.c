@@ -67,7 +67,7 @@ static bool no_words(const char **rest, int n, int *code)
 
 static int command_train(int argc, char **argv)
 {
-    TicTrainOptions o = { .seed = -1 };
+    TicTrainOptions o = { .seed = -1, .micro = -1 };
     const TicFlag flag[] = {
         { "--data", TIC_FLAG_TEXT, &o.data, 0, 0, "DIR", "the pool: DIR/train/YEAR/*.tar (or year folders directly)" },
         { "--out", TIC_FLAG_TEXT, &o.out, 0, 0, "DIR", "where results go (default: results)" },
@@ -75,6 +75,7 @@ static int command_train(int argc, char **argv)
         { "--start", TIC_FLAG_INT, &o.start, 1, 9999, "YEAR", "the time step that holds this year" },
         { "--steps", TIC_FLAG_INT, &o.steps, 1, INT64_C(1) << 40, "N", "optimiser steps (default: samples / batch of the program)" },
         { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
+        { "--micro", TIC_FLAG_INT, &o.micro, 0, 1 << 24, "N", "pairs computed at a time, the gradient being that of the batch (0: all)" },
         { "--resume", TIC_FLAG_BOOL, &o.resume, 0, 0, NULL, "go on from epoch_latest.pt where it exists" },
         { "--from", TIC_FLAG_TEXT, &o.from, 0, 0, "FILE", "start from the weights of this checkpoint" },
         { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "auto (default), cpu, cuda or cuda:N" },
@@ -98,7 +99,7 @@ static int command_train(int argc, char **argv)
 
 static int command_continual(int argc, char **argv)
 {
-    TicContinualOptions o = { .train = { .seed = -1 } };
+    TicContinualOptions o = { .train = { .seed = -1, .micro = -1 } };
     TicTrainOptions *t = &o.train;
     const TicFlag flag[] = {
         { "--data", TIC_FLAG_TEXT, &t->data, 0, 0, "DIR", "the pool: DIR/train/YEAR/*.tar, DIR/eval/..." },
@@ -107,6 +108,7 @@ static int command_continual(int argc, char **argv)
         { "--start", TIC_FLAG_INT, &t->start, 1, 9999, "YEAR", "begin with the time step that holds this year" },
         { "--steps", TIC_FLAG_INT, &t->steps, 1, INT64_C(1) << 40, "N", "optimiser steps of one budget (default: samples / batch)" },
         { "--batch", TIC_FLAG_INT, &t->batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
+        { "--micro", TIC_FLAG_INT, &t->micro, 0, 1 << 24, "N", "pairs computed at a time, the gradient being that of the batch (0: all)" },
         { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "auto (default), cpu, cuda or cuda:N" },
         { "--threads", TIC_FLAG_INT, &t->threads, 1, 1024, "N", "compute threads (default: all cores)" },
         { "--loaders", TIC_FLAG_INT, &t->loaders, 1, 1024, "N", "threads that decode images" },
@@ -132,16 +134,17 @@ static int command_continual(int argc, char **argv)
 
 static int command_info(int argc, char **argv)
 {
-    int64_t batch = 0;
+    int64_t batch = 0, micro = -1;
     bool json = false;
     const TicFlag flag[] = {
         { "--json", TIC_FLAG_BOOL, &json, 0, 0, NULL, "one JSON object" },
         { "--batch", TIC_FLAG_INT, &batch, 1, 1 << 24, "N", "the batch to plan memory for (default: the program's)" },
+        { "--micro", TIC_FLAG_INT, &micro, 0, 1 << 24, "N", "pairs computed at a time (default: the program's; 0: all)" },
     };
     const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
     int n_rest, code = 0;
     if (flags("info", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code))
-        code = finish(tic_info(program(), batch, json, stdout));
+        code = finish(tic_info(program(), batch, micro, json, stdout));
     free(rest);
     return code;
 }
@@ -188,9 +191,10 @@ static int command_report(int argc, char **argv)
 
 static int command_bench(int argc, char **argv)
 {
-    TicBenchOptions o = { .steps = 3 };
+    TicBenchOptions o = { .steps = 3, .micro = -1 };
     const TicFlag flag[] = {
         { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
+        { "--micro", TIC_FLAG_INT, &o.micro, 0, 1 << 24, "N", "pairs computed at a time (default: the program's; 0: all)" },
         { "--steps", TIC_FLAG_INT, &o.steps, 1, 1 << 20, "N", "steps to time after one to warm up (default 3)" },
         { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "auto (default), cpu, cuda or cuda:N" },
         { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
-enum { TIC_ABI = 4, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+enum { TIC_ABI = 5, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
 enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
 
 typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
@@ -19,7 +19,7 @@ typedef int64_t (*TicTasksFn)(int64_t batch);
 typedef struct { TicKernelFn run; TicTasksFn tasks; } TicKernel;
 
 enum TicStepInit { TIC_STEP_PREVIOUS, TIC_STEP_RANDOM, TIC_STEP_REWIND };
-enum TicKind { TIC_TEMP, TIC_INPUT, TIC_PARAM, TIC_STATE };
+enum TicKind { TIC_TEMP, TIC_INPUT, TIC_PARAM, TIC_STATE, TIC_SUM };     /* SUM: of a parameter's gradient, over pieces */
 enum TicDType { TIC_F32, TIC_F64, TIC_I32, TIC_BF16 };
 enum TicInit { TIC_INIT_CONST, TIC_INIT_NORMAL, TIC_INIT_UNIFORM };
 
@@ -32,7 +32,7 @@ typedef struct {
     TicPoly bytes;
     int32_t storage;             /* index of the tensor whose buffer this one uses (itself, or what it updates) */
     int32_t first, last;         /* TEMP: the first and last launch that touch it; outputs stay until the end */
-    int32_t param;               /* PARAM, STATE: index into params / states of the program; else -1 */
+    int32_t param;               /* PARAM, SUM, STATE: index into params / states of the program; else -1 */
     double init_a, init_b;
 } TicTensor;
 
@@ -72,7 +72,8 @@ enum TicTarget { TIC_CPU, TIC_CUDA };
 /* One program of the executable: "step" (pixels, tokens, step, total -> loss, lr, ...), "image" (pixels ->
  * image_features), "text" (tokens -> text_features); with a continual block "schedule" (f64 scalars y, t, samples_y,
  * samples_t, base, unknown -> mix, budget) and perhaps "after" (previous:NAME -> parameters) and "distill", the step of a
- * strategy with a teacher (teacher:NAME). Tensors, launches and outputs are ranges of the shared tables;
+ * strategy with a teacher (teacher:NAME); with train.micro also "features", "loss", "piece" and "update", the step in pieces
+ * (train/step.h), and their like with "distill:" in front. Tensors, launches and outputs are ranges of the shared tables;
  * tensor numbers (args, storage, outputs) count from the entry's own first tensor. */
 typedef struct {
     uint32_t name;
@@ -116,7 +117,7 @@ typedef struct {
     int32_t by_shard;                /* samples(y) counts shards, and within a year each shard is drawn as often as another */
     double scale_lo, scale_hi, ratio_lo, ratio_hi, mean[3], std[3];
     /* train block */
-    int64_t batch, samples, micro;
+    int64_t batch, samples, micro;   /* micro > 0: pairs of a piece, and the entries of a step in pieces are there */
     double clip_norm, lr_peak, beta1, beta2, eps, weight_decay;
     uint64_t seed;
     int32_t bf16;

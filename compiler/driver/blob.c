@@ -3,6 +3,7 @@
 #include "driver/blob.h"
 #include "cuda/prelude.h"
 #include "device/nvrtc.h"
+#include "pass/pieces.h"
 #include <string.h>
 
 static uint32_t align(Text *t)
@@ -129,7 +130,10 @@ static void put_tensors(const BlobInput *in, const Entry *e, Text *out, Strings 
         row.param = -1;
         if (t->kind == T_PARAM)
             row.param = param_number(in, t->name);
-        if (t->kind == T_STATE && in->step)
+        if (t->kind == T_STATE && !strncmp(t->name, PIECES_SUM, strlen(PIECES_SUM))) {
+            row.kind = TIC_SUM;
+            row.param = param_number(in, t->name + strlen(PIECES_SUM));
+        } else if (t->kind == T_STATE && in->step)
             row.param = state_number(in->step, find_named(in->step, T_STATE, t->name));
         row.init_a = t->init.a;
         row.init_b = t->init.b;

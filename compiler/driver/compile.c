@@ -3,7 +3,7 @@
  *   text -> tree -> graph -> gradient -> optimiser -> simplify -> fuse -> schedule -> kernels -> object -> executable
  *
  * A program has three entries, each lowered from a graph of its own: "step" (training), "image" and "text" (the towers
- * alone, for evaluation). Kernels that are equal are built once for all of them. */
+ * alone, for evaluation); some programs have more (tic.h). Kernels that are equal are built once for all of them. */
 #define _GNU_SOURCE
 #include "driver/compile.h"
 #include "cpu/cpu.h"
@@ -11,6 +11,7 @@
 #include "driver/gpu.h"
 #include "front/parse.h"
 #include "pass/kernel.h"
+#include "pass/pieces.h"
 #include "pass/plan.h"
 #include <errno.h>
 #include <libgen.h>
@@ -195,7 +196,7 @@ static int lower_gpu(Job *j, CpuModule *cpu, CudaModule *m, const Entry *from, E
 
 static bool runs_on_gpu(const Entry *e)
 {
-    return !strcmp(e->name, "step") || !strcmp(e->name, "distill") || !strcmp(e->name, "image") || !strcmp(e->name, "text");
+    return strcmp(e->name, "schedule") && strcmp(e->name, "after");
 }
 
 /* Adds a CUDA entry for every program a GPU can run; prints what --emit asks of them. -1: go on. */
@@ -477,15 +478,31 @@ static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
     return code;
 }
 
-/* Forward passes, gradient, optimiser: the graph becomes the training step. */
-static int differentiate(Job *j, Program *p)
+static int forward(Job *j, Program *p)
 {
     static const char *const step_outputs[] = { "loss", "logit_scale" };
     PassOptions po = { .narrow = j->o->narrow };
     Text why = { .arena = &j->arena };
     keep_output(p->graph, step_outputs, 2);
-    if (!passes_forward(p->graph, &po, NULL, &why))
-        return fault("forward passes", &why);
+    return passes_forward(p->graph, &po, NULL, &why) ? 0 : fault("forward passes", &why);
+}
+
+static int optimise(Job *j, Program *p, const int *grads)
+{
+    Text why = { .arena = &j->arena };
+    if (!sema_update(p, p->graph, &j->diag, grads))
+        return j->diag.errors ? USER_FAULT : OUR_FAULT;
+    graph_toposort(p->graph);
+    return graph_verify(p->graph, "optimiser", &why) ? 0 : fault("the optimiser", &why);
+}
+
+/* Forward passes, gradient, optimiser: the graph becomes the training step. */
+static int differentiate(Job *j, Program *p)
+{
+    Text why = { .arena = &j->arena };
+    int code = forward(j, p);
+    if (code)
+        return code;
     int *grads = NEWN(&j->arena, int, p->n_param + 1);
     if (!grad_append(p->graph, p->loss, p->param, p->n_param, grads, &why))
         return fault("the gradient", &why);
@@ -498,31 +515,115 @@ static int differentiate(Job *j, Program *p)
     if (j->diag.errors)
         return USER_FAULT;
     mark(j, "gradient");
-    if (!sema_update(p, p->graph, &j->diag, grads))
-        return j->diag.errors ? USER_FAULT : OUR_FAULT;
-    graph_toposort(p->graph);
-    if (!graph_verify(p->graph, "optimiser", &why))
-        return fault("the optimiser", &why);
+    code = optimise(j, p, grads);
     mark(j, "optimiser");
-    return 0;
+    return code;
 }
 
-/* A strategy with a teacher: the step once more, with the model of the step before beside it. */
+/* A strategy with a teacher: the model of the step before stands beside the program's, in the graph of a fresh one. */
+static int elaborate_distill(Job *j, Program *p)
+{
+    if (!elaborate(j, p))
+        return OUR_FAULT;
+    return sema_distill(p, &j->diag, j->file, j->o->define, j->o->n_define) ? 0 : j->diag.errors ? USER_FAULT : OUR_FAULT;
+}
+
 static int build_distill(Job *j, Entry *entry, int *n)
 {
     Program *p = NEW(&j->arena, Program);
-    if (!elaborate(j, p))
-        return OUR_FAULT;
-    if (!sema_has_loss(p))
-        return 0;
-    if (!sema_distill(p, &j->diag, j->file, j->o->define, j->o->n_define))
-        return j->diag.errors ? USER_FAULT : OUR_FAULT;
-    int code = differentiate(j, p);
+    int code = elaborate_distill(j, p);
+    if (!code)
+        code = differentiate(j, p);
     entry[*n].name = "distill";
     if (!code)
         code = finish(j, p->graph, &entry[*n], p->train.bf16);
     *n += !code;
     return code;
+}
+
+/* Can a step of this program go in pieces? Errors name what mixes the samples of a batch. */
+static void check_pieces(Job *j, const Program *p)
+{
+    for (int i = 0; i < p->graph->n_output; i++) {
+        const Output *o = &p->graph->output[i];
+        const Comp *c = strcmp(o->name, "image_features") && strcmp(o->name, "text_features") ? NULL : pieces_mixes(p->graph, o->tensor);
+        if (c) {
+            diag_error(&j->diag, c->span, "this mixes the samples of a batch, and `micro` computes a few of them at a time");
+            diag_help(&j->diag, "what a tower makes of a sample must not depend on the others; or leave `micro` out");
+        }
+    }
+    int input;
+    const Comp *c = pieces_reads_input(p->graph, p->loss, &input);
+    if (c) {
+        diag_error(&j->diag, c->span, "the loss reads `%s` of several samples at once, and `micro` has those of a few at a time",
+                   p->graph->tensor[input].name);
+        diag_note(&j->diag, p->graph->tensor[input].span, "the input");
+        diag_help(&j->diag, "what the loss compares must come from the towers; or leave `micro` out");
+    }
+}
+
+/* train.micro: the step in pieces. With a teacher the optimiser's program is the same. */
+static int build_pieces(Job *j, Entry *entry, int *n, bool distill)
+{
+    enum { FEATURES, LOSS, PIECE, UPDATE };
+    static const char *const name[2][4] = { { "features", "loss", "piece", "update" },
+                                            { "distill:features", "distill:loss", "distill:piece", NULL } };
+    for (int k = FEATURES; k <= UPDATE && name[distill][k]; k++) {
+        Text why = { .arena = &j->arena };
+        Program *p = NEW(&j->arena, Program);
+        int code = distill ? elaborate_distill(j, p) : elaborate(j, p) ? 0 : OUR_FAULT;
+        bool made = true;
+        if (!code && distill)
+            check_pieces(j, p);
+        if (j->diag.errors)
+            code = USER_FAULT;
+        if (!code)
+            code = forward(j, p);
+        if (code)
+            return code;
+        Graph *g = p->graph;
+        if (k == FEATURES) {
+            pieces_features(g, p->loss);
+        } else if (k == UPDATE) {
+            int *sum = NEWN(&j->arena, int, p->n_param + 1);
+            g->n_output = 0;
+            graph_dce(g);
+            pieces_sums(g, p->param, p->n_param, sum);
+            code = optimise(j, p, sum);
+        } else {
+            made = (k == LOSS ? pieces_loss : pieces_piece)(g, p->loss, p->param, p->n_param, &why);
+        }
+        if (!made || !graph_verify(g, name[distill][k], &why))
+            return fault(name[distill][k], &why);
+        entry[*n].name = name[distill][k];
+        if (!code)
+            code = finish(j, g, &entry[*n], p->train.bf16);
+        if (code)
+            return code;
+        (*n)++;
+    }
+    return 0;
+}
+
+/* --emit=plan of a step in pieces. */
+static void print_pieces_plan(Job *j, const Program *p, const Entry *entry, int n, Text *out)
+{
+    int64_t most = 0, features = 0;
+    for (int i = 0; i < n; i++) {
+        const Fused *f = entry[i].fused;
+        bool whole = !strcmp(entry[i].name, "loss");
+        int64_t batch = whole ? p->train.batch : p->train.micro;
+        Liveness l = plan_liveness(f, &j->arena);
+        int64_t bytes = plan_peak(f, &l, batch, NULL) + plan_kind_bytes(f, T_INPUT, batch);
+        text_printf(out, "\n%s\n", entry[i].name);
+        plan_print(f, batch, out);
+        most = bytes > most ? bytes : most;
+        for (int k = 0; k < f->graph->n_output && !strcmp(entry[i].name, "features"); k++)
+            features += 2 * poly_at(tensor_bytes(f->graph, f->graph->output[k].tensor), p->train.batch);
+    }
+    text_printf(out, "\nin pieces of %lld: %.1f MB at most in a program, %.1f MB of gradient sums, %.1f MB of features and their gradients\n",
+                (long long)p->train.micro, (double)most * 1e-6, (double)plan_kind_bytes(entry[n - 1].fused, T_PARAM, 1) * 1e-6,
+                (double)features * 1e-6);
 }
 
 static int run(Job *j)
@@ -553,6 +654,10 @@ static int run(Job *j)
         return USER_FAULT;
     }
     double flops = forward_flops(p->graph);
+    if (p->train.micro)
+        check_pieces(j, p);
+    if (j->diag.errors)
+        return USER_FAULT;
     if (emits(j, "params"))
         print_params(p);
     if (emits(j, "graph"))
@@ -569,16 +674,23 @@ static int run(Job *j)
         print_graph(p->graph, &j->arena);
         return 0;
     }
-    Entry entry[12] = { { .name = "step", .forward_flops_per_pair = flops } };
+    Entry entry[32] = { { .name = "step", .forward_flops_per_pair = flops } };
     code = finish(j, p->graph, &entry[0], p->train.bf16);
     if (code)
         return code;
     if (emits(j, "fused") || emits(j, "plan")) {
         Text t = { .arena = &j->arena };
+        int pieces = 1;
         if (emits(j, "fused"))
             fused_print(entry[0].fused, &t);
         else
             plan_print(entry[0].fused, p->train.batch, &t);
+        if (emits(j, "plan") && p->train.micro) {
+            code = build_pieces(j, entry, &pieces, false);
+            if (code)
+                return code;
+            print_pieces_plan(j, p, &entry[1], pieces - 1, &t);
+        }
         fwrite(text_data(&t), 1, t.n, stdout);
         return 0;
     }
@@ -591,9 +703,12 @@ static int run(Job *j)
         n += entry[n].fused != NULL;
     }
     Graph *step = p->graph;
+    bool distill = p->continual.n_step && sema_has_loss(p);
     code = build_strategy(j, p, entry, &n);
-    if (!code && p->continual.n_step && sema_has_loss(p))
+    if (!code && distill)
         code = build_distill(j, entry, &n);
+    for (int k = 0; k <= distill && !code && p->train.micro; k++)
+        code = build_pieces(j, entry, &n, k);
     return code ? code : back_end(j, p, entry, n, step);
 }
 

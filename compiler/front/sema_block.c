@@ -343,9 +343,9 @@ void sema_train(Sema *s, const Node *block)
     const Node *micro = block_value(s, B_TRAIN, "micro"), *n = block_value(s, B_TRAIN, "seed");
     bool sizes = batch && whole_entry(s, batch, "batch", 1, 1 << 20, &t->batch);
     sizes &= samples && whole_entry(s, samples, "samples", 1, (int64_t)1 << 50, &t->samples);
-    if (micro && whole_entry(s, micro, "micro", 0, 1 << 20, &t->micro) && t->micro) {
-        sema_error(s, micro->span, "`micro` can only be 0: a batch is computed at once, not in pieces");
-        sema_help(s, "a smaller `batch` needs less memory; `--emit=plan` says how much");
+    if (micro && whole_entry(s, micro, "micro", 0, 1 << 20, &t->micro) && sizes && t->micro && t->batch % t->micro) {
+        sema_error(s, micro->span, "a batch of %lld does not divide into pieces of %lld", (long long)t->batch, (long long)t->micro);
+        sema_help(s, "`micro` is how many pairs are computed at a time; `batch` is a multiple of it");
     }
     if (n && whole_entry(s, n, "seed", 0, (int64_t)1 << 53, &seed))
         t->seed = (uint64_t)seed;

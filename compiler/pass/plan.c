@@ -138,10 +138,20 @@ int64_t plan_peak(const Fused *f, const Liveness *l, int64_t batch, int *at)
 
 int64_t plan_kind_bytes(const Fused *f, TensorKind kind, int64_t batch)
 {
+    Arena a = { 0 };
+    bool *touched = NEWN(&a, bool, f->graph->n_tensor);
     int64_t sum = 0;
+    for (int i = 0; i < f->n_kernel; i++) {
+        const Kernel *k = &f->kernel[i];
+        for (int j = 0; j < k->n_reads; j++)
+            touched[k->reads[j]] = true;
+        for (int j = 0; j < k->n_writes; j++)
+            touched[f->storage[k->writes[j]]] = true;
+    }
     for (int t = 0; t < f->graph->n_tensor; t++)
-        if (f->graph->tensor[t].kind == kind)
+        if (touched[t] && f->graph->tensor[t].kind == kind)
             sum += poly_at(tensor_bytes(f->graph, t), batch);
+    arena_free(&a);
     return sum;
 }
 

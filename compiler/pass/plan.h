@@ -16,7 +16,7 @@ typedef struct {
 Liveness plan_liveness(const Fused *f, Arena *a);
 /* The largest sum of live bytes over all kernels, each buffer rounded up to 64 bytes; *at (may be NULL): the kernel. */
 int64_t plan_peak(const Fused *f, const Liveness *l, int64_t batch, int *at);
-/* Sums over tensors of a kind, in bytes. */
+/* Bytes of the tensors of a kind that some kernel touches. */
 int64_t plan_kind_bytes(const Fused *f, TensorKind kind, int64_t batch);
 /* Kernels in order with class, label, source line, FLOPs and bytes read and written, then the totals. */
 void plan_print(const Fused *f, int64_t batch, Text *out);

@@ -2,7 +2,9 @@
  *
  * Among the kernels that are ready, one that frees at least what it allocates goes first, the one that frees most
  * before the others; if there is none, the next in the given order. So a weight gradient runs as soon as its operands
- * exist and lets go of an activation. Updates keep their place at the end: what they write over must have been read.
+ * exist and lets go of an activation. Updates keep their place at the end, behind whatever an output needs, so that a
+ * step can be stopped before them; a graph without outputs has nothing to wait for, and its updates run as soon as what
+ * they write over has been read.
  * Parameters, states and what is written over them count for nothing; sizes are taken at a typical batch. */
 #include "pass/fuse.h"
 
@@ -57,7 +59,7 @@ void schedule(Fused *f)
             PUSH(&a, next[deps.pred[i].at[j]], i);
         for (int j = 0; j < f->kernel[i].n_reads; j++)
             m.readers[f->kernel[i].reads[j]]++;
-        if (updates(f, &f->kernel[i]))
+        if (g->n_output && updates(f, &f->kernel[i]))
             first_update = i;
     }
     for (int at = 0; at < n; at++) {

@@ -120,10 +120,10 @@ static void choose(const TicLoader *l, int64_t step, int64_t slot, int attempt, 
 
 /* ---- one slot */
 
-static TicStatus fill_slot(TicLoader *l, TicDecoder *d, int64_t step, int slot, float *pixels, int32_t *tokens, int64_t *skipped)
+static TicStatus fill_slot(TicLoader *l, TicDecoder *d, int64_t unit, int slot, float *pixels, int32_t *tokens, int64_t *skipped)
 {
     const TicLoaderConfig *c = &l->config;
-    int64_t global = c->first_slot + slot;
+    int64_t step = unit / c->pieces / c->passes, global = c->first_slot + unit % c->pieces * c->batch + slot;
     char last[512] = "";
     for (int attempt = 0; attempt < TIC_MAX_ATTEMPTS; attempt++) {
         int source, shard;
@@ -223,7 +223,7 @@ static void reset(Buffer *b, int64_t step)
 static TicStatus check(const TicLoaderConfig *c)
 {
     if (c->batch < 1 || c->batch > TIC_MAX_BATCH || c->global_batch < c->batch || c->global_batch > TIC_MAX_BATCH
-        || c->first_slot < 0 || c->first_slot + c->batch > c->global_batch)
+        || c->first_slot < 0 || c->first_slot + (int64_t)c->batch * c->pieces > c->global_batch)
         return tic_fail(TIC_USER, "batch: found %d of %d from slot %d, wanted 1 to %d inside the whole", c->batch, c->global_batch,
                         c->first_slot, TIC_MAX_BATCH);
     if (c->image_size < 1 || c->image_size > TIC_MAX_SIDE || c->context < 2)
@@ -250,8 +250,10 @@ TicStatus tic_loader_open(const TicLoaderConfig *config, TicLoader **out)
 {
     TicLoaderConfig c = *config;
     *out = NULL;
+    c.pieces = c.pieces < 1 ? 1 : c.pieces;
+    c.passes = c.passes < 1 ? 1 : c.passes;
     if (!c.global_batch)
-        c.global_batch = c.batch;
+        c.global_batch = (int64_t)c.batch * c.pieces > TIC_MAX_BATCH ? TIC_MAX_BATCH : c.batch * c.pieces;
     if (c.prefetch < 1)
         c.prefetch = PREFETCH;
     TRY(check(&c));
@@ -343,8 +345,9 @@ TicStatus tic_loader_batch(TicLoader *l, int64_t step, float *pixels, int32_t *t
         memcpy(pixels, b->pixels, 3 * (size_t)c->image_size * (size_t)c->image_size * (size_t)c->batch * sizeof *pixels);
         memcpy(tokens, b->tokens, (size_t)c->batch * (size_t)c->context * sizeof *tokens);
         pthread_mutex_lock(&l->lock);
-        l->stats.delivered += c->batch;
-        for (int i = 0; i < TIC_SKIP_REASONS; i++)
+        bool first = step / c->pieces % c->passes == 0;
+        l->stats.delivered += first ? c->batch : 0;
+        for (int i = 0; i < TIC_SKIP_REASONS && first; i++)
             l->stats.skipped[i] += b->skipped[i];
     }
     l->base = step + 1;

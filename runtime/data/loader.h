@@ -54,8 +54,11 @@ typedef struct {
     const TicLoaderSource *sources;
     int n_sources;
     const TicBpe *bpe;             /* must outlive the loader */
-    int batch;                     /* slots this loader delivers a step */
-    int global_batch;              /* slots of the whole step on all devices; 0: batch */
+    int batch;                     /* slots this loader delivers a step, or a piece */
+    /* A step may come in pieces, `batch` slots one after the other, and all of them more than once (0: 1). What
+     * tic_loader_batch and `steps` number then is piece u % pieces of pass u / pieces % passes of step u / (pieces passes). */
+    int pieces, passes;
+    int global_batch;              /* slots of the whole step on all devices; 0: batch * pieces */
     int first_slot;                /* the global number of this loader's slot 0 */
     int image_size, context;       /* 224, 77 */
     float mean[3], std[3];

@@ -102,11 +102,39 @@ void tic_model_free(TicModel *m)
         return;
     if (m->device)
         tic_gpu_free(m->gpu, m->device);
+    if (m->device_sums)
+        tic_gpu_free(m->gpu, m->device_sums);
+    if (m->sums)
+        munmap(m->sums, m->sum_bytes);
+    free(m->sum);
     if (m->memory)
         munmap(m->memory, m->bytes ? m->bytes : 64);
     free(m->param);
     free(m->state);
     free(m);
+}
+
+size_t tic_model_sum_bytes(const TicModel *m)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < m->n_params; i++)
+        bytes += (size_t)padded(m->params[i].count);
+    return bytes ? bytes : 64;
+}
+
+static TicStatus sums_here(TicModel *m)
+{
+    if (m->sums)
+        return TIC_OK;
+    size_t bytes = tic_model_sum_bytes(m);
+    char *at = m->sums = map_memory(bytes);
+    if (!at)
+        return tic_fail(TIC_IO, "the sums of the gradients need %.2f GB: the system has none left", (double)bytes / 1e9);
+    m->sum_bytes = bytes;
+    m->sum = tic_alloc((size_t)(m->n_params + 1) * sizeof *m->sum);
+    for (int i = 0; i < m->n_params; i++, at += padded(m->params[i - 1].count))
+        m->sum[i] = (float *)at;
+    return TIC_OK;
 }
 
 int64_t tic_model_count(const TicModel *m)
@@ -238,23 +266,34 @@ static const TicEntry *entry_for(const TicProgram *p, const char *name, enum Tic
 
 const TicEntry *tic_program_entry(const TicProgram *p, const char *name) { return entry_for(p, name, TIC_CPU); }
 
-int64_t tic_exec_plan(const TicProgram *p, const TicEntry *e, int64_t batch, int64_t *offset)
+/* An input that the batch does not change keeps what it was given from run to run. */
+static bool is_kept(const TicTensor *t) { return t->kind == TIC_INPUT && !t->bytes.c[1] && !t->bytes.c[2]; }
+
+int64_t tic_exec_plan(const TicProgram *p, const TicEntry *e, int64_t batch, int64_t *offset, int64_t *kept)
 {
     const TicTensor *t = TABLE(p, TicTensor, p->tensors) + e->tensor;
     TicBlock *block = tic_alloc((e->n_tensor + 1) * sizeof *block);
     int *owner = tic_alloc((e->n_tensor + 1) * sizeof *owner);
     int n = 0;
+    *kept = 0;
     for (uint32_t i = 0; i < e->n_tensor; i++) {
         if (offset)
             offset[i] = -1;
         bool in_arena = (t[i].kind == TIC_TEMP || t[i].kind == TIC_INPUT) && t[i].storage == (int32_t)i && t[i].last >= 0;
-        if (!in_arena)
-            continue;
-        bool input = t[i].kind == TIC_INPUT;
-        block[n] = (TicBlock){ tic_poly(t[i].bytes, batch), input ? 0 : t[i].first, input ? (int)e->n_launch : t[i].last, 0 };
-        owner[n++] = (int)i;
+        if (in_arena && is_kept(&t[i])) {
+            if (offset)
+                offset[i] = *kept;
+            *kept += (t[i].bytes.c[0] + 63) & ~(int64_t)63;
+        } else if (in_arena) {
+            bool input = t[i].kind == TIC_INPUT;
+            block[n] = (TicBlock){ tic_poly(t[i].bytes, batch), input ? 0 : t[i].first, input ? (int)e->n_launch : t[i].last, 0 };
+            owner[n++] = (int)i;
+        }
     }
     int64_t total = tic_arena_plan(block, n);
+    for (uint32_t i = 0; offset && i < e->n_tensor; i++)
+        if (offset[i] >= 0)
+            offset[i] += total;
     for (int i = 0; offset && i < n; i++)
         offset[owner[i]] = block[i].offset;
     free(block);
@@ -262,67 +301,78 @@ int64_t tic_exec_plan(const TicProgram *p, const TicEntry *e, int64_t batch, int
     return total;
 }
 
-int64_t tic_entry_arena_bytes(const TicProgram *p, const TicEntry *e, int64_t batch)
+int64_t tic_entries_arena_bytes(const TicProgram *p, const TicExecAt *at, int n)
 {
-    return tic_exec_plan(p, e, batch, NULL);
+    int64_t most = 0, kept = 0, own;
+    for (int i = 0; i < n; i++) {
+        int64_t total = tic_exec_plan(p, tic_program_entry(p, at[i].entry), at[i].batch, NULL, &own);
+        if (total < 0)
+            return -1;
+        most = total > most ? total : most;
+        kept += own;
+    }
+    return most + kept;
 }
 
-TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *name, int64_t batch, TicExec **out)
+int64_t tic_entry_arena_bytes(const TicProgram *p, const TicEntry *e, int64_t batch)
 {
-    *out = NULL;
-    const TicProgram *p = m->program;
-    const TicEntry *e = tic_program_entry(p, name);
-    if (!e)
-        return tic_fail(TIC_BUG, "the program has no entry `%s`", name);
-    if (batch < 1)
-        return tic_fail(TIC_USER, "batch: found %lld, wanted at least 1", (long long)batch);
-    TRY(choose_device(m, name));
-    TicExec *x = tic_alloc(sizeof *x);
-    *x = (TicExec){ .model = m, .pool = pool, .entry = e, .batch = batch };
-    if (m->gpu && entry_for(p, name, TIC_CUDA)) {
-        x->entry = entry_for(p, name, TIC_CUDA);
-        TicStatus status = tic_exec_gpu_open(x);
-        if (!status || device.required) {
-            if (status)
-                tic_exec_close(x);
-            else
-                *out = x;
-            return status;
-        }
-        fprintf(stderr, "%s: going on with the CPU\n", tic_error());    /* too little memory there, say */
-        tic_error_clear();
-        tic_exec_close(x);
-        x = tic_alloc(sizeof *x);
-        *x = (TicExec){ .model = m, .pool = pool, .entry = e, .batch = batch };
-    }
-    const TicTensor *t = TABLE(p, TicTensor, p->tensors) + e->tensor;
-    int64_t *offset = tic_alloc((e->n_tensor + 1) * sizeof *offset);
-    x->arena_bytes = tic_exec_plan(p, e, batch, offset);
+    return tic_entries_arena_bytes(p, &(TicExecAt){ tic_text(p, e->name), batch }, 1);
+}
+
+/* ---- opening */
+
+static TicStatus workspace_new(TicModel *m, bool gpu, int64_t bytes, int64_t batch, TicWorkspace **out)
+{
+    TicWorkspace *w = *out = tic_alloc(sizeof *w);
+    *w = (TicWorkspace){ 0 };
+    if (gpu && bytes >= 0)
+        return tic_gpu_alloc(m->gpu, (size_t)bytes, "working memory of this batch", &w->device);
+    if (gpu)
+        return tic_fail(TIC_USER, "a batch of %lld is beyond 64 bits of memory", (long long)batch);
     /* asked first: the system gives pages that it does not have, and kills the process when it fills them */
     int64_t available = tic_memory_available();
-    x->arena = x->arena_bytes < 0 || x->arena_bytes > available ? NULL : map_memory((size_t)x->arena_bytes);
-    if (!x->arena) {
-        int64_t bytes = x->arena_bytes;
-        free(offset);
-        x->arena_bytes = 0;
-        tic_exec_close(x);
-        return tic_fail(TIC_IO, "a batch of %lld needs %.2f GB of working memory, and %.2f GB are free; a smaller --batch needs less",
-                        (long long)batch, (double)bytes / 1e9, (double)available / 1e9);
-    }
+    w->host = bytes < 0 || bytes > available ? NULL : map_memory((size_t)bytes);
+    w->bytes = w->host ? (size_t)bytes : 0;
+    return w->host ? TIC_OK
+                   : tic_fail(TIC_IO, "a batch of %lld needs %.2f GB of working memory, and %.2f GB are free; a smaller --batch needs less",
+                              (long long)batch, (double)bytes / 1e9, (double)available / 1e9);
+}
+
+static void workspace_drop(TicModel *m, TicWorkspace *w)
+{
+    if (!w || --w->users > 0)
+        return;
+    if (w->device)
+        tic_gpu_free(m->gpu, w->device);
+    if (w->host)
+        munmap(w->host, w->bytes ? w->bytes : 64);
+    free(w);
+}
+
+/* Places of all tensors of an entry on the CPU, and the arguments of its launches. */
+static TicStatus bind(TicExec *x, const int64_t *offset)
+{
+    TicModel *m = x->model;
+    const TicProgram *p = m->program;
+    const TicEntry *e = x->entry;
+    const TicTensor *t = tic_exec_tensors(x);
     x->buffer = tic_alloc((e->n_tensor + 1) * sizeof *x->buffer);
     for (uint32_t i = 0; i < e->n_tensor; i++) {
+        if (t[i].kind == TIC_SUM)
+            TRY(sums_here(m));
         if (offset[i] >= 0)
-            x->buffer[i] = x->arena + offset[i];
+            x->buffer[i] = (char *)x->workspace->host + tic_exec_place(x, offset[i]);
         else if (t[i].kind == TIC_PARAM)
             x->buffer[i] = m->param[t[i].param];
         else if (t[i].kind == TIC_STATE)
             x->buffer[i] = m->state[t[i].param];
+        else if (t[i].kind == TIC_SUM)
+            x->buffer[i] = m->sum[t[i].param];
     }
     for (uint32_t i = 0; i < e->n_tensor; i++)
         if (t[i].storage != (int32_t)i)
             x->buffer[i] = x->buffer[t[i].storage];
-    free(offset);
-    const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + e->launch;
+    const TicLaunch *l = tic_exec_launches(x);
     const uint32_t *arg = TABLE(p, uint32_t, p->args);
     size_t n_args = 0;
     for (uint32_t i = 0; i < e->n_launch; i++)
@@ -334,8 +384,75 @@ TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *name, int64_t ba
         for (uint32_t k = 0; k < l[i].n_arg; k++)
             *at++ = x->buffer[arg[l[i].arg + k]];
     }
-    *out = x;
     return TIC_OK;
+}
+
+/* All entries on one device; nothing stays open after a failure. */
+static TicStatus open_on(TicModel *m, TicPool *pool, bool gpu, const TicExecAt *at, int n, TicExec **out)
+{
+    const TicProgram *p = m->program;
+    int64_t most = 0, batch = 0, kept = 0, **offset = tic_alloc((size_t)n * sizeof *offset);
+    bool fits = true;
+    for (int i = 0; i < n; i++) {
+        TicExec *x = out[i] = tic_alloc(sizeof *x);
+        *x = (TicExec){ .model = m, .pool = pool, .batch = at[i].batch,
+                        .entry = gpu ? entry_for(p, at[i].entry, TIC_CUDA) : tic_program_entry(p, at[i].entry) };
+        offset[i] = tic_alloc((x->entry->n_tensor + 1) * sizeof **offset);
+        x->arena_bytes = tic_exec_plan(p, x->entry, x->batch, offset[i], &x->kept_bytes);
+        fits = fits && x->arena_bytes >= 0;
+        most = x->arena_bytes > most ? x->arena_bytes : most;
+        batch = x->batch > batch ? x->batch : batch;
+    }
+    for (int i = 0; i < n; i++) {
+        out[i]->kept = most + kept;
+        kept += out[i]->kept_bytes;
+    }
+    TicWorkspace *w;
+    TicStatus status = workspace_new(m, gpu, fits ? most + kept : -1, batch, &w);
+    for (int i = 0; i < n; i++) {
+        out[i]->workspace = w;
+        w->users++;
+    }
+    for (int i = 0; i < n && !status; i++)
+        status = gpu ? tic_exec_gpu_open(out[i], offset[i]) : bind(out[i], offset[i]);
+    for (int i = 0; i < n; i++) {
+        free(offset[i]);
+        if (status) {
+            tic_exec_close(out[i]);
+            out[i] = NULL;
+        }
+    }
+    free(offset);
+    return status;
+}
+
+TicStatus tic_exec_open_all(TicModel *m, TicPool *pool, const TicExecAt *at, int n, TicExec **out)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = NULL;
+    for (int i = 0; i < n; i++) {
+        if (!tic_program_entry(m->program, at[i].entry))
+            return tic_fail(TIC_BUG, "the program has no entry `%s`", at[i].entry);
+        if (at[i].batch < 1)
+            return tic_fail(TIC_USER, "batch: found %lld, wanted at least 1", (long long)at[i].batch);
+    }
+    TRY(choose_device(m, at[0].entry));
+    bool gpu = m->gpu;
+    for (int i = 0; i < n; i++)
+        gpu = gpu && entry_for(m->program, at[i].entry, TIC_CUDA);
+    if (gpu) {
+        TicStatus status = open_on(m, pool, true, at, n, out);
+        if (!status || device.required)
+            return status;
+        fprintf(stderr, "%s: going on with the CPU\n", tic_error());    /* too little memory there, say */
+        tic_error_clear();
+    }
+    return open_on(m, pool, false, at, n, out);
+}
+
+TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *name, int64_t batch, TicExec **out)
+{
+    return tic_exec_open_all(m, pool, &(TicExecAt){ name, batch }, 1, out);
 }
 
 void tic_exec_close(TicExec *x)
@@ -343,8 +460,7 @@ void tic_exec_close(TicExec *x)
     if (!x)
         return;
     tic_exec_gpu_close(x);
-    if (x->arena)
-        munmap(x->arena, x->arena_bytes ? (size_t)x->arena_bytes : 64);
+    workspace_drop(x->model, x->workspace);
     free(x->buffer);
     free(x->args);
     free(x->arg_memory);
@@ -357,8 +473,10 @@ void *tic_exec_input(TicExec *x, const char *name)
     const TicTensor *t = TABLE(p, TicTensor, p->tensors) + x->entry->tensor;
     for (uint32_t i = 0; i < x->entry->n_tensor; i++)
         if (t[i].kind == TIC_INPUT && !strcmp(tic_text(p, t[i].name), name)) {
-            if (x->gpu)
+            if (x->gpu) {
+                tic_exec_gpu_finish(x);          /* the last run may still be copying what was there */
                 tic_exec_gpu_touch(x, i);
+            }
             return x->buffer[i];
         }
     return NULL;
@@ -511,4 +629,4 @@ void tic_exec_run_timed(TicExec *x, TicTiming *timing)
     }
 }
 
-int64_t tic_exec_arena_bytes(const TicExec *x) { return x->arena_bytes; }
+int64_t tic_exec_arena_bytes(const TicExec *x) { return x->arena_bytes + x->kept_bytes; }

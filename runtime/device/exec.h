@@ -17,6 +17,12 @@ typedef struct {
     float **state;           /* [n_states] */
     void *memory;
     size_t bytes;
+    /* The sums of the gradients of a step in pieces, a row a parameter; made when the first entry that has them is opened,
+     * where that runs: NULL and 0 otherwise. */
+    float **sum;
+    void *sums;
+    size_t sum_bytes;
+    uint64_t device_sums;
     /* On a GPU there is a second copy, `device`, laid out as `memory`. tic_model_to_host and tic_model_changed keep the two
      * in step: call the first before reading param or state, the second after writing them. */
     struct TicGpu *gpu;      /* NULL: on the CPU */
@@ -48,6 +54,10 @@ typedef struct TicExec TicExec;
 typedef struct { double seconds; int64_t calls; } TicTiming;
 
 TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *entry, int64_t batch, TicExec **out);
+/* Several entries that never run at the same time, into out[n]: they share their working memory, and all are on one device.
+ * A run of one spoils the inputs and outputs of the others, but for inputs that have no batch. */
+typedef struct { const char *entry; int64_t batch; } TicExecAt;
+TicStatus tic_exec_open_all(TicModel *m, TicPool *pool, const TicExecAt *at, int n, TicExec **out);
 const TicEntry *tic_program_entry(const TicProgram *p, const char *name);     /* NULL: none of that name */
 /* The buffer of an input tensor by name; NULL when the program does not read it (then there is nothing to fill). */
 void *tic_exec_input(TicExec *x, const char *name);
@@ -72,5 +82,6 @@ void tic_exec_close(TicExec *x);
 
 /* Peak bytes of an entry at a batch without allocating: arena and inputs; parameters and states not included. */
 int64_t tic_entry_arena_bytes(const TicProgram *p, const TicEntry *e, int64_t batch);
+int64_t tic_entries_arena_bytes(const TicProgram *p, const TicExecAt *at, int n);     /* of tic_exec_open_all */
 int64_t tic_poly(TicPoly p, int64_t batch);
 #endif

@@ -23,7 +23,7 @@ typedef struct Mirror {
 
 typedef struct TicExecGpu {
     TicGpu *gpu;
-    TicGpuPtr arena, *at;            /* at[t]: where tensor t is */
+    TicGpuPtr *at;                   /* at[t]: where tensor t is */
     TicGpuPtr *arg_memory, **args;   /* [n_launch] */
     Mirror *up, *down;               /* to the device before a run; back after it */
     int n_up, n_down;
@@ -76,7 +76,7 @@ static TicStatus host_scalars(TicExec *x)
     for (uint32_t i = 0; i < x->entry->n_launch; i++)
         for (uint32_t k = 0; l[i].host && k < l[i].n_arg; k++) {
             uint32_t a = arg[l[i].arg + k];
-            if (t[a].kind == TIC_PARAM || t[a].kind == TIC_STATE)
+            if (t[a].kind == TIC_PARAM || t[a].kind == TIC_STATE || t[a].kind == TIC_SUM)
                 return tic_fail(TIC_BUG, "a scalar of the host reads the parameter `%s`", tic_text(x->model->program, t[a].name));
             if (x->buffer[a])
                 continue;
@@ -114,23 +114,26 @@ static TicStatus inputs_and_outputs(TicExec *x)
     return TIC_OK;
 }
 
-static TicStatus places(TicExec *x)
+static TicStatus places(TicExec *x, const int64_t *offset)
 {
     TicExecGpu *g = x->gpu;
     TicModel *m = x->model;
     const TicTensor *t = tic_exec_tensors(x);
-    int64_t *offset = tic_alloc((x->entry->n_tensor + 1) * sizeof *offset);
-    x->arena_bytes = tic_exec_plan(m->program, x->entry, x->batch, offset);
-    TicStatus status = x->arena_bytes < 0 ? tic_fail(TIC_USER, "a batch of %lld is beyond 64 bits of memory", (long long)x->batch)
-                                          : tic_gpu_alloc(g->gpu, (size_t)x->arena_bytes, "working memory of this batch", &g->arena);
-    for (uint32_t i = 0; i < x->entry->n_tensor && !status; i++) {
+    for (uint32_t i = 0; i < x->entry->n_tensor; i++) {
+        bool param = t[i].kind == TIC_PARAM || t[i].kind == TIC_SUM;
+        TicGpuPtr row = param || t[i].kind == TIC_STATE
+                      ? (TicGpuPtr)((char *)(param ? m->param : m->state)[t[i].param] - (char *)m->memory) : 0;
         if (offset[i] >= 0)
-            g->at[i] = g->arena + (TicGpuPtr)offset[i];
+            g->at[i] = x->workspace->device + (TicGpuPtr)tic_exec_place(x, offset[i]);
         else if (t[i].kind == TIC_PARAM || t[i].kind == TIC_STATE)
-            g->at[i] = m->device + (TicGpuPtr)((char *)(t[i].kind == TIC_PARAM ? m->param : m->state)[t[i].param] - (char *)m->memory);
+            g->at[i] = m->device + row;
+        if (t[i].kind != TIC_SUM)
+            continue;
+        if (!m->device_sums)
+            TRY(tic_gpu_alloc(m->gpu, tic_model_sum_bytes(m), "the sums of the gradients", &m->device_sums));
+        g->at[i] = m->device_sums + row;         /* parameters come first in the model's memory */
     }
-    free(offset);
-    return status;
+    return TIC_OK;
 }
 
 static TicStatus ready_kernels(TicExec *x)
@@ -170,7 +173,7 @@ static void bind(TicExec *x)
     }
 }
 
-TicStatus tic_exec_gpu_open(TicExec *x)
+TicStatus tic_exec_gpu_open(TicExec *x, const int64_t *offset)
 {
     uint32_t n_tensor = x->entry->n_tensor, n_launch = x->entry->n_launch;
     TicExecGpu *g = x->gpu = tic_alloc(sizeof *g);
@@ -183,7 +186,7 @@ TicStatus tic_exec_gpu_open(TicExec *x)
     g->down = tic_alloc((x->entry->n_output + 1) * sizeof *g->down);
     TRY(ready_kernels(x));
     TRY(parameters_there(x->model));
-    TRY(places(x));
+    TRY(places(x, offset));
     TRY(host_scalars(x));
     bind(x);                                     /* storage is settled before inputs and outputs look at it */
     TRY(inputs_and_outputs(x));
@@ -202,7 +205,6 @@ void tic_exec_gpu_close(TicExec *x)
             tic_gpu_free(g->gpu, g->up[i].device);
     for (uint32_t i = 0; x->buffer && i < x->entry->n_tensor; i++)
         tic_gpu_host_free(g->gpu, x->buffer[i]);
-    tic_gpu_free(g->gpu, g->arena);
     free(g->at);
     free(g->arg_memory);
     free(g->args);

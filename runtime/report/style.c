@@ -78,7 +78,11 @@ const char report_css[] =
     "@media(max-width:560px){main{padding:18px 14px 40px}h1{font-size:21px}h2{font-size:17px;margin-top:32px}th,td{padding:5px 7px}"
     ".heat{font-size:10.5px;border-spacing:1px}.heat th{font-size:10px}.heat th:first-child{width:58px}.heat td{padding:6px 0}.card{padding:10px}}\n"
     "@media print{:root,:root[data-theme]{color-scheme:light;" LIGHT ";--page:#fff}body{font-size:11px}main{max-width:none;padding:0}button{display:none}"
-    "*{-webkit-print-color-adjust:exact;print-color-adjust:exact}h2{break-after:avoid}.card{border-color:#ccc}table{break-inside:avoid}}\n";
+    "*{-webkit-print-color-adjust:exact;print-color-adjust:exact}h2,h2+p,h3,.legend{break-after:avoid}.card{border-color:#ccc}table,.legend{break-inside:avoid}"
+    /* nothing scrolls on paper: what is wide is set smaller and may wrap */
+    "h2{margin-top:24px}.wide{overflow:visible}table.plain,table.tight th,.heat,.bars,.legend{font-size:10px}th,td,table.tight th,table.tight td{padding:3px 5px}"
+    "table.plain th,table.plain td{white-space:normal;font-size:10px}.plain code{font-size:8.5px;overflow-wrap:anywhere}"
+    ".grid2{grid-template-columns:1fr 1fr;gap:12px 20px}svg text{font-size:15px}}\n";
 
 const char report_script[] =
     "(function(){\n"

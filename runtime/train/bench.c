@@ -5,6 +5,7 @@
 #include "data/bpe.h"
 #include "device/exec.h"
 #include "device/peak.h"
+#include "train/step.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,27 +17,42 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step)
+void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step, float *pixels, int32_t *tokens)
 {
-    float *pixels = tic_exec_input(x, "pixels");
-    int32_t *tokens = tic_exec_input(x, "tokens");
-    int64_t n = batch * 3 * p->image_size * p->image_size;
-    for (int64_t i = 0; pixels && i < n; i += 4) {
+    int64_t image = 3ll * p->image_size * p->image_size, from = first * image, to = (first + n) * image;
+    for (int64_t i = from & ~(int64_t)3; pixels && i < to; i += 4) {
         TicRandom4 r = tic_philox(1, (uint64_t)i, (uint64_t)step);
-        for (int64_t k = i; k < n && k < i + 4; k++)
-            pixels[k] = (float)(4 * tic_uniform01(r.v[k - i], 0) - 2);
+        for (int64_t k = i < from ? from : i; k < to && k < i + 4; k++)
+            pixels[k - from] = (float)(4 * tic_uniform01(r.v[k - i], 0) - 2);
     }
     int64_t vocab = p->vocabulary > 2 ? p->vocabulary : TIC_VOCABULARY;
-    for (int64_t i = 0; tokens && i < batch; i++)
+    for (int64_t i = 0; tokens && i < n; i++)
         for (int k = 0; k < p->context; k++) {   /* start, twelve words, end, padding */
-            int64_t word = tic_philox(2, (uint64_t)(i * 100 + k), 0).v[0] % (uint64_t)(vocab - 2);
+            int64_t word = tic_philox(2, (uint64_t)((first + i) * 100 + k), 0).v[0] % (uint64_t)(vocab - 2);
             tokens[i * p->context + k] = (int32_t)(k == 0 ? vocab - 2 : k < 13 ? word : k == 13 ? vocab - 1 : 0);
         }
+}
+
+void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step)
+{
+    tic_bench_data(p, 0, batch, step, tic_exec_input(x, "pixels"), tic_exec_input(x, "tokens"));
     double *count = tic_exec_input(x, "step"), *total = tic_exec_input(x, "total");
     if (count)
         *count = (double)step;
     if (total)
         *total = 1000;
+}
+
+/* batch: pairs asked for at a time; drawing: seconds that went into drawing them, which are not the step's */
+typedef struct { const TicProgram *program; int64_t batch, step; double drawing; } Data;
+
+static TicStatus feed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens)
+{
+    Data *d = context;
+    double began = tic_now();
+    tic_bench_data(d->program, piece * d->batch, d->batch, d->step, pixels, tokens);
+    d->drawing += tic_now() - began;
+    return TIC_OK;
 }
 
 /* Bytes of the tensors a launch is given, each counted once: what it moves when nothing is in a cache. */
@@ -50,21 +66,20 @@ static double launch_bytes(const TicProgram *p, const TicEntry *e, const TicLaun
     return sum;
 }
 
+/* A program of the step, and what its launches took in one run. */
+typedef struct { TicExec *x; const TicEntry *e; const char *name; int64_t times, batch; TicTiming *timing; } Part;
+
 /* A line a launch. The roofline is the least time the machine's two peaks allow: FLOPs by peak, bytes by bandwidth. */
-static void explain(const TicProgram *p, const TicEntry *e, const TicTiming *timing, int64_t batch, double peak, double bandwidth,
-                    double all, FILE *out)
+static void explain(const TicProgram *p, const Part *part, double peak, double bandwidth, double all, FILE *out)
 {
-    const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + e->launch;
+    const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + part->e->launch;
     const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
-    if (bandwidth > 0)
-        fprintf(out, "memory      %.1f GB/s measured (a copy, bytes read and written)\n", bandwidth * 1e-9);
-    fprintf(out, "%4s %-9s %11s %7s %10s %9s %9s %8s  %-20s %s\n", "", "class", "time", "share", "GFLOP", "GFLOP/s", "MB", "roofline",
-            "source", "layer");
-    for (uint32_t i = 0; i < e->n_launch; i++) {
-        double flops = (double)tic_poly(l[i].flops, batch), bytes = launch_bytes(p, e, &l[i], batch), s = timing[i].seconds;
+    for (uint32_t i = 0; i < part->e->n_launch; i++) {
+        double flops = (double)tic_poly(l[i].flops, part->batch), bytes = launch_bytes(p, part->e, &l[i], part->batch);
+        double s = part->timing[i].seconds;
         double least = peak > 0 && bandwidth > 0 ? flops / peak > bytes / bandwidth ? flops / peak : bytes / bandwidth : 0;
         fprintf(out, "%4u %-9s %8.3f ms %5.2f %% %10.3f %9.1f %9.2f ", i, tic_text(p, class_name[l[i].cls]), s * 1e3,
-                all > 0 ? 100 * s / all : 0, flops * 1e-9, s > 0 ? flops / s * 1e-9 : 0, bytes * 1e-6);
+                all > 0 ? 100 * s * (double)part->times / all : 0, flops * 1e-9, s > 0 ? flops / s * 1e-9 : 0, bytes * 1e-6);
         if (least > 0 && s > 0)
             fprintf(out, "%6.0f %%", 100 * least / s);
         else
@@ -73,80 +88,142 @@ static void explain(const TicProgram *p, const TicEntry *e, const TicTiming *tim
     }
 }
 
+static void explain_all(const TicProgram *p, const Part *part, int n, double peak, double bandwidth, double all, FILE *out)
+{
+    if (bandwidth > 0)
+        fprintf(out, "memory      %.1f GB/s measured (a copy, bytes read and written)\n", bandwidth * 1e-9);
+    fprintf(out, "%4s %-9s %11s %7s %10s %9s %9s %8s  %-20s %s\n", "", "class", "time", "share", "GFLOP", "GFLOP/s", "MB", "roofline",
+            "source", "layer");
+    for (int i = 0; i < n; i++) {
+        if (n > 1)
+            fprintf(out, "%s, %lld pairs, %lld times a step\n", part[i].name, (long long)part[i].batch, (long long)part[i].times);
+        explain(p, &part[i], peak, bandwidth, all, out);
+    }
+}
+
+typedef struct {
+    double median, peak, flops;                          /* seconds, FLOP/s, FLOPs of a step */
+    double all, class_seconds[32], class_flops[32];      /* by kernels, of a step */
+} Measured;
+
+static void print_json(const TicProgram *p, const Measured *m, TicStepSize size, const char *device, int threads, FILE *out)
+{
+    const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
+    fprintf(out, "{\"batch\": %lld, \"micro\": %lld, \"device\": \"%s\", \"threads\": %d, \"step_ms\": %.3f, \"pairs_per_second\": %.4g, "
+            "\"gflops\": %.4g, \"peak_gflops\": %.4g, \"peak_share\": %.4f, \"classes\": {", (long long)size.batch, (long long)size.micro,
+            device, threads, m->median * 1e3, (double)size.batch / m->median, m->flops / m->median * 1e-9, m->peak * 1e-9,
+            m->peak > 0 ? m->flops / m->median / m->peak : 0);
+    for (uint32_t c = 0, shown = 0; c < p->n_class_names && c < 32; c++)
+        if (m->class_seconds[c] > 0)
+            fprintf(out, "%s\"%s\": %.4f", shown++ ? ", " : "", tic_text(p, class_name[c]), m->class_seconds[c] / m->all);
+    fprintf(out, "}}\n");
+}
+
+static void print_text(const TicProgram *p, const Measured *m, TicStepSize size, const char *gpu, int threads, int64_t steps, FILE *out)
+{
+    const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
+    char pieces[64] = "";
+    if (size.micro)
+        snprintf(pieces, sizeof pieces, " in pieces of %lld", (long long)size.micro);
+    if (gpu)
+        fprintf(out, "step        %.2f ms at batch %lld%s on %s (median of %lld): %.1f pairs/s\narithmetic  %.2f TFLOP/s\n", m->median * 1e3,
+                (long long)size.batch, pieces, gpu, (long long)steps, (double)size.batch / m->median, m->flops / m->median * 1e-12);
+    else
+        fprintf(out, "step        %.1f ms at batch %lld%s on %d threads (median of %lld): %.2f pairs/s\n"
+                "arithmetic  %.1f GFLOP/s of %.1f measured: %.1f %% of peak\n", m->median * 1e3, (long long)size.batch, pieces, threads,
+                (long long)steps, (double)size.batch / m->median, m->flops / m->median * 1e-9, m->peak * 1e-9,
+                m->peak > 0 ? 100 * m->flops / m->median / m->peak : 0);
+    for (uint32_t c = 0; c < p->n_class_names && c < 32; c++)
+        if (m->class_seconds[c] > 0)
+            fprintf(out, "  %-12s %8.1f ms  %5.1f %%  %7.1f GFLOP/s\n", tic_text(p, class_name[c]), m->class_seconds[c] * 1e3,
+                    100 * m->class_seconds[c] / m->all, m->class_flops[c] / m->class_seconds[c] * 1e-9);
+}
+
+/* Whole steps; the first one warms up. */
+static TicStatus time_steps(const TicProgram *p, TicStep *step, TicPool *pool, TicStepSize size, int64_t steps, Measured *m)
+{
+    double *seconds = tic_alloc((size_t)(steps + 1) * sizeof *seconds), *peaks = tic_alloc((size_t)(steps + 1) * sizeof *peaks), loss;
+    bool gpu = tic_step_device(step);
+    Data d = { p, size.micro ? size.micro : size.batch, 0, 0 };
+    TicStatus status = TIC_OK;
+    tic_step_set(step, "total", 1000);
+    for (d.step = 0; d.step <= steps && !status; d.step++) {
+        d.drawing = 0;
+        tic_step_set(step, "step", (double)d.step);
+        double t = tic_now();
+        status = tic_step_gradient(step, feed, &d, &loss);
+        if (!status)
+            status = tic_step_update(step);
+        tic_step_scalar(step, "lr", 0);          /* a GPU has done it when its last output is here */
+        seconds[d.step] = tic_now() - t - d.drawing;
+        peaks[d.step] = gpu ? 0 : tic_peak_f32(pool);
+    }
+    if (!status) {
+        qsort(seconds + 1, (size_t)steps, sizeof *seconds, by_value);
+        qsort(peaks, (size_t)steps + 1, sizeof *peaks, by_value);
+        m->median = seconds[1 + (steps - 1) / 2];
+        m->peak = peaks[(steps + 1) / 2];
+    }
+    free(peaks);
+    free(seconds);
+    return status;
+}
+
+/* Each program once, kernel by kernel. */
+static TicStatus time_kernels(const TicProgram *p, const Part *part, int n, Measured *m)
+{
+    for (int k = 0; k < n; k++) {
+        const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + part[k].e->launch;
+        tic_bench_inputs(part[k].x, p, part[k].batch, 0);
+        tic_exec_run_timed(part[k].x, part[k].timing);
+        TRY(tic_exec_status(part[k].x));
+        for (uint32_t i = 0; i < part[k].e->n_launch; i++) {
+            double s = part[k].timing[i].seconds * (double)part[k].times;
+            m->all += s;
+            m->class_seconds[l[i].cls % 32] += s;
+            m->class_flops[l[i].cls % 32] += (double)tic_poly(l[i].flops, part[k].batch) * (double)part[k].times;
+        }
+    }
+    return TIC_OK;
+}
+
+static TicStatus bench(const TicProgram *p, TicModel *m, TicPool *pool, const TicBenchOptions *o, TicStepSize size, TicStep *step, FILE *out)
+{
+    enum { MOST_PARTS = 8 };
+    const char *gpu = tic_step_device(step);
+    Part part[MOST_PARTS];
+    int n = 0, threads = tic_pool_threads(pool);
+    Measured got = { .flops = tic_step_flops(p, size) };
+    tic_model_init(m, pool, 0);
+    TRY(time_steps(p, step, pool, size, o->steps, &got));
+    for (; n < MOST_PARTS && (part[n].x = tic_step_part(step, n, &part[n].name, &part[n].times, &part[n].batch)); n++) {
+        part[n].e = tic_exec_entry(part[n].x);
+        part[n].timing = tic_alloc((part[n].e->n_launch + 1) * sizeof *part[n].timing);
+    }
+    TicStatus status = time_kernels(p, part, n, &got);
+    if (!status && o->json)
+        print_json(p, &got, size, gpu ? gpu : "cpu", threads, out);
+    else if (!status)
+        print_text(p, &got, size, gpu, threads, o->steps, out);
+    if (!status && o->explain && !o->json)
+        explain_all(p, part, n, got.peak, gpu ? 0 : tic_peak_bytes(pool), got.all, out);
+    for (int i = 0; i < n; i++)
+        free(part[i].timing);
+    return status;
+}
+
 TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenchOptions *o, FILE *out)
 {
     TicModel *m;
-    TicExec *x = NULL;
-    int64_t batch = o->batch ? o->batch : p->batch;
+    TicStep *step = NULL;
+    TicStepSize size;
+    TRY(tic_step_size(p, o->batch, o->micro, false, &size));
     TRY(tic_model_new(p, kernels, &m));
     TicPool *pool = tic_pool_new((int)o->threads);
-    TicStatus status = tic_exec_open(m, pool, "step", batch, &x);
-    if (status) {
-        tic_pool_free(pool);
-        tic_model_free(m);
-        return status;
-    }
-    const TicEntry *e = tic_exec_entry(x);
-    const char *gpu = tic_exec_device(x);
-    const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + e->launch;
-    const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
-    TicTiming *timing = tic_alloc((e->n_launch + 1) * sizeof *timing);
-    double *seconds = tic_alloc((size_t)(o->steps + 1) * sizeof *seconds), flops = 0;
-    double *peaks = tic_alloc((size_t)(o->steps + 1) * sizeof *peaks);
-    tic_model_init(m, pool, 0);
-    for (int64_t s = 0; s <= o->steps; s++) {        /* the first one warms up */
-        tic_bench_inputs(x, p, batch, s);
-        double t = tic_now();
-        tic_exec_run(x);
-        tic_exec_scalar(x, "loss", 0);           /* a GPU has done it when its loss is here */
-        seconds[s] = tic_now() - t;
-        peaks[s] = gpu ? 0 : tic_peak_f32(pool);
-    }
-    qsort(seconds + 1, (size_t)o->steps, sizeof *seconds, by_value);
-    qsort(peaks, (size_t)o->steps + 1, sizeof *peaks, by_value);
-    double median = seconds[1 + (o->steps - 1) / 2], peak = peaks[(o->steps + 1) / 2];
-    for (uint32_t i = 0; i < e->n_launch; i++)
-        flops += (double)tic_poly(l[i].flops, batch);
-    tic_bench_inputs(x, p, batch, o->steps + 1);
-    tic_exec_run_timed(x, timing);
-    if ((status = tic_exec_status(x)))
-        goto out;
-
-    double all = 0, class_seconds[32] = { 0 }, class_flops[32] = { 0 };
-    for (uint32_t i = 0; i < e->n_launch; i++) {
-        all += timing[i].seconds;
-        class_seconds[l[i].cls % 32] += timing[i].seconds;
-        class_flops[l[i].cls % 32] += (double)tic_poly(l[i].flops, batch);
-    }
-    double share = peak > 0 ? flops / median / peak : 0;
-    if (o->json) {
-        fprintf(out, "{\"batch\": %lld, \"device\": \"%s\", \"threads\": %d, \"step_ms\": %.3f, \"pairs_per_second\": %.4g, \"gflops\": %.4g, "
-                "\"peak_gflops\": %.4g, \"peak_share\": %.4f, \"classes\": {", (long long)batch, gpu ? gpu : "cpu", tic_pool_threads(pool), median * 1e3,
-                (double)batch / median, flops / median * 1e-9, peak * 1e-9, share);
-        for (uint32_t c = 0, shown = 0; c < p->n_class_names && c < 32; c++)
-            if (class_seconds[c] > 0)
-                fprintf(out, "%s\"%s\": %.4f", shown++ ? ", " : "", tic_text(p, class_name[c]), class_seconds[c] / all);
-        fprintf(out, "}}\n");
-    } else {
-        if (gpu)
-            fprintf(out, "step        %.2f ms at batch %lld on %s (median of %lld): %.1f pairs/s\narithmetic  %.2f TFLOP/s\n", median * 1e3,
-                    (long long)batch, gpu, (long long)o->steps, (double)batch / median, flops / median * 1e-12);
-        else
-            fprintf(out, "step        %.1f ms at batch %lld on %d threads (median of %lld): %.2f pairs/s\n"
-                    "arithmetic  %.1f GFLOP/s of %.1f measured: %.1f %% of peak\n", median * 1e3, (long long)batch, tic_pool_threads(pool),
-                    (long long)o->steps, (double)batch / median, flops / median * 1e-9, peak * 1e-9, 100 * share);
-        for (uint32_t c = 0; c < p->n_class_names && c < 32; c++)
-            if (class_seconds[c] > 0)
-                fprintf(out, "  %-12s %8.1f ms  %5.1f %%  %7.1f GFLOP/s\n", tic_text(p, class_name[c]), class_seconds[c] * 1e3,
-                        100 * class_seconds[c] / all, class_flops[c] / class_seconds[c] * 1e-9);
-    }
-    if (o->explain && !o->json)
-        explain(p, e, timing, batch, peak, gpu ? 0 : tic_peak_bytes(pool), all, out);
-out:
-    free(timing);
-    free(peaks);
-    free(seconds);
-    tic_exec_close(x);
+    TicStatus status = tic_step_open(m, pool, size, &step);
+    if (!status)
+        status = bench(p, m, pool, o, size, step, out);
+    tic_step_close(step);
     tic_pool_free(pool);
     tic_model_free(m);
     return status;

@@ -6,12 +6,16 @@
 #include "tic.h"
 #include <stdio.h>
 
-typedef struct { int64_t batch, steps, threads; bool explain, json; } TicBenchOptions;
+/* batch 0, micro -1: the program's own */
+typedef struct { int64_t batch, micro, steps, threads; bool explain, json; } TicBenchOptions;
 
 /* Prints the step's time, pairs/s, FLOP/s and share of the measured FMA peak, by kernel class; with `explain` a line for
  * every kernel (label, source line, milliseconds, share of the step, GFLOP/s). */
 TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenchOptions *o, FILE *out);
 
-/* Random pixels and captions of a dozen words into the inputs of a step: a function of (step, position) alone. */
+/* Random pixels and captions of a dozen words (NULL: not wanted) for pairs first .. first + n - 1 of a batch: a function of
+ * (step, position in the batch) alone. */
+void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step, float *pixels, int32_t *tokens);
+/* The same into the inputs of a step, and its number. */
 void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step);
 #endif

@@ -1,9 +1,11 @@
 /* check.c -- see check.h. Kernel by kernel: both sides hold the same numbers before each kernel (the device is given the
- * CPU's), so an error is the kernel's own. Then a few steps on each side from the same start: losses and parameters. */
+ * CPU's), so an error is the kernel's own. Then a few steps on each side from the same start: losses and parameters; and
+ * where the program has it, the same in pieces. */
 #include "train/check.h"
 #include "device/cuda.h"
 #include "device/exec_impl.h"
 #include "train/bench.h"
+#include "train/step.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +210,56 @@ static TicStatus check_steps(Check *c)
     return status;
 }
 
+/* ---- steps in pieces, on the device, against the same steps at once, on the CPU */
+
+typedef struct { const Check *c; int64_t micro, step; } Data;
+
+static TicStatus feed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens)
+{
+    const Data *d = context;
+    tic_bench_data(d->c->p, piece * d->micro, d->micro, d->step, pixels, tokens);
+    return TIC_OK;
+}
+
+static TicStatus train_in_pieces(Check *c, TicStep *step, Data *d, double *loss)
+{
+    tic_model_init(c->gpu.model, c->pool, 0);
+    tic_step_set(step, "total", 1000);
+    for (d->step = 0; d->step < c->o->steps; d->step++) {
+        tic_step_set(step, "step", (double)d->step);
+        TRY(tic_step_gradient(step, feed, d, &loss[d->step]));
+        TRY(tic_step_update(step));
+    }
+    return tic_model_to_host(c->gpu.model);
+}
+
+static TicStatus check_pieces(Check *c)
+{
+    int64_t n = c->o->steps, batch = c->o->batch;
+    TicStepSize size;
+    TicStep *step;
+    if (batch < 2 || !tic_program_entry(c->p, "piece"))
+        return TIC_OK;
+    TRY(tic_step_size(c->p, batch, batch % 2 ? 1 : batch / 2, false, &size));
+    TRY(tic_step_open(c->gpu.model, c->pool, size, &step));
+    double *cpu = tic_alloc((size_t)n * sizeof *cpu), *gpu = tic_alloc((size_t)n * sizeof *gpu), worst = 0;
+    Data d = { c, size.micro, 0 };
+    TicStatus status = train_side(c, &c->cpu, cpu);
+    if (!status)
+        status = train_in_pieces(c, step, &d, gpu);
+    for (int64_t i = 0; i < n && !status; i++)
+        worst = fmax(worst, isfinite(gpu[i]) ? fabs(cpu[i] - gpu[i]) / fmax(fabs(cpu[i]), 1e-3) : INFINITY);
+    if (!status) {
+        worst = fmax(worst, parameters_apart(c));
+        fprintf(c->out, "in pieces of %lld: losses and parameters within %.2e of the CPU's at once\n", (long long)size.micro, worst);
+        c->bad += !(worst <= 10 * c->tolerance);
+    }
+    free(cpu);
+    free(gpu);
+    tic_step_close(step);
+    return status;
+}
+
 static void close_side(Side *s)
 {
     tic_exec_close(s->x);
@@ -227,6 +279,8 @@ TicStatus tic_check(const TicProgram *p, const TicKernel *kernels, const TicChec
     }
     if (!status)
         status = check_steps(&c);
+    if (!status)
+        status = check_pieces(&c);
     close_side(&c.gpu);
     close_side(&c.cpu);
     tic_pool_free(c.pool);

@@ -1,7 +1,7 @@
 /* info.c -- see info.h. */
 #include "train/info.h"
 #include "device/exec.h"
-#include "train/loop.h"
+#include "train/step.h"
 
 #define TABLE(p, T, offset) ((const T *)(const void *)((const char *)(p) + (offset)))
 
@@ -13,36 +13,33 @@ static int64_t elements(const TicParam *p, uint32_t n)
     return sum;
 }
 
-int64_t tic_training_bytes(const TicProgram *p, int64_t batch)
+int64_t tic_model_bytes(const TicProgram *p)
 {
-    const TicEntry *step = tic_program_entry(p, "step");
-    int64_t fixed = 4 * (elements(TABLE(p, TicParam, p->params), p->n_params) + elements(TABLE(p, TicParam, p->states), p->n_states));
-    return fixed + (step ? tic_entry_arena_bytes(p, step, batch) : 0);
+    return 4 * (elements(TABLE(p, TicParam, p->params), p->n_params) + elements(TABLE(p, TicParam, p->states), p->n_states));
 }
 
-TicStatus tic_info(const TicProgram *p, int64_t batch, bool json, FILE *out)
+TicStatus tic_info(const TicProgram *p, int64_t batch, int64_t micro, bool json, FILE *out)
 {
     const TicEntry *step = tic_program_entry(p, "step");
+    TicStepSize size;
     if (!step)
         return tic_fail(TIC_BUG, "the program has no training step");
-    if (!batch)
-        batch = p->batch;
+    TRY(tic_step_size(p, batch, micro, false, &size));
+    batch = size.batch;
     const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + step->launch;
     const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
-    int64_t flops = 0, params = elements(TABLE(p, TicParam, p->params), p->n_params);
+    int64_t params = elements(TABLE(p, TicParam, p->params), p->n_params);
     int64_t states = elements(TABLE(p, TicParam, p->states), p->n_states);
     int count[32] = { 0 };
-    for (uint32_t i = 0; i < step->n_launch; i++) {
-        flops += tic_poly(l[i].flops, batch);
+    for (uint32_t i = 0; i < step->n_launch; i++)
         if (l[i].cls < TIC_LEN(count))
             count[l[i].cls]++;
-    }
-    int64_t arena = tic_entry_arena_bytes(p, step, batch), peak = tic_training_bytes(p, batch);
+    int64_t flops = (int64_t)tic_step_flops(p, size), arena = tic_step_bytes(p, size), peak = tic_model_bytes(p) + arena;
     if (json) {
-        fprintf(out, "{\"model\": \"%s\", \"target\": \"%s\", \"batch\": %lld, \"tensors\": %u, \"parameters\": %lld, "
+        fprintf(out, "{\"model\": \"%s\", \"target\": \"%s\", \"batch\": %lld, \"micro\": %lld, \"tensors\": %u, \"parameters\": %lld, "
                 "\"forward_flops_per_pair\": %.0f, \"step_flops\": %lld, \"peak_bytes\": %lld, \"arena_bytes\": %lld, "
                 "\"kernels\": %u, \"distinct_kernels\": %u}\n",
-                tic_text(p, p->model), tic_text(p, p->target), (long long)batch, p->n_params, (long long)params,
+                tic_text(p, p->model), tic_text(p, p->target), (long long)batch, (long long)size.micro, p->n_params, (long long)params,
                 step->forward_flops_per_pair, (long long)flops, (long long)peak, (long long)arena, step->n_launch, p->n_distinct);
         return TIC_OK;
     }
@@ -54,6 +51,9 @@ TicStatus tic_info(const TicProgram *p, int64_t batch, bool json, FILE *out)
     for (uint32_t i = 0, shown = 0; i < p->n_class_names && i < TIC_LEN(count); i++)
         if (count[i])
             fprintf(out, "%s %d %s", shown++ ? "," : "", count[i], tic_text(p, class_name[i]));
+    if (size.micro)
+        fprintf(out, "\npieces      %lld of %lld pairs: features of all, the loss, then the gradient of each", (long long)(batch / size.micro),
+                (long long)size.micro);
     fprintf(out, "\nmemory      %.3f GB at batch %lld: parameters %.3f, optimiser %.3f, activations and gradients %.3f\n",
             (double)peak * 1e-9, (long long)batch, (double)params * 4e-9, (double)states * 4e-9, (double)arena * 1e-9);
     return TIC_OK;

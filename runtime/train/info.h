@@ -5,6 +5,8 @@
 #include "tic.h"
 #include <stdio.h>
 
-/* batch 0: the program's own. json: {"tensors", "parameters", "forward_flops_per_pair", "peak_bytes", "kernels", ...} */
-TicStatus tic_info(const TicProgram *p, int64_t batch, bool json, FILE *out);
+/* Bytes of parameters and optimiser states. */
+int64_t tic_model_bytes(const TicProgram *p);
+/* batch 0, micro -1: the program's own. json: {"tensors", "parameters", "forward_flops_per_pair", "peak_bytes", "kernels", ...} */
+TicStatus tic_info(const TicProgram *p, int64_t batch, int64_t micro, bool json, FILE *out);
 #endif

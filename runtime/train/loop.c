@@ -8,9 +8,11 @@
 #include "train/loop.h"
 #include "device/memory.h"
 #include "train/files.h"
+#include "train/info.h"
 #include "train/report.h"
 #include "train/schedule.h"
 #include "train/source.h"
+#include "train/step.h"
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,20 +37,22 @@ typedef struct {
     const TicTrainOptions *o;
     TicPool *pool;
     TicModel *model;
-    TicExec *exec;
+    TicStep *step;
     TicSource *source;
     TicReport *report;
     TicRunState state;
     char *dir, *checkpoints, *latest;
     int lock;
+    TicStepSize size;
     int64_t batch, total, skipped[TIC_SKIP_REASONS];     /* skipped: before this process began */
+    double waited;                                       /* for data, in this step */
 } Run;
 
 static void close_run(Run *r)
 {
     tic_report_close(r->report);
     tic_source_close(r->source);
-    tic_exec_close(r->exec);
+    tic_step_close(r->step);
     tic_model_free(r->model);
     tic_pool_free(r->pool);
     tic_unlock_folder(r->lock);
@@ -108,10 +112,8 @@ static TicStatus load_teacher(Run *r, const TicKernel *kernels)
     TicStatus status = tic_load_weights(m, r->o->teacher);
     for (int i = 0; i < m->n_params && !status; i++) {
         char *name = tic_format("teacher:%s", tic_text(r->program, m->params[i].name));
-        float *input = tic_exec_input(r->exec, name);
+        tic_step_give(r->step, name, m->param[i], m->params[i].count);
         free(name);
-        if (input)
-            memcpy(input, m->param[i], (size_t)m->params[i].count * sizeof *input);
     }
     tic_model_free(m);
     return status;
@@ -126,10 +128,8 @@ typedef struct { int64_t fixed, working, data; } Memory;
 static Memory planned(const Run *r)
 {
     const TicProgram *p = r->program;
-    int64_t step = tic_entry_arena_bytes(p, tic_program_entry(p, "step"), r->batch);
-    return (Memory){ .fixed = tic_training_bytes(p, r->batch) - step,
-                     .working = distills(r) ? tic_entry_arena_bytes(p, tic_program_entry(p, "distill"), r->batch) : step,
-                     .data = tic_loader_bytes(r->batch, p->image_size, p->context, 0) };
+    return (Memory){ .fixed = tic_model_bytes(p), .working = tic_step_bytes(p, r->size),
+                     .data = tic_loader_bytes(r->size.micro ? r->size.micro : r->batch, p->image_size, p->context, 0) };
 }
 
 static int64_t total(Memory m) { return m.fixed + m.working + m.data; }
@@ -142,8 +142,8 @@ static TicStatus enough_memory(const Run *r)
     if (total(m) <= available)
         return TIC_OK;
     return tic_fail(TIC_USER, "a batch of %lld needs %.2f GB (parameters and optimiser %.2f, activations and gradients %.2f, prepared data "
-                    "%.2f), and %.2f GB are free; a smaller --batch needs less", (long long)r->batch, gigabytes(total(m)),
-                    gigabytes(m.fixed), gigabytes(m.working), gigabytes(m.data), gigabytes(available));
+                    "%.2f), and %.2f GB are free; a smaller --%s needs less", (long long)r->batch, gigabytes(total(m)),
+                    gigabytes(m.fixed), gigabytes(m.working), gigabytes(m.data), gigabytes(available), r->size.micro ? "micro" : "batch");
 }
 
 static TicStatus open_run(Run *r, const TicKernel *kernels)
@@ -152,7 +152,8 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     const TicTrainOptions *o = r->o;
     if (!o->data)
         return tic_fail(TIC_USER, "--data: no pool given; `ticdata synth --out DIR` draws a small one to try");
-    r->batch = o->batch ? o->batch : p->batch;
+    TRY(tic_step_size(p, o->batch, o->micro, distills(r), &r->size));
+    r->batch = r->size.batch;
     int64_t year = o->start ? o->start : p->start;
     r->dir = o->name ? tic_format("%s/%s", o->out ? o->out : "results", o->name)
                      : tic_format("%s/%s_%lld", o->out ? o->out : "results", tic_text(p, p->model), (long long)year);
@@ -163,7 +164,8 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     TRY(enough_memory(r));
     r->pool = tic_pool_new((int)o->threads);
     TRY(tic_model_new(p, kernels, &r->model));
-    TicSourceOptions so = { .data = o->data, .vocab = o->vocab, .year = (int)year, .batch = (int)r->batch, .seed = r->state.seed,
+    TicSourceOptions so = { .data = o->data, .vocab = o->vocab, .year = (int)year, .batch = (int)r->batch, .micro = (int)r->size.micro,
+                            .seed = r->state.seed,
                             .loaders = (int)o->loaders };
     TRY(tic_source_open(r->model, r->pool, &so, &r->source));
     int64_t pairs = tic_source_pairs(r->source);
@@ -177,7 +179,7 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     TRY(first_state(r));
     if (r->state.step >= r->total)
         return TIC_OK;
-    TRY(tic_exec_open(r->model, r->pool, distills(r) ? "distill" : "step", r->batch, &r->exec));
+    TRY(tic_step_open(r->model, r->pool, r->size, &r->step));
     if (distills(r))
         TRY(load_teacher(r, kernels));
     TicReportOptions ro = { .dir = r->dir, .from_step = r->state.step, .batch = r->batch,
@@ -185,10 +187,19 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     return tic_report_open(&ro, &r->report);
 }
 
+static TicStatus feed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens)
+{
+    Run *r = context;
+    double began = tic_now();
+    TicStatus status = tic_source_piece(r->source, r->state.step, pass, piece, pixels, tokens);
+    r->waited += tic_now() - began;
+    return status;
+}
+
 static TicStatus not_a_number(Run *r, double loss)
 {
     char what[512];
-    tic_exec_find_not_finite(r->exec, what, sizeof what);
+    tic_step_find_not_finite(r->step, feed, r, what, sizeof what);
     return tic_fail(TIC_USER, "step %lld: the loss is %g; %s. Nothing was saved after step %lld; a lower learning rate or clipping (train.clip) may help",
                     (long long)r->state.step + 1, loss, what, (long long)r->state.saved);
 }
@@ -197,34 +208,24 @@ static TicStatus train(Run *r)
 {
     const TicTrainOptions *o = r->o;
     int64_t save_every = o->save_every ? o->save_every : 500;
-    float *pixels = tic_exec_input(r->exec, "pixels");
-    int32_t *tokens = tic_exec_input(r->exec, "tokens");
-    double *step = tic_exec_input(r->exec, "step"), *total = tic_exec_input(r->exec, "total");
-    double *updates = tic_exec_input(r->exec, "updates"), *time_step = tic_exec_input(r->exec, "t");
     int t_index = tic_step_of_year(r->program, (int)r->state.year);
     int64_t keep_at = r->o->keep > 0 ? (int64_t)fmax(1, r->o->keep * (double)r->total + 0.5) : 0;
     r->state.saved = r->state.step;
     while (r->state.step < r->total && !caught) {
-        double began = tic_now();
-        TRY(tic_source_batch(r->source, r->state.step, pixels, tokens));
-        double waited = tic_now() - began;
-        if (step)
-            *step = (double)r->state.step;
-        if (total)
-            *total = (double)r->total;
-        if (updates)
-            *updates = (double)(r->state.carried + r->state.step);
-        if (time_step)
-            *time_step = t_index < 0 ? 0 : t_index;
-        tic_exec_run_forward_backward(r->exec);
-        double loss = tic_exec_scalar(r->exec, "loss", NAN);
+        double began = tic_now(), loss;
+        r->waited = 0;
+        tic_step_set(r->step, "step", (double)r->state.step);
+        tic_step_set(r->step, "total", (double)r->total);
+        tic_step_set(r->step, "updates", (double)(r->state.carried + r->state.step));
+        tic_step_set(r->step, "t", t_index < 0 ? 0 : t_index);
+        TRY(tic_step_gradient(r->step, feed, r, &loss));
         if (!isfinite(loss))
             return not_a_number(r, loss);
-        tic_exec_run_update(r->exec);
+        TRY(tic_step_update(r->step));
         r->state.step++;
-        r->state.lr = tic_exec_scalar(r->exec, "lr", 0);
+        r->state.lr = tic_step_scalar(r->step, "lr", 0);
         TicProgress now = { .step = r->state.step, .total = r->total, .loss = loss, .lr = r->state.lr,
-                            .logit_scale = tic_exec_scalar(r->exec, "logit_scale", 0), .seconds = tic_now() - began, .waited = waited };
+                            .logit_scale = tic_step_scalar(r->step, "logit_scale", 0), .seconds = tic_now() - began, .waited = r->waited };
         TRY(tic_report_step(r->report, &now));
         if (r->state.step == keep_at)
             TRY(save(r, "epoch_1_rewind.pt"));
@@ -274,6 +275,8 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
         tic_report_say(head, "%s: %lld steps of %lld pairs, %lld parameters, %.2f GB, %d threads", tic_text(p, p->model),
                        (long long)r->total, (long long)r->batch, (long long)tic_model_count(r->model),
                        gigabytes(total(planned(r))), tic_pool_threads(r->pool));
+        if (r->size.micro)
+            tic_report_say(head, "each step in %lld pieces of %lld pairs", (long long)(r->batch / r->size.micro), (long long)r->size.micro);
         tic_source_describe(r->source, head);
         status = train(r);
         if (!status && r->state.step >= r->total)

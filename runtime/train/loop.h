@@ -14,6 +14,7 @@
 typedef struct {
     const char *data, *out, *name, *from, *vocab;
     int64_t batch, steps, start, threads, loaders, seed, log_every, save_every;    /* -1 (batch, steps..: 0) = the program's own */
+    int64_t micro;               /* pairs of a piece (step.h); 0: whole batches at once; -1: the program's own */
     bool resume;
     const char *teacher;         /* weights of the model that the strategy's loss compares with; NULL: the plain loss */
     bool carry;                  /* take the moments of `from` too */
@@ -24,7 +25,4 @@ typedef struct {
 
 /* *signal: 0, or the number of the signal that ended the run (after saving). */
 TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrainOptions *o, int *signal);
-
-/* Peak bytes of training at this batch: parameters, optimiser state and the step's arena. */
-int64_t tic_training_bytes(const TicProgram *p, int64_t batch);
 #endif

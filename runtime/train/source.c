@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { PASSES = 2 };             /* a step in pieces wants them twice: for features, and for gradients */
+
 struct TicSource {
     TicLoader *loader;
     TicBpe *bpe;
@@ -16,7 +18,7 @@ struct TicSource {
     int n;
     int64_t pairs;
     uint64_t digest;
-    int64_t batch, image_size, context;
+    int64_t batch, pieces, image_size, context;  /* batch: pairs that are asked for at a time */
     float *spare_pixels;         /* for a program that reads no pixels, or no tokens */
     int32_t *spare_tokens;
 };
@@ -176,6 +178,8 @@ static TicStatus open_loader(TicSource *s, const TicProgram *p, const TicSourceO
     c.n_sources = n;
     c.bpe = s->bpe;
     c.batch = (int)s->batch;
+    c.pieces = (int)s->pieces;
+    c.passes = s->pieces > 1 ? PASSES : 1;
     c.image_size = p->image_size;
     c.context = p->context;
     for (int k = 0; k < 3; k++) {
@@ -204,7 +208,7 @@ TicStatus tic_source_open(TicModel *m, TicPool *pool, const TicSourceOptions *o,
     const TicProgram *p = m->program;
     TicSource *s = tic_alloc(sizeof *s);
     *out = NULL;
-    *s = (TicSource){ .batch = o->batch, .image_size = p->image_size, .context = p->context };
+    *s = (TicSource){ .batch = o->micro ? o->micro : o->batch, .pieces = o->micro ? o->batch / o->micro : 1, .image_size = p->image_size, .context = p->context };
     TicStatus status = choose(s, m, pool, o);
     if (!status)
         status = tic_captions_fit(p);
@@ -265,6 +269,11 @@ int64_t tic_source_pairs(const TicSource *s) { return s->pairs; }
 
 TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *tokens)
 {
+    return tic_source_piece(s, step, 0, 0, pixels, tokens);
+}
+
+TicStatus tic_source_piece(TicSource *s, int64_t step, int pass, int64_t piece, float *pixels, int32_t *tokens)
+{
     if (!pixels) {
         if (!s->spare_pixels)
             s->spare_pixels = tic_alloc((size_t)(s->batch * 3 * s->image_size * s->image_size) * sizeof *pixels);
@@ -275,7 +284,7 @@ TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *t
             s->spare_tokens = tic_alloc((size_t)(s->batch * s->context) * sizeof *tokens);
         tokens = s->spare_tokens;
     }
-    return tic_loader_batch(s->loader, step, pixels, tokens);
+    return tic_loader_batch(s->loader, s->pieces > 1 ? (step * PASSES + pass) * s->pieces + piece : step, pixels, tokens);
 }
 
 uint64_t tic_source_digest(const TicSource *s) { return s->digest; }
@@ -300,8 +309,9 @@ void tic_source_describe(const TicSource *s, TicReport *r)
     }
     long long samples = (long long)tic_loader_samples(s->loader, -1);
     tic_report_say(r, "data: %s; %lld samples in %lld shards", text, samples, (long long)shards);
-    if (samples < s->batch)
-        tic_report_say(r, "%lld samples are fewer than a batch of %lld: pairs come more than once in each batch", samples, (long long)s->batch);
+    if (samples < s->batch * s->pieces)
+        tic_report_say(r, "%lld samples are fewer than a batch of %lld: pairs come more than once in each batch", samples,
+                       (long long)(s->batch * s->pieces));
     for (int i = 0; i < s->n; i++) {
         const TicShardList *l = &s->shards[i];
         if (s->share[i].share > 0 && l->listed)

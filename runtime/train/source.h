@@ -9,6 +9,7 @@
 typedef struct {
     const char *data, *vocab;
     int year, batch, loaders;
+    int micro;                   /* pairs of a piece, of which the batch is a multiple; 0: batches are asked for whole */
     uint64_t seed;
 } TicSourceOptions;
 typedef struct TicSource TicSource;
@@ -32,6 +33,8 @@ const TicShare *tic_source_shares(const TicSource *s, int *n);
 int64_t tic_source_pairs(const TicSource *s);            /* what the strategy lets the step see */
 /* Batch `step`: pixels [B,3,S,S], tokens [B,context]; NULL where the program reads none. */
 TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *tokens);
+/* With `micro`: piece `piece` of batch `step`, in pass 0 or 1 over the pieces. */
+TicStatus tic_source_piece(TicSource *s, int64_t step, int pass, int64_t piece, float *pixels, int32_t *tokens);
 uint64_t tic_source_digest(const TicSource *s);          /* of the shards' names and sizes */
 void tic_source_describe(const TicSource *s, TicReport *r);      /* years, samples, vocabulary: one line each */
 void tic_source_close(TicSource *s);

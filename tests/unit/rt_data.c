@@ -212,7 +212,8 @@ static int sweep(void **state)
 enum { B = 5, S = 16 };
 typedef struct { float pixels[B * 3 * S * S]; int32_t tokens[B * 77]; } Batch;
 
-static TicLoader *loader(int threads, bool replacement, uint64_t seed, TicBpe *bpe)
+/* pieces > 1: each batch in so many of them, twice */
+static TicLoader *loader(int threads, bool replacement, uint64_t seed, TicBpe *bpe, int pieces)
 {
     TicShardList list = { 0 };
     TicLoader *l;
@@ -225,7 +226,9 @@ static TicLoader *loader(int threads, bool replacement, uint64_t seed, TicBpe *b
     c.sources = &source;
     c.n_sources = 1;
     c.bpe = bpe;
-    c.batch = B;
+    c.batch = B / pieces;
+    c.pieces = pieces;
+    c.passes = pieces > 1 ? 2 : 1;
     c.image_size = S;
     c.threads = threads;
     c.with_replacement = replacement;
@@ -241,19 +244,19 @@ static void test_loader(void **state)
     TicBpe *bpe;
     assert_int_equal(tic_bpe_open(NULL, &bpe), TIC_OK);
     Batch *one = tic_alloc(6 * sizeof *one), *other = tic_alloc(sizeof *other);
-    TicLoader *l = loader(1, true, 7, bpe);
+    TicLoader *l = loader(1, true, 7, bpe, 1);
     for (int s = 0; s < 6; s++)
         assert_int_equal(tic_loader_batch(l, s, one[s].pixels, one[s].tokens), TIC_OK);
     tic_loader_close(l);
     assert_memory_not_equal(&one[0], &one[1], sizeof *one);
-    l = loader(3, true, 7, bpe);
+    l = loader(3, true, 7, bpe, 1);
     static const int order[] = { 4, 0, 1, 5, 2, 3, 3 };      /* jumps, repeats, more threads: the same batches */
     for (size_t i = 0; i < TIC_LEN(order); i++) {
         assert_int_equal(tic_loader_batch(l, order[i], other->pixels, other->tokens), TIC_OK);
         assert_memory_equal(other, &one[order[i]], sizeof *other);
     }
     tic_loader_close(l);
-    l = loader(2, true, 8, bpe);
+    l = loader(2, true, 8, bpe, 1);
     assert_int_equal(tic_loader_batch(l, 0, other->pixels, other->tokens), TIC_OK);
     assert_memory_not_equal(other, &one[0], sizeof *other);
     tic_loader_close(l);
@@ -267,7 +270,7 @@ static void test_pass(void **state)
 {
     TicBpe *bpe;
     assert_int_equal(tic_bpe_open(NULL, &bpe), TIC_OK);
-    TicLoader *l = loader(2, false, 7, bpe);
+    TicLoader *l = loader(2, false, 7, bpe, 1);
     uint64_t seen[60];
     Batch *b = tic_alloc(sizeof *b);
     for (int s = 0; s < 12; s++) {
@@ -281,6 +284,35 @@ static void test_pass(void **state)
     }
     tic_loader_close(l);
     free(b);
+    tic_bpe_close(bpe);
+}
+
+/* Pieces of one sample, each batch twice: the batch's own samples in their places, counted once. */
+static void test_pieces(void **state)
+{
+    TicBpe *bpe;
+    TicLoaderStats stats;
+    enum { STEPS = 3, IMAGE = 3 * S * S };
+    assert_int_equal(tic_bpe_open(NULL, &bpe), TIC_OK);
+    for (int replacement = 0; replacement < 2; replacement++) {
+        Batch *whole = tic_alloc(sizeof *whole), *part = tic_alloc(sizeof *part);
+        TicLoader *l = loader(2, replacement, 7, bpe, 1), *pieces = loader(3, replacement, 7, bpe, B);
+        for (int s = 0; s < STEPS; s++) {
+            assert_int_equal(tic_loader_batch(l, s, whole->pixels, whole->tokens), TIC_OK);
+            for (int unit = s * 2 * B; unit < (s + 1) * 2 * B; unit++) {
+                int slot = unit % B;
+                assert_int_equal(tic_loader_batch(pieces, unit, part->pixels, part->tokens), TIC_OK);
+                assert_memory_equal(part->pixels, whole->pixels + slot * IMAGE, IMAGE * sizeof(float));
+                assert_memory_equal(part->tokens, whole->tokens + slot * 77, 77 * sizeof(int32_t));
+            }
+        }
+        tic_loader_stats(pieces, &stats);
+        assert_int_equal(stats.delivered, STEPS * B);
+        tic_loader_close(l);
+        tic_loader_close(pieces);
+        free(whole);
+        free(part);
+    }
     tic_bpe_close(bpe);
 }
 
@@ -334,7 +366,8 @@ int main(void)
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resize), cmocka_unit_test(test_crop), cmocka_unit_test(test_tar), cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_fallback), cmocka_unit_test(test_loader), cmocka_unit_test(test_pass), cmocka_unit_test(test_samples),
+        cmocka_unit_test(test_fallback), cmocka_unit_test(test_loader), cmocka_unit_test(test_pass), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_samples),
         cmocka_unit_test(test_shards),
     };
     return cmocka_run_group_tests_name("data", tests, draw, sweep);

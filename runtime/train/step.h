@@ -1,0 +1,48 @@
+/* step.h -- one training step, at once or in pieces.
+ *
+ * In pieces (compiler/pass/pieces.h) a step runs, for a batch of any size in the memory of a piece,
+ *
+ *   pass 0    "features" for every piece; what it returns is kept for the whole batch
+ *   the loss  "loss" over the whole batch: gradients of the features, and the first share of the parameters' gradients
+ *   pass 1    "piece" for every piece: its gradient is added to the sums, one piece after the other
+ *   update    "update"
+ *
+ * The sums are in f32, in the order of the pieces: the gradient is that of the step at once, but for rounding. The data of a
+ * piece is asked for in both passes, so that the batch is never in memory whole. */
+#ifndef TIC_TRAIN_STEP_H
+#define TIC_TRAIN_STEP_H
+#include "base.h"
+#include "device/exec.h"
+
+/* micro: pairs of a piece; 0 or batch: at once. distill: the step of a strategy with a teacher. */
+typedef struct { int64_t batch, micro; bool distill; } TicStepSize;
+typedef struct TicStep TicStep;
+
+/* The size of a step: batch 0 and micro -1 are the program's own; a batch that is no more than a piece goes at once.
+ * TIC_USER when the program was not compiled for pieces, or they do not divide the batch. */
+TicStatus tic_step_size(const TicProgram *p, int64_t batch, int64_t micro, bool distill, TicStepSize *out);
+/* Bytes that a step takes next to parameters and optimiser states, gradient sums and kept features included. */
+int64_t tic_step_bytes(const TicProgram *p, TicStepSize size);
+double tic_step_flops(const TicProgram *p, TicStepSize size);
+
+TicStatus tic_step_open(TicModel *m, TicPool *pool, TicStepSize size, TicStep **out);
+void tic_step_close(TicStep *s);
+
+/* A scalar input ("step", "total", "updates", "t"); nothing happens where the program reads none of that name. */
+void tic_step_set(TicStep *s, const char *name, double value);
+/* Values of an input that the batch does not change (a teacher's parameter), `count` floats; they stay. */
+void tic_step_give(TicStep *s, const char *name, const float *value, int64_t count);
+
+/* Writes piece `piece` of the batch: pixels [n,3,S,S] and tokens [n,context], NULL where the program reads none. */
+typedef TicStatus TicFeed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens);
+/* Forward and backward. *loss may be no number: then parameters are untouched, and the update must not run. */
+TicStatus tic_step_gradient(TicStep *s, TicFeed *feed, void *context, double *loss);
+TicStatus tic_step_update(TicStep *s);
+double tic_step_scalar(TicStep *s, const char *name, double missing);
+/* After a loss that is no number: describes the first tensor that is none, as tic_exec_find_not_finite. */
+void tic_step_find_not_finite(TicStep *s, TicFeed *feed, void *context, char *text, size_t size);
+
+/* The programs of a step, for timing: part i runs *times times a step, for *batch pairs. NULL: there is no part i. */
+TicExec *tic_step_part(TicStep *s, int i, const char **name, int64_t *times, int64_t *batch);
+const char *tic_step_device(const TicStep *s);               /* as tic_exec_device */
+#endif
