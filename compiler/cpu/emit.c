@@ -129,7 +129,7 @@ static bool lower_class(Low *l)
     case K_ROW: return lower_row(l);
     case K_REDUCE: return lower_reduce(l);
     case K_CONTRACT: return lower_contract(l);
-    case K_SCORE: low_fail(l, "not yet"); return false;
+    case K_SCORE: return lower_score(l);
     case K_SCATTER: return lower_scatter(l);
     case K_HOST: return lower_host(l);
     case N_KERNEL_CLASSES: break;
@@ -269,9 +269,4 @@ bool cpu_module_emit(CpuModule *m, const void *blob, size_t blob_size, const cha
         arena_free(&w[i].arena);
     }
     return good;
-}
-
-bool cpu_takes_score(Graph *g, const Kernel *k)
-{
-    return false;
 }

@@ -54,6 +54,7 @@ typedef struct Mem {
 typedef struct Member {
     const Comp *c;
     bool again;                        /* computed again where it is needed */
+    bool kept;                         /* stored at `mem` once it is computed, and from then on placed */
     bool placed;                       /* in memory: at `mem` */
     Mem mem;
 } Member;
@@ -87,6 +88,14 @@ bool lower_reduce(Low *l);
 bool lower_scatter(Low *l);
 bool lower_host(Low *l);
 bool lower_contract(Low *l);
+bool lower_score(Low *l);
+
+/* row.c: members that live along rows, whose axes are the first n_row. A member of a phase reduces all further axes or
+ * none of them. apart (may be NULL): members that are none of these; the others find them in memory, if they read them. */
+typedef struct RowPlan { Low *l; int n_row, n_phase; int *phase; } RowPlan;
+struct Scope;
+void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart);
+void rows_run(const RowPlan *p, struct Scope *row);              /* one row, whose axes the scope binds */
 
 /* A function of the part by its name; NULL when it is not there yet. part_helper_is enters one. */
 V    part_helper(const Part *p, const char *name);

@@ -14,7 +14,7 @@ typedef struct Phase {
     Low *l;
     int number;
     const int *phase;                  /* of each member */
-    int n_dom;
+    int n_row;
     int lanes;                         /* axis along the lanes, -1 */
 } Phase;
 
@@ -34,11 +34,11 @@ static const Member *read_member(const Low *l, const Expr *load, int *index)
 }
 
 /* Inner extents equal, so that the two can share a loop. */
-static bool same_inner(const Comp *a, const Comp *b, int n_dom)
+static bool same_inner(const Comp *a, const Comp *b, int n_row)
 {
     if (a->n_axes != b->n_axes)
         return false;
-    for (int i = n_dom; i < a->n_axes; i++)
+    for (int i = n_row; i < a->n_axes; i++)
         if (a->ext[i] != b->ext[i])
             return false;
     return true;
@@ -53,19 +53,21 @@ static bool same_point(const Expr *load, const Comp *c)
 }
 
 /* The phase of member i, and of nothing before a reader of another shape: a phase has one shape of loop. */
-static void assign_phases(Low *l, int *phase)
+static void assign_phases(Low *l, int n_row, const bool *apart, int *phase)
 {
-    int n_dom = l->k->n_dom;
     for (int i = 0; i < l->n_member; i++) {
         const Comp *c = l->member[i].c;
+        phase[i] = -1;
+        if (apart && apart[i])
+            continue;
         const Expr *load[64];
         int n = expr_loads(c->body, load, 64), at = 0;
         for (int k = 0; k < n && k < 64; k++) {
             int j = -1;
-            if (!read_member(l, load[k], &j) || j >= i)
+            if (!read_member(l, load[k], &j) || j >= i || phase[j] < 0)
                 continue;
             const Comp *d = l->member[j].c;
-            bool here = !d->red && d->n_axes > n_dom && same_inner(c, d, n_dom) && same_point(load[k], d);
+            bool here = !d->red && d->n_axes > n_row && same_inner(c, d, n_row) && same_point(load[k], d);
             int after = here ? phase[j] : phase[j] + 1;
             at = after > at ? after : at;
         }
@@ -73,7 +75,7 @@ static void assign_phases(Low *l, int *phase)
         for (bool moved = true; moved;) {
             moved = false;
             for (int j = 0; j < i; j++)
-                if (phase[j] == at && !same_inner(c, l->member[j].c, n_dom)) {
+                if (phase[j] == at && !same_inner(c, l->member[j].c, n_row)) {
                     at++;
                     moved = true;
                     break;
@@ -83,14 +85,14 @@ static void assign_phases(Low *l, int *phase)
     }
 }
 
-/* Is member i read in a later phase than its own? */
+/* Is member i read in a later phase than its own? What is computed again there counts as a reader. */
 static bool read_later(Low *l, const int *phase, int i)
 {
     for (int j = i + 1; j < l->n_member; j++) {
         const Expr *load[64];
-        int n = expr_loads(l->member[j].c->body, load, 64), at;
+        int n = phase[j] < 0 ? 0 : expr_loads(l->member[j].c->body, load, 64), at;
         for (int k = 0; k < n && k < 64; k++)
-            if (read_member(l, load[k], &at) && at == i && (phase[j] > phase[i] || !same_point(load[k], l->member[i].c)))
+            if (read_member(l, load[k], &at) && at == i && (l->member[j].again || phase[j] > phase[i] || !same_point(load[k], l->member[i].c)))
                 return true;
     }
     return false;
@@ -134,6 +136,8 @@ static void phase_body(void *ctx, Scope *s, int part, V *carry)
             l->comp = c;
             if (is_written(l, c->out))
                 store_member(s, c, v);
+            if (l->member[i].kept)
+                store_at(s, &l->member[i].mem, c->store, &l->member[i], v);
             continue;
         }
         int w = acc_width(c->reducer);
@@ -175,7 +179,7 @@ static void run_phase(Phase *p, Scope *row)
             access_store(l, c, &acc);
     }
     int axis[MAX_AXES], n = 0;
-    for (int a = p->n_dom; a < shape->n_axes; a++)
+    for (int a = p->n_row; a < shape->n_axes; a++)
         axis[n++] = a;
     /* reductions along several axes do not care for their order; a store's order suits everybody */
     for (int i = acc.a.n - 1; i >= 0 && n > 1; i--)
@@ -240,30 +244,56 @@ static void run_phase(Phase *p, Scope *row)
     }
 }
 
-/* A map that later phases read, and that is written: they find it in its tensor. */
+/* A map that later phases read, and that is in memory: they find it there. */
 static void keep(Low *l, const int *phase, int i)
 {
     Member *m = &l->member[i];
-    if (m->c->red || m->again || !read_later(l, phase, i))
+    m->placed = m->placed || m->kept;
+    if (m->c->red || m->again || m->placed || !read_later(l, phase, i))
         return;
     m->mem = tensor_mem(l, m->c->out);
     m->placed = true;
 }
 
+void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart)
+{
+    *p = (RowPlan){.l = l, .n_row = n_row, .phase = NEWN(l->arena, int, l->n_member)};
+    assign_phases(l, n_row, apart, p->phase);
+    for (int i = l->n_member - 1; i >= 0; i--) {               /* readers first */
+        Member *m = &l->member[i];
+        p->n_phase = p->phase[i] >= p->n_phase ? p->phase[i] + 1 : p->n_phase;
+        m->again = p->phase[i] >= 0 && !m->c->red && !m->kept && read_later(l, p->phase, i) && !is_written(l, m->c->out);
+    }
+}
+
+void rows_run(const RowPlan *p, Scope *row)
+{
+    Low *l = p->l;
+    l->row_depth = row->depth;
+    for (int at = 0; at < p->n_phase && !l->failed; at++) {
+        Phase ph = {.l = l, .number = at, .phase = p->phase, .n_row = p->n_row};
+        bool any = false;
+        for (int i = 0; i < l->n_member; i++)
+            any = any || p->phase[i] == at;
+        if (any)
+            run_phase(&ph, row);
+        for (int i = 0; i < l->n_member; i++)
+            if (p->phase[i] == at)
+                keep(l, p->phase, i);
+    }
+}
+
 bool lower_row(Low *l)
 {
     Gen *g = l->g;
-    int n_dom = l->k->n_dom, last = 0;
-    int *phase = NEWN(l->arena, int, l->n_member);
-    assign_phases(l, phase);
+    int n_dom = l->k->n_dom;
+    RowPlan plan;
+    rows_plan(&plan, l, n_dom, NULL);
     Accesses acc = {0};
     for (int i = 0; i < l->n_member; i++) {
         access_loads(l, l->member[i].c->body, &acc);
         if (is_written(l, l->member[i].c->out))
             access_store(l, l->member[i].c, &acc);
-        last = phase[i] > last ? phase[i] : last;
-        bool later = !l->member[i].c->red && read_later(l, phase, i) && !is_written(l, l->member[i].c->out);
-        l->member[i].again = later;
     }
     int axis[MAX_AXES];
     for (int a = 0; a < n_dom; a++)
@@ -290,18 +320,7 @@ bool lower_row(Low *l)
     loop_begin(g, &loop, from, to, 1, NULL, 0);
     scope_in(&row, &root, loop.branch);
     scope_digits(&row, grp, n_grp, -1, loop.i);
-    l->row_depth = row.depth;
-    for (int p = 0; p <= last && !l->failed; p++) {
-        Phase ph = {.l = l, .number = p, .phase = phase, .n_dom = n_dom};
-        bool any = false;
-        for (int i = 0; i < l->n_member; i++)
-            any = any || phase[i] == p;
-        if (any)
-            run_phase(&ph, &row);
-        for (int i = 0; i < l->n_member; i++)
-            if (phase[i] == p)
-                keep(l, phase, i);
-    }
+    rows_run(&plan, &row);
     loop_end(g, &loop, NULL);
     launch_tasks(l);
     per = i_max(g, i_div(g, ic(g, ROW_POINTS), i_max(g, gen_poly(g, inner), ic(g, 1))), ic(g, 1));

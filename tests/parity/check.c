@@ -24,7 +24,7 @@ static Quantity quantity[QUANTITIES] = {
     { .what = "loss of each step", .limit = 1e-6 },
     { .what = "gradients", .limit = 1e-5 },
     { .what = "parameters, 1 step", .limit = 1e-5 },
-    { .what = "parameters, 10 steps", .limit = 1e-5 },
+    { .what = "parameters, 10 steps", .limit = 5e-5 },     /* the key bias moves by rounding alone, see README.md */
 };
 
 static void die(const char *what)
