@@ -65,6 +65,40 @@ static void operands(void **state)
     arena_free(&a);
 }
 
+/* Rows of x by a layer (h, then y with a bias), y read twice; a second layer (v) on top of g, which a bias gradient sums;
+ * and a layer whose only reader adds it to x. */
+static const char *const stored =
+    "tensor %0 input f32[B, 3, 6] \"x\" tensor %1 param f32[7, 6] \"w1\" tensor %2 temp f32[B, 3, 7] \"h\"\n"
+    "tensor %3 param f32[7] \"b\" tensor %4 temp f32[B, 3, 7] \"y\" tensor %5 temp f32[B, 3, 7] \"g\"\n"
+    "tensor %6 param f32[6, 7] \"w2\" tensor %7 temp f32[B, 3, 6] \"v\" tensor %8 temp f32[7] \"db\"\n"
+    "tensor %9 temp f32[B, 3, 7] \"t\" tensor %10 temp f32[B, 3, 6] \"u\"\n"
+    "%2[a0, a1, a2] = sum{a3:6}(%0[a0, a1, a3] * %1[a2, a3])  {a0:B, a1:3, a2:7}\n"
+    "%4[a0, a1, a2] = %2[a0, a1, a2] + %3[a2]  {a0:B, a1:3, a2:7}\n"
+    "%5[a0, a1, a2] = exp(%4[a0, a1, a2])  {a0:B, a1:3, a2:7}\n"
+    "%9[a0, a1, a2] = 2 * %4[a0, a1, a2]  {a0:B, a1:3, a2:7}\n"
+    "%7[a0, a1, a2] = sum{a3:7}(%5[a0, a1, a3] * %6[a2, a3])  {a0:B, a1:3, a2:6}\n"
+    "%8[a0] = sum{a1:B, a2:3}(%5[a1, a2, a0])  {a0:7}\n"
+    "%10[a0, a1, a2] = %7[a0, a1, a2] + %0[a0, a1, a2]  {a0:B, a1:3, a2:6}\n"
+    "output \"db\" = %8 output \"t\" = %9 output \"u\" = %10";
+
+static void results_of_layers(void **state)
+{
+    Arena a = { 0 };
+    Text why = { .arena = &a };
+    Graph *g = graph_from(&a, stored);
+    if (!passes_precision(g, &why))
+        fail_msg("%s", text_data(&why));
+    assert_int_equal(type_of(g, "y"), DT_BF16);                /* two readers: it is stored */
+    assert_int_equal(type_of(g, "h"), DT_F32);                 /* rounded once, with its bias */
+    assert_int_equal(type_of(g, "g"), DT_BF16);                /* an operand that else is only summed */
+    assert_int_equal(find_tensor(g, "g.bf16"), -1);
+    assert_int_equal(type_of(g, "v"), DT_F32);                 /* goes into u where it is made */
+    assert_int_equal(type_of(g, "u"), DT_F32);
+    assert_int_equal(type_of(g, "db"), DT_F32);
+    assert_int_equal(type_of(g, "t"), DT_F32);
+    arena_free(&a);
+}
+
 static void rounding(void **state)
 {
     assert_true(round_bf16(1 + 0x1p-8) == 1);                  /* a tie goes to the even neighbour */
@@ -78,7 +112,7 @@ static void rounding(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(operands), cmocka_unit_test(rounding) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(operands), cmocka_unit_test(results_of_layers), cmocka_unit_test(rounding) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
