@@ -36,7 +36,7 @@ typedef struct Contraction {
     uint32_t zero;
     Poly rows, columns, terms, batches;
     int splits;
-    int64_t split_terms;
+    ARRAY(struct Aside { const Expr *load; bool column; const char *name; }) asides;
 } Contraction;
 
 /* ---- shapes */
@@ -188,12 +188,12 @@ static bool map_of(Contraction *c, const Side *s, const CuGroup *grp, int n_grp,
     return true;
 }
 
-/* Hopper's own instructions, where the copy engine can fetch both sides: wide tiles for long sums, else two tiles in turn. */
+/* Hopper's own instructions, where the copy engine can fetch both sides: two tiles in turn, so that one's epilogue is hidden
+ * behind the other's products; wide tiles for sums over the batch, whose epilogue is short beside them. */
 static const GemmTemplate *choose_hopper(Contraction *c, TicGpuHopper *out)
 {
-    enum { LONG_SUM = 2048 };
     int64_t terms;
-    bool wide = (!pl_fixed(c->terms, &terms) || terms >= LONG_SUM) && !pl_is(c->columns, 128);
+    bool wide = !pl_fixed(c->terms, &terms) && !pl_is(c->columns, 128);
     const GemmTemplate *t = template_of(90, true, wide ? 256 : 128);
     *out = (TicGpuHopper){.threads = 0};
     if (!pl_is(c->batches, 1) || !map_of(c, &c->a, c->m, c->n_m, c->rows, t->tile_m, &out->map[0])
@@ -283,15 +283,20 @@ static void operand(Contraction *c, const Side *s, char big, char small)
 
 /* ---- results */
 
-/* Scale, epilogue and stores of `width` neighbouring columns whose sums are x0 .. in scope s (m, n, z are names). */
-static void epilogue(Contraction *c, CuScope *s, int width)
+static void bind_point(Contraction *c, CuScope *s, int width)
 {
-    Cu *l = c->l;
     cu_bind_digits(s, c->outer, c->n_outer, -1, "z", false);
     cu_bind_digits(s, c->m, c->n_m, -1, "m", false);
     cu_bind_digits(s, c->n, c->n_n, -1, "n", false);
     s->lane = c->n[c->n_n - 1].axis;
     s->width = width;
+}
+
+/* Scale, epilogue and stores of `width` neighbouring columns whose sums are x0 .. in scope s (m, n, z are names). */
+static void epilogue(Contraction *c, CuScope *s, int width)
+{
+    Cu *l = c->l;
+    bind_point(c, s, width);
     CuVal v = {.kind = CV_F, .uniform = width == 1};
     for (int i = 0; i < width; i++) {
         v.v[i] = arena_printf(l->arena, "x%d", i);
@@ -318,6 +323,25 @@ static const char *sum_params(Cu *l, int width)
     return text_data(&t);
 }
 
+static bool in_runs(const Contraction *c, int width)
+{
+    return c->n_n == 1 || pl_divides(c->n[c->n_n - 1].n, width);
+}
+
+static void to_workspace(Contraction *c, CuScope *s, int width)
+{
+    Cu *l = c->l;
+    cu_line(s, "float *q = ws + (((i64)split * %s + z) * %s + m) * %s + n;", pl_text(l, c->batches), pl_text(l, c->rows),
+            pl_text(l, c->columns));
+    if (width == CU_WIDTH && pl_divides(c->columns, width)) {
+        cu_line(s, "const v4f v = {x0, x1, x2, x3};");
+        cu_line(s, "*(v4f *)q = v;");
+        return;
+    }
+    for (int i = 0; i < width; i++)
+        cu_line(s, "q[%d] = x%d;", i, i);
+}
+
 /* finish1, finish2, finish4: neighbouring sums, together where they surely lie in one group of columns, else one by one. */
 static void finish_function(Contraction *c, int width)
 {
@@ -325,13 +349,9 @@ static void finish_function(Contraction *c, int width)
     CuScope root;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, c->zero);
-    bool runs = c->n_n == 1 || pl_divides(c->n[c->n_n - 1].n, width);
     if (c->splits > 1) {
-        cu_line(&root, "float *q = ws + (((i64)split * %s + z) * %s + m) * %s + n;", pl_text(l, c->batches), pl_text(l, c->rows),
-                pl_text(l, c->columns));
-        for (int i = 0; i < width; i++)
-            cu_line(&root, "q[%d] = x%d;", i, i);
-    } else if (runs) {
+        to_workspace(c, &root, width);
+    } else if (in_runs(c, width)) {
         epilogue(c, &root, width);
     } else {
         for (int i = 0; i < width; i++)
@@ -339,6 +359,89 @@ static void finish_function(Contraction *c, int width)
     }
     text_printf(&l->file, "TC_DEV void finish%d(TC_ARGS, i32 split, i32 z, i32 m, i32 n, %s)\n{\n%s}\n", width, sum_params(l, width),
                 text_data(&root.body));
+}
+
+/* ---- what finish4 loads, apart from it: a template can fetch that early (Fetched, fetch_columns, fetch_point, finish_with) */
+
+static uint32_t group_axes(const CuGroup *grp, int n)
+{
+    uint32_t axes = 0;
+    for (int i = 0; i < n; i++)
+        axes |= 1u << grp[i].axis;
+    return axes;
+}
+
+static void find_asides(Contraction *c)
+{
+    Cu *l = c->l;
+    uint32_t columns = group_axes(c->n, c->n_n) | c->zero;
+    for (int i = 1; i < l->k->n_comp && c->splits == 1 && in_runs(c, CU_WIDTH); i++) {
+        int n = expr_loads(l->k->comp[i].body, NULL, 0);
+        const Expr **load = NEWN(l->arena, const Expr *, n);
+        expr_loads(l->k->comp[i].body, load, n);
+        for (int k = 0; k < n; k++) {
+            bool known = cu_member(l, load[k]->tensor) >= 0;
+            for (int j = 0; j < c->asides.n; j++)
+                known = known || c->asides.at[j].load == load[k];
+            if (!known)
+                PUSH(l->arena, c->asides, (struct Aside){load[k], !(load[k]->axes & ~columns), cu_name(l, "a")});
+        }
+    }
+}
+
+/* The struct of the asides of one kind, and the function that fills it. Drops those that are no single access. */
+static void fetch_function(Contraction *c, bool column)
+{
+    Cu *l = c->l;
+    CuScope root;
+    Text fields = {.arena = l->arena};
+    int n = 0;
+    cu_scope_root(&root, l);
+    cu_bind_zero(&root, c->zero);
+    if (column)
+        cu_bind_digits(&root, c->n, c->n_n, -1, "n", false), root.lane = c->n[c->n_n - 1].axis, root.width = CU_WIDTH;
+    else
+        bind_point(c, &root, CU_WIDTH);
+    for (int i = 0; i < c->asides.n; i++) {
+        const struct Aside *a = &c->asides.at[i];
+        const char *type, *at;
+        if (a->column == column) {
+            if (!cu_run(&root, a->load, &type, &at))
+                continue;
+            text_printf(&fields, "%s %s; ", type, a->name);
+            cu_line(&root, "f->%s = *(const %s *)(%s);", a->name, type, at);
+        }
+        c->asides.at[n++] = *a;
+    }
+    c->asides.n = n;
+    text_printf(&l->file, "typedef struct { %s} Fetched%s;\nTC_DEV void fetch_%s(TC_ARGS, %si32 n, Fetched%s *f)\n{\n%s}\n",
+                fields.n ? text_data(&fields) : "i32 nothing; ", column ? "Columns" : "Point", column ? "columns" : "point",
+                column ? "" : "i32 z, i32 m, ", column ? "Columns" : "Point", text_data(&root.body));
+}
+
+static void finish_with(Contraction *c)
+{
+    Cu *l = c->l;
+    CuScope root;
+    find_asides(c);
+    fetch_function(c, true);
+    fetch_function(c, false);
+    cu_scope_root(&root, l);
+    cu_bind_zero(&root, c->zero);
+    if (c->splits > 1 || !in_runs(c, CU_WIDTH)) {
+        cu_line(&root, "finish4(TC_PASS, split, z, m, n, x0, x1, x2, x3);");
+    } else {
+        root.lane = c->n[c->n_n - 1].axis;
+        root.width = CU_WIDTH;
+        for (int i = 0; i < c->asides.n; i++) {
+            const struct Aside *a = &c->asides.at[i];
+            const char *name = arena_printf(l->arena, "%s->%s", a->column ? "columns" : "point", a->name);
+            cu_load_is(&root, a->load, cu_run_value(&root, a->load, name));
+        }
+        epilogue(c, &root, CU_WIDTH);
+    }
+    text_printf(&l->file, "TC_DEV void finish_with(TC_ARGS, i32 split, i32 z, i32 m, i32 n, const FetchedColumns *columns, "
+                "const FetchedPoint *point, %s)\n{\n%s}\n", sum_params(l, CU_WIDTH), text_data(&root.body));
 }
 
 /* Partial results to final ones: a thread has `width` neighbouring columns. */
@@ -411,6 +514,7 @@ bool cu_contract(Cu *l)
     finish_function(&c, 2);
     finish_function(&c, 4);
     if (own) {
+        finish_with(&c);
         const char form[] = {c.a.unit == 1 ? 'k' : 'm', c.b.unit == 1 ? 'k' : 'm', 0};
         text_printf(t, "#if TC_HOPPER\n#define TILE_M %d\n#define TILE_N %d\n", own->tile_m, own->tile_n);
         prelude_wgmma(t, own->tile_n, form);

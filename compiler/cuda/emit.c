@@ -214,6 +214,8 @@ static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Tex
             .file = {.arena = m->arena}};
     l.again = NEWN(m->arena, bool, k->n_comp);
     l.placed = NEWN(m->arena, bool, k->n_comp);
+    for (int i = 0; i < k->n_args; i++)
+        l.fast = l.fast || l.graph->tensor[k->args[i]].dtype == DT_BF16;
     heading(&l);
     if (!lower_class(&l) || l.failed)
         return false;

@@ -37,6 +37,10 @@
  *   void finish4(.., float x0, .., float x3)     n a multiple of 4, all in range
  *                                scale, epilogue and stores of one (two, four) elements; or, with SPLITS > 1, into the
  *                                workspace, which a second kernel joins in order. Every element exactly once.
+ *   FetchedColumns, FetchedPoint      (Hopper's templates only) what finish4 loads, by itself, so that it can be fetched early:
+ *   void fetch_columns(TC_ARGS, i32 n, FetchedColumns *)           what depends on the columns n .. n + 3 alone
+ *   void fetch_point(TC_ARGS, i32 z, i32 m, i32 n, FetchedPoint *)  what depends on the row too; columns all in range
+ *   void finish_with(.., i32 n, const FetchedColumns *, const FetchedPoint *, float x0, .., float x3)   finish4 with both
  *
  * Launch: blockDim.x = threads of the row in templates.def, gridDim.x = BATCHES * tiles of rows * tiles of columns, with
  *   tile = blockIdx.x;  z = tile / (row_tiles * column_tiles), the rest in whatever order suits the L2 cache

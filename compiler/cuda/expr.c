@@ -437,6 +437,35 @@ static CuVal new_value(Cu *l, CuKind kind, bool uniform, int width, const char *
     return v;
 }
 
+bool cu_run(CuScope *s, const Expr *e, const char **type, const char **at)
+{
+    static const char *const words[][2] = {{"v2f", "v4f"}, {"v2u", "v4u"}, {"u32", "v2u"}};
+    Cu *l = s->l;
+    DType d = l->graph->tensor[e->tensor].dtype;
+    CuLin lin = cu_linear(l, e->tensor, e->idx);
+    if (!on_lanes(s, e->axes) || lane_atoms(s, &lin) || d == DT_F64 || !pl_is(lin.axis[s->lane], 1) || !aligned(&lin, s->lane, s->width))
+        return false;
+    for (int k = 0; k < e->n; k++)
+        if (may_leave(l, l->comp, e, k))
+            return false;
+    *type = words[d == DT_BF16 ? 2 : d == DT_I32][s->width == 4];
+    *at = cu_pointer(s, e->tensor, e->idx, e);
+    return true;
+}
+
+CuVal cu_run_value(CuScope *s, const Expr *e, const char *name)
+{
+    Arena *a = s->l->arena;
+    DType d = s->l->graph->tensor[e->tensor].dtype;
+    CuVal v = {.kind = d == DT_I32 ? CV_I : CV_F};
+    for (int c = 0; c < s->width; c++)
+        if (d == DT_BF16)
+            v.v[c] = arena_printf(a, "tc_%s(%s%s)", c & 1 ? "hi" : "lo", name, s->width == 2 ? "" : c < 2 ? ".x" : ".y");
+        else
+            v.v[c] = arena_printf(a, d == DT_I32 ? "(i32)%s.%s" : "%s.%s", name, component_name[c]);
+    return v;
+}
+
 static CuVal load_memory(CuScope *s, const Expr *e)
 {
     Cu *l = s->l;
@@ -459,28 +488,13 @@ static CuVal load_memory(CuScope *s, const Expr *e)
         }
         return v;
     }
+    const char *form, *run;
+    if (cu_run(s, e, &form, &run)) {
+        const char *q = cu_name(l, "v");
+        cu_line(s, "const %s %s = *(const %s *)(%s);", form, q, form, run);
+        return cu_run_value(s, e, q);
+    }
     const char *p = cu_pointer(s, e->tensor, e->idx, e);
-    bool run = lanes && pl_is(lin.axis[s->lane], 1);
-    if (run && d == DT_BF16 && aligned(&lin, s->lane, s->width)) {
-        const char *q = cu_name(l, "v");
-        if (s->width == 4)
-            cu_line(s, "const v2u %s = *(const v2u *)(%s);", q, p);
-        else
-            cu_line(s, "const u32 %s = *(const u32 *)(%s);", q, p);
-        for (int c = 0; c < n; c++)
-            v.v[c] = arena_printf(l->arena, "tc_%s(%s%s)", c & 1 ? "hi" : "lo", q, s->width == 2 ? "" : c < 2 ? ".x" : ".y");
-        return v;
-    }
-    if (run && d != DT_F64 && aligned(&lin, s->lane, s->width)) {
-        const char *q = cu_name(l, "v");
-        const char *form = s->width == 4 ? "v4f" : "v2f";
-        if (d == DT_I32)
-            form = s->width == 4 ? "v4u" : "v2u";
-        cu_line(s, "const %s %s = *(const %s *)(%s);", form, q, form, p);
-        for (int c = 0; c < n; c++)
-            v.v[c] = arena_printf(l->arena, d == DT_I32 ? "(i32)%s.%s" : "%s.%s", q, component_name[c]);
-        return v;
-    }
     for (int c = 0; c < n; c++) {
         const char *at = arena_printf(l->arena, "*%s", p);
         if (c)
@@ -556,11 +570,11 @@ static const char *arithmetic(CuScope *s, const Expr *e, const char *x, const ch
         if (expr_is_const(e->arg[1], &c) && c == 2)
             return arena_printf(a, "%s * %s", x, x);
         return arena_printf(a, "powf(%s, %s)", x, y);
-    case OP_EXP: return arena_printf(a, "expf(%s)", x);
+    case OP_EXP: return arena_printf(a, s->l->fast ? "tc_exp(%s)" : "expf(%s)", x);
     case OP_LN: return arena_printf(a, "logf(%s)", x);
     case OP_SQRT: return arena_printf(a, "sqrtf(%s)", x);
-    case OP_RSQRT: return arena_printf(a, "1.0f / sqrtf(%s)", x);
-    case OP_ERF: return arena_printf(a, "erff(%s)", x);
+    case OP_RSQRT: return arena_printf(a, s->l->fast ? "tc_rsqrt(%s)" : "1.0f / sqrtf(%s)", x);
+    case OP_ERF: return arena_printf(a, s->l->fast ? "tc_erf(%s)" : "erff(%s)", x);
     case OP_TANH: return arena_printf(a, "tanhf(%s)", x);
     case OP_SIN: return arena_printf(a, "sinf(%s)", x);
     case OP_COS: return arena_printf(a, "cosf(%s)", x);
@@ -633,11 +647,19 @@ CuVal cu_eval(CuScope *s, const Expr *e)
 
 CuVal cu_round(CuScope *s, const Comp *c, CuVal v)
 {
-    if (s->l->graph->tensor[c->out].dtype != DT_BF16)
+    Cu *l = s->l;
+    if (l->graph->tensor[c->out].dtype != DT_BF16)
         return v;
-    CuVal r = new_value(s->l, CV_F, v.uniform, s->width, "t");
-    for (int k = 0; k < (v.uniform ? 1 : s->width); k++)
-        cu_line(s, "const float %s = tc_f(tc_bf(%s));", r.v[k], cu_f(s, v, k));
+    CuVal r = {.kind = CV_F, .uniform = v.uniform};
+    int n = v.uniform ? 1 : s->width;
+    for (int k = 0; k < n; k += 2) {
+        const char *q = cu_name(l, "b");
+        cu_line(s, "const u32 %s = tc_pack(%s, %s);", q, cu_f(s, v, k), k + 1 < n ? cu_f(s, v, k + 1) : "0.0f");
+        r.pair[k / 2] = q;
+        r.v[k] = arena_printf(l->arena, "tc_lo(%s)", q);
+        if (k + 1 < n)
+            r.v[k + 1] = arena_printf(l->arena, "tc_hi(%s)", q);
+    }
     return r;
 }
 
@@ -675,12 +697,15 @@ void cu_store(CuScope *s, const Comp *comp, CuVal v)
         cu_line(s, "%s", text_data(&line));
         cu_line(s, "*(v%df *)(%s) = %s;", n, p, q);
     } else if (n > 1 && d == DT_BF16 && pl_is(lin.axis[s->lane], 1) && aligned(&lin, s->lane, n)) {
+        const char *pair[CU_WIDTH / 2];
+        for (int c = 0; c < n; c += 2)           /* rounded to bf16 already, or now */
+            pair[c / 2] = v.pair[0] && !v.uniform ? v.pair[c / 2] : arena_printf(l->arena, "tc_pack(%s, %s)", x[c], x[c + 1]);
         if (n == 4) {
             const char *q = cu_name(l, "v");
-            cu_line(s, "const v2u %s = {tc_pack(%s, %s), tc_pack(%s, %s)};", q, x[0], x[1], x[2], x[3]);
+            cu_line(s, "const v2u %s = {%s, %s};", q, pair[0], pair[1]);
             cu_line(s, "*(v2u *)(%s) = %s;", p, q);
         } else {
-            cu_line(s, "*(u32 *)(%s) = tc_pack(%s, %s);", p, x[0], x[1]);
+            cu_line(s, "*(u32 *)(%s) = %s;", p, pair[0]);
         }
     } else {
         for (int c = 0; c < n; c++)

@@ -42,6 +42,7 @@ typedef struct Cu {
     Text file;                         /* the kernel file so far */
     int n_name;                        /* temporaries have numbers */
     int row_depth;                     /* members' values in memory are read no further out than this scope */
+    bool fast;                         /* it has bf16 tensors: exp, erf and 1 / sqrt to about 2^-22 will do */
     bool *again;                       /* by member: computed again where it is needed */
     bool *placed;                      /* by member: read back from its tensor */
     CuLowered *out;
@@ -100,7 +101,8 @@ int   cu_member(const Cu *l, int tensor);                        /* the member t
 
 /* ---- expr.c */
 typedef enum { CV_F, CV_I, CV_B } CuKind;                        /* float, i32 or i64, condition */
-typedef struct CuVal { CuKind kind; bool wide, uniform; const char *v[CU_WIDTH]; } CuVal;   /* wide: i64 */
+/* wide: i64. pair[i]: components 2 i and 2 i + 1 as two bf16, of a value that has been rounded (NULL: of another) */
+typedef struct CuVal { CuKind kind; bool wide, uniform; const char *v[CU_WIDTH], *pair[CU_WIDTH / 2]; } CuVal;
 
 typedef struct CuScope CuScope;
 struct CuScope {
@@ -136,6 +138,10 @@ const char *cu_f(CuScope *s, CuVal v, int component);            /* as a float *
 const char *cu_i(CuScope *s, CuVal v, int component);            /* as an integer */
 void  cu_member_is(CuScope *s, const Comp *c, CuVal v);          /* loads of c's point in this scope yield v */
 void  cu_load_is(CuScope *s, const Expr *load, CuVal v);
+/* A load of s->width > 1 neighbours as one aligned access, with its type and address; false: it is not one. Then what a
+ * name of that type holds, as the value of the load. */
+bool  cu_run(CuScope *s, const Expr *load, const char **type, const char **at);
+CuVal cu_run_value(CuScope *s, const Expr *load, const char *name);
 const char *cu_index(CuScope *s, const Affine *a, int component);        /* an index map's value */
 /* an expression for the address of element `component` */
 const char *cu_pointer(CuScope *s, int tensor, const Affine *const *idx, const void *key);

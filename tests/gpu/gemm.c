@@ -92,9 +92,26 @@ static const char finish_gelu[] =
     "    const i64 at = y_at(0, z, m, n, B);\n"
     "    *(v2u *)((bf16 *)y + at) = h;\n    *(v2u *)((bf16 *)y + (i64)ROWS * COLS + at) = a;\n}\n";
 static const char *const finishes[] = {finish, finish_half, finish_gelu};
+/* What Hopper's template fetches early: nothing, or (to be checked) where it was fetched for, so that a result finished
+ * with another place's numbers is a NaN. */
+static const char apart[] =
+    "typedef struct { i32 nothing; } FetchedColumns, FetchedPoint;\n"
+    "TC_DEV void fetch_columns(TC_ARGS, i32 n, FetchedColumns *f) { }\n"
+    "TC_DEV void fetch_point(TC_ARGS, i32 z, i32 m, i32 n, FetchedPoint *f) { }\n"
+    "TC_DEV void finish_with(TC_ARGS, i32 split, i32 z, i32 m, i32 n, const FetchedColumns *columns, const FetchedPoint *point,\n"
+    "                        float x0, float x1, float x2, float x3) { finish4(TC_PASS, split, z, m, n, x0, x1, x2, x3); }\n";
+static const char apart_checked[] =
+    "typedef struct { i32 n; } FetchedColumns;\ntypedef struct { i32 m, n; } FetchedPoint;\n"
+    "TC_DEV void fetch_columns(TC_ARGS, i32 n, FetchedColumns *f) { f->n = n; }\n"
+    "TC_DEV void fetch_point(TC_ARGS, i32 z, i32 m, i32 n, FetchedPoint *f) { f->m = m; f->n = n; }\n"
+    "TC_DEV void finish_with(TC_ARGS, i32 split, i32 z, i32 m, i32 n, const FetchedColumns *columns, const FetchedPoint *point,\n"
+    "                        float x0, float x1, float x2, float x3)\n{\n"
+    "    const float is = columns->n == n && point->m == m && point->n == n ? 0.f : tc_float(0x7fc00000u);\n"
+    "    finish4(TC_PASS, split, z, m, n, x0 + is, x1 + is, x2 + is, x3 + is);\n}\n";
 
 /* The batch B is 1 in these prologues, and rows are B * rows, so that the count is known at run time alone. */
-static const char *source(const GemmTemplate *t, const char *text, const GemmProblem *p, const Layout *la, const Layout *lb, Arena *arena)
+static const char *source(const GemmTemplate *t, const char *text, const GemmProblem *p, const Layout *la, const Layout *lb, bool checked,
+                          Arena *arena)
 {
     Text s = {.arena = arena};
     text_printf(&s, "#include \"tc.cuh\"\n#define TILE_M %d\n#define TILE_N %d\n#define KERNEL k\n", t->tile_m, t->tile_n);
@@ -105,7 +122,7 @@ static const char *source(const GemmTemplate *t, const char *text, const GemmPro
     text_printf(&s, "#define SPLITS %d\n#define SPLIT_TERMS %d\n", p->splits, p->splits > 1 ? p->split_terms : p->terms);
     print_side(&s, 'a', &p->a, la);
     print_side(&s, 'b', &p->b, lb);
-    text_printf(&s, "%s%s%s", place, finishes[p->finish], text);
+    text_printf(&s, "%s%s%s%s", place, finishes[p->finish], !t->maps ? "" : checked ? apart_checked : apart, text);
     return text_data(&s);
 }
 
@@ -211,7 +228,7 @@ GemmResult gemm_check(const GemmTemplate *t, const char *text, const GemmProblem
     GemmResult out = {true, true, 0, ""};
     Run r = {.t = t, .p = p};
     want_wgmma(t, p);
-    r.kernel = dev_kernel(source(t, text, p, &la, &lb, &arena), "k", t->arch, t->shared, &out.why);
+    r.kernel = dev_kernel(source(t, text, p, &la, &lb, true, &arena), "k", t->arch, t->shared, &out.why);
     out.compiled = r.kernel != NULL;
     if (getenv("TIC_PRECOMPILE"))
         return out;
@@ -248,7 +265,7 @@ const char *gemm_source(const GemmTemplate *t, const GemmProblem *p)
     static Arena arena;
     Layout la = layout(&p->a, p->rows, p->terms, p->batches, GAP), lb = layout(&p->b, p->cols, p->terms, p->batches, GAP);
     want_wgmma(t, p);
-    return source(t, t->text, p, &la, &lb, &arena);
+    return source(t, t->text, p, &la, &lb, false, &arena);
 }
 
 static void launch_again(void *r)
@@ -263,7 +280,7 @@ double gemm_time(const GemmTemplate *t, const GemmProblem *p, int runs)
     const char *why;
     Run r = {.t = t, .p = p};
     want_wgmma(t, p);
-    r.kernel = dev_kernel(source(t, t->text, p, &la, &lb, &arena), "k", t->arch, t->shared, &why);
+    r.kernel = dev_kernel(source(t, t->text, p, &la, &lb, false, &arena), "k", t->arch, t->shared, &why);
     if (!r.kernel) {
         fprintf(stderr, "%s\n", why);
         return -1;

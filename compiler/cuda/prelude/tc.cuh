@@ -213,6 +213,14 @@ TC_DEV float tc_lo(u32 x) { return tc_float(x << 16); }
 TC_DEV float tc_hi(u32 x) { return tc_float(x & 0xffff0000u); }
 TC_DEV float tc_f(bf16 x) { return tc_float((u32)x << 16); }
 TC_DEV bf16 tc_bf(float x) { return (bf16)tc_pack(x, 0.f); }
+TC_DEV float tc_exp(float x) { return tc_ex2(x * 1.44269504f); } /* to 2^-22 near 0, to 2^-17 at -80 */
+/* The error function to 3e-7 (Abramowitz and Stegun 7.1.26); shares exp(-x^2) with its derivative. */
+TC_DEV float tc_erf(float x)
+{
+    const float t = tc_rcp(1.f + 0.3275911f * fabsf(x)), e = tc_exp(-(x * x));
+    const float p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
+    return tc_float((tc_bits(1.f - p * e) & 0x7fffffffu) | (tc_bits(x) & 0x80000000u));
+}
 
 /* Descriptors of shared memory for wgmma, 128-byte swizzle. K-major: rows of 64 terms, groups of 8 rows 1024 apart.
  * MN-major: blocks of 64 rows `lbo` bytes apart, in a block one line of 128 bytes for each term. */

@@ -7,9 +7,12 @@
  *
  * Warpgroup 0 has one thread that feeds the ring. The other two either share a tile, 64 rows each (GW_PING 0, wide
  * tiles, long sums), or have a tile each in turn (GW_PING 1), so that one multiplies while the other finishes its
- * results; all threads pass the turn on, since none of them may still wait for it. Finishing goes through a few kilobytes
- * of each warp's own, where a row's neighbours come together: a warp then has one row of 128 columns at a time, and what
- * depends on the columns alone is computed once a tile. */
+ * results; all threads pass the turn on, since none of them may still wait for it.
+ *
+ * Finishing goes through a few kilobytes of each warp's own, where a row's neighbours come together: a warp has four slabs
+ * of 8 rows x 128 columns, one after the other in a loop that is one copy of the epilogue (several would not fit the cache
+ * of instructions), and a lane keeps to four columns. What an epilogue loads is fetched a slab ahead, for the first one
+ * before the last products are there; what depends on the columns alone, before the tile. */
 #ifndef TILE_N
 #define TILE_N 256
 #endif
@@ -58,6 +61,37 @@ TC_DEV void gw_spill(float *mine, const float *acc, u32 h, u32 lane)
         const u32 row = lane >> 2, chunk = (2 * j + (lane >> 1 & 1)) ^ row << 1;
         const v2f v = {acc[j * 4 + h * 2], acc[j * 4 + h * 2 + 1]};
         *(v2f *)(mine + row * 128 + chunk * 4 + (lane & 1) * 2) = v;
+    }
+}
+
+#define GW_SLABS 4
+/* where slab s of a warp lies in its tile: 64-row part and column part, and the first of its 8 rows and of its columns */
+TC_DEV u32 gw_mi(u32 s) { return GW_PING ? s >> 1 : 0; }
+TC_DEV u32 gw_part(u32 s) { return GW_PING ? 0 : s >> 1; }
+TC_DEV i32 gw_row(u32 s) { return (i32)(gw_mi(s) * 64 + (s & 1) * 8); }
+
+TC_DEV int gw_inside(TC_ARGS, i32 m, i32 n) { return m + 8 <= ROWS && n + 3 < COLS; }
+
+TC_DEV void gw_fetch(TC_ARGS, i32 m, i32 n, FetchedPoint *f)
+{
+    TC_UNROLL
+    for (i32 row = 0; row < 8; row++)
+        fetch_point(TC_PASS, 0, m + row, n, f + row);
+}
+
+/* a slab at the edge of the result */
+TC_DEV void gw_finish_edge(TC_ARGS, i32 split, i32 m, i32 n, const float *buffer, u32 lane)
+{
+    TC_NO_UNROLL
+    for (u32 row = 0; row < 8 && m + (i32)row < ROWS; row++) {
+        const v4f v = *(const v4f *)(buffer + row * 128 + ((lane ^ row << 1) << 2));
+        if (n + 3 < COLS) {
+            finish4(TC_PASS, split, 0, m + (i32)row, n, v.x, v.y, v.z, v.w);
+        } else {
+            TC_NO_UNROLL
+            for (i32 i = 0; i < 3 && n + i < COLS; i++)
+                finish1(TC_PASS, split, 0, m + (i32)row, n + i, i == 0 ? v.x : i == 1 ? v.y : v.z);
+        }
     }
 }
 
@@ -117,6 +151,13 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                 stage = gone % GW_STAGES;
                 continue;
             }
+            const i32 m0 = tile / columns * 128 + (GW_PING ? 0 : (i32)mine * 64) + (i32)warp * 16;
+            const i32 n0 = tile % columns * TILE_N + (i32)lane * 4;
+            FetchedColumns bias[TILE_N / 128];
+            TC_UNROLL
+            for (i32 part = 0; part < TILE_N / 128; part++)
+                if (n0 + part * 128 + 3 < COLS)
+                    fetch_columns(TC_PASS, n0 + part * 128, bias + part);
             float acc[GW_MI][TILE_N / 2];
             TC_UNROLL
             for (int r = 0; r < GW_MI; r++)
@@ -147,37 +188,40 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                     phase ^= 1;
                 }
             }
+            FetchedPoint fetched[8];
+            if (gw_inside(TC_PASS, m0, n0))
+                gw_fetch(TC_PASS, m0, n0, fetched);
             tc_wgmma_wait(0);                                   /* on every path: else ptxas makes all products wait */
             if (n_k && leader)
                 tc_mbar_arrive(empty + before * 8);
             if (GW_PING && !n_k)                                /* a part of the sums may be empty */
                 tc_mbar_arrive(turn + (mine ^ 1) * 8);
-            const i32 m0 = tile / columns * 128 + (GW_PING ? 0 : (i32)mine * 64) + (i32)warp * 16, n0 = tile % columns * TILE_N;
-            TC_UNROLL
-            for (int part = 0; part < TILE_N / 128; part++) {
-                const i32 n = n0 + part * 128 + (i32)lane * 4;      /* a lane keeps to its columns */
+            TC_NO_UNROLL
+            for (u32 slab = 0; slab < GW_SLABS; slab++) {
+                const i32 m = m0 + gw_row(slab), n = n0 + (i32)gw_part(slab) * 128;
+                const i32 next_m = m0 + gw_row(slab + 1), next_n = n0 + (i32)gw_part(slab + 1) * 128;
+                const int more = slab + 1 < GW_SLABS && gw_inside(TC_PASS, next_m, next_n);
+                tc_syncwarp();
                 TC_UNROLL
-                for (u32 half = 0; half < GW_MI * 2; half++) {
-                    tc_syncwarp();
-                    gw_spill(buffer, acc[half >> 1] + part * 64, half & 1, lane);
-                    tc_syncwarp();
-                    TC_UNROLL
-                    for (u32 row = 0; row < 8; row++) {
-                        const v4f v = *(const v4f *)(buffer + row * 128 + ((lane ^ row << 1) << 2));
-                        const i32 m = m0 + (i32)((half >> 1) * 64 + (half & 1) * 8 + row);
-                        if (m < ROWS) {
-                            if (n + 3 < COLS) {
-                                finish4(TC_PASS, split, 0, m, n, v.x, v.y, v.z, v.w);
-                            } else {
-                                if (n < COLS)
-                                    finish1(TC_PASS, split, 0, m, n, v.x);
-                                if (n + 1 < COLS)
-                                    finish1(TC_PASS, split, 0, m, n + 1, v.y);
-                                if (n + 2 < COLS)
-                                    finish1(TC_PASS, split, 0, m, n + 2, v.z);
-                            }
-                        }
-                    }
+                for (u32 s = 0; s < GW_SLABS; s++)
+                    if (s == slab)                              /* registers have no index */
+                        gw_spill(buffer, acc[gw_mi(s)] + gw_part(s) * 64, s & 1, lane);
+                tc_syncwarp();
+                if (!gw_inside(TC_PASS, m, n)) {
+                    gw_finish_edge(TC_PASS, split, m, n, buffer, lane);
+                    if (more)
+                        gw_fetch(TC_PASS, next_m, next_n, fetched);
+                    continue;
+                }
+                FetchedColumns c = bias[0];
+                if (TILE_N > 128 && slab >= 2)
+                    c = bias[TILE_N / 128 - 1];
+                TC_UNROLL
+                for (u32 row = 0; row < 8; row++) {
+                    const v4f v = *(const v4f *)(buffer + row * 128 + ((lane ^ row << 1) << 2));
+                    finish_with(TC_PASS, split, 0, m + (i32)row, n, &c, fetched + row, v.x, v.y, v.z, v.w);
+                    if (more)
+                        fetch_point(TC_PASS, 0, next_m + (i32)row, next_n, fetched + row);
                 }
             }
         }
