@@ -1,7 +1,9 @@
 /* loop.c -- see loop.h.
  *
  * A step is: wait for the batch that (seed, step) names, run forward and backward, look at the loss, run the update. The
- * update is a half of its own so that a loss that is not a number ends the run with the parameters still good. Everything
+ * update is a half of its own so that a loss that is not a number ends the run with the parameters still good. A signal lets
+ * the step end; but one in pieces, which may take an hour, is given up between two of them: it has changed nothing yet that
+ * is saved. Everything
  * that must survive a kill is in the checkpoint: parameters, both moments, the number of steps; data order, crops and
  * learning rate follow from that number. */
 #define _GNU_SOURCE
@@ -24,7 +26,7 @@ static volatile sig_atomic_t caught;
 
 static void on_signal(int number)
 {
-    static const char text[] = "\nstopping after this step and its checkpoint; once more stops at once\n";
+    static const char text[] = "\nstopping with a checkpoint; once more stops at once\n";
     if (caught)
         _exit(128 + number);             /* the last checkpoint stands */
     caught = number;
@@ -191,6 +193,8 @@ static TicStatus feed(void *context, int pass, int64_t piece, float *pixels, int
 {
     Run *r = context;
     double began = tic_now();
+    if (caught && r->size.micro)
+        return TIC_END;
     TicStatus status = tic_source_piece(r->source, r->state.step, pass, piece, pixels, tokens);
     r->waited += tic_now() - began;
     return status;
@@ -218,7 +222,10 @@ static TicStatus train(Run *r)
         tic_step_set(r->step, "total", (double)r->total);
         tic_step_set(r->step, "updates", (double)(r->state.carried + r->state.step));
         tic_step_set(r->step, "t", t_index < 0 ? 0 : t_index);
-        TRY(tic_step_gradient(r->step, feed, r, &loss));
+        TicStatus status = tic_step_gradient(r->step, feed, r, &loss);
+        if (status == TIC_END)
+            break;
+        TRY(status);
         if (!isfinite(loss))
             return not_a_number(r, loss);
         TRY(tic_step_update(r->step));

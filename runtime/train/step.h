@@ -35,7 +35,8 @@ void tic_step_give(TicStep *s, const char *name, const float *value, int64_t cou
 
 /* Writes piece `piece` of the batch: pixels [n,3,S,S] and tokens [n,context], NULL where the program reads none. */
 typedef TicStatus TicFeed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens);
-/* Forward and backward. *loss may be no number: then parameters are untouched, and the update must not run. */
+/* Forward and backward; parameters and states are untouched until the update. What `feed` returns other than TIC_OK ends the
+ * step and is returned. *loss may be no number: then the update must not run. */
 TicStatus tic_step_gradient(TicStep *s, TicFeed *feed, void *context, double *loss);
 TicStatus tic_step_update(TicStep *s);
 double tic_step_scalar(TicStep *s, const char *name, double missing);

@@ -5,7 +5,7 @@
 . tests/e2e/lib.sh
 emulated() { env TIC_LIBCUDA="$B/libemu_cuda.so" TIC_LIBNVRTC="$B/libemu_nvrtc.so" XDG_CACHE_HOME="$B/emulated" TIC_EMU_QUIET= "$@"; }
 none() { env TIC_LIBCUDA=/nowhere/libcuda.so.1 "$@"; }
-"$TICC" tests/gpu/micro.tic --target cpu,cuda -o "$T/gpu" || { not_ok "a program for CPU and GPU compiles"; finish; exit; }
+"$TICC" tests/gpu/micro.tic --target cpu,cuda -D train.micro=1 -o "$T/gpu" || { not_ok "a program for CPU and GPU compiles"; finish; exit; }
 "$TICC" tests/gpu/micro.tic -o "$T/cpu" || { not_ok "a program for the CPU compiles"; finish; exit; }
 says "kernel text names its source" 0 "* nn.tic:15: y[.., d] = (x[.., d] - mu[..]) * rsqrt(var[..] + eps) * weight[d] + bias[d]" "$TICC" tests/gpu/micro.tic --emit=cuda
 says "no driver: one line" 1 "error: no NVIDIA driver" none "$T/gpu" bench --batch 2 --steps 1 --device cuda
@@ -15,6 +15,7 @@ says "a device that is none" 1 '--device: found `gpu`, wanted auto, cpu, cuda or
 says "an architecture that is none" 1 'found `sm_9`, wanted an architecture' "$TICC" tests/gpu/micro.tic --target cuda:sm_9
 if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     says "every kernel, and whole steps, on an emulated GPU as on the CPU" 0 "is equal bit by bit" emulated "$T/gpu" check --batch 3
+    check "and steps in pieces" grep -q "^in pieces of 1: losses and parameters within" "$T/says.out"
     if "$TICC" tests/gpu/micro.tic --target cpu,cuda -D train.precision=bf16 -o "$T/bf16"; then
         says "the same in bf16, by Hopper's own instructions" 0 "is equal bit by bit" emulated "$T/bf16" check --batch 3 --steps 1
         says "the same in bf16, by mma.sync" 0 "is equal bit by bit" emulated TIC_EMU_ARCH=80 "$T/bf16" check --batch 3 --steps 1
