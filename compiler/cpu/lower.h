@@ -92,7 +92,7 @@ bool lower_score(Low *l);
 
 /* row.c: members that live along rows, whose axes are the first n_row. A member of a phase reduces all further axes or
  * none of them. apart (may be NULL): members that are none of these; the others find them in memory, if they read them. */
-typedef struct RowPlan { Low *l; int n_row, n_phase; int *phase; } RowPlan;
+typedef struct RowPlan { Low *l; int n_row, n_phase, *phase; bool *twice; } RowPlan;
 struct Scope;
 void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart);
 void rows_run(const RowPlan *p, struct Scope *row);              /* one row, whose axes the scope binds */

@@ -4,23 +4,39 @@
  * phase in which all it needs is there. A sum is needed whole, so its readers come a phase later; a map is needed only
  * at the same point, so its readers share its phase. LayerNorm is three phases: mean, variance, result.
  *
+ * A logsumexp takes two phases where its terms are cheap: the maximum, then the sum of exponentials below it. In one phase
+ * each exponential would wait for the one before.
+ *
  * A map that a later phase reads again lies in its tensor when it is written anyway; otherwise it is computed again. */
 #include "cpu/lower.h"
+#include <math.h>
 #include <string.h>
 
 enum { ROW_POINTS = 16384 };
 
 typedef struct Phase {
+    const RowPlan *plan;
     Low *l;
     int number;
-    const int *phase;                  /* of each member */
-    int n_row;
     int lanes;                         /* axis along the lanes, -1 */
+    V *peak;                           /* by member: the maximum of a logsumexp in its second phase */
 } Phase;
+
+/* A logsumexp of two phases has its own number in the second. */
+static bool finds_peak(const Phase *p, int i)
+{
+    return p->plan->twice[i] && p->plan->phase[i] == p->number + 1;
+}
 
 static bool in_phase(const Phase *p, int i)
 {
-    return p->phase[i] == p->number;
+    return p->plan->phase[i] == p->number || finds_peak(p, i);
+}
+
+/* What a member does in this phase: the sum below a peak is a sum. */
+static Reducer reducer_of(const Phase *p, int i)
+{
+    return finds_peak(p, i) ? RED_MAX : p->plan->twice[i] ? RED_SUM : p->l->member[i].c->reducer;
 }
 
 static const Member *read_member(const Low *l, const Expr *load, int *index)
@@ -52,11 +68,37 @@ static bool same_point(const Expr *load, const Comp *c)
     return true;
 }
 
+/* Nothing in it that takes longer than a few operations, members that would be computed again included. */
+static bool cheap(const Low *l, const Expr *e, int depth)
+{
+    int j;
+    if (depth == 16)
+        return false;
+    if (e->kind == E_LOAD) {
+        const Member *m = read_member(l, e, &j);
+        return !m || m->placed || m->c->red || cheap(l, m->c->body, depth + 1);
+    }
+    if (e->kind != E_OP)
+        return true;
+    bool slow = e->op == OP_EXP || e->op == OP_LN || e->op == OP_ERF || e->op == OP_TANH || e->op == OP_SIN || e->op == OP_COS ||
+                e->op == OP_POW;
+    for (int i = 0; i < e->n && !slow; i++)
+        slow = !cheap(l, e->arg[i], depth + 1);
+    return !slow;
+}
+
+/* Do two members share a phase? Each is in its own, and in the one before when it takes two. */
+static bool overlap(int a, bool a_twice, int b, bool b_twice)
+{
+    return a == b || (a_twice && a - 1 == b) || (b_twice && b - 1 == a);
+}
+
 /* The phase of member i, and of nothing before a reader of another shape: a phase has one shape of loop. */
-static void assign_phases(Low *l, int n_row, const bool *apart, int *phase)
+static void assign_phases(Low *l, int n_row, const bool *apart, bool *twice, int *phase)
 {
     for (int i = 0; i < l->n_member; i++) {
         const Comp *c = l->member[i].c;
+        twice[i] = c->reducer == RED_LOGSUMEXP && cheap(l, c->body, 0);
         phase[i] = -1;
         if (apart && apart[i])
             continue;
@@ -75,13 +117,13 @@ static void assign_phases(Low *l, int n_row, const bool *apart, int *phase)
         for (bool moved = true; moved;) {
             moved = false;
             for (int j = 0; j < i; j++)
-                if (phase[j] == at && !same_inner(c, l->member[j].c, n_row)) {
+                if (overlap(phase[j], twice[j], at + twice[i], twice[i]) && !same_inner(c, l->member[j].c, n_row)) {
                     at++;
                     moved = true;
                     break;
                 }
         }
-        phase[i] = at;
+        phase[i] = at + twice[i];
     }
 }
 
@@ -116,7 +158,7 @@ static int carried(const Phase *p)
     int n = 0;
     for (int i = 0; i < p->l->n_member; i++)
         if (in_phase(p, i) && p->l->member[i].c->red)
-            n += acc_width(p->l->member[i].c->reducer);
+            n += acc_width(reducer_of(p, i));
     return n;
 }
 
@@ -140,10 +182,13 @@ static void phase_body(void *ctx, Scope *s, int part, V *carry)
                 store_at(s, &l->member[i].mem, c->store, &l->member[i], v);
             continue;
         }
-        int w = acc_width(c->reducer);
+        Reducer kind = reducer_of(p, i);
+        int w = acc_width(kind);
         Acc a = {{carry[at], w > 1 ? carry[at + 1] : NULL}};
-        V index = NULL;
-        if (c->reducer == RED_ARGMAX) {
+        V index = NULL, x = to_f(s, v);
+        if (kind != c->reducer && kind == RED_SUM)
+            x = m_exp(g, f_sub(g, x, p->peak[i]));
+        if (kind == RED_ARGMAX) {
             int axis = __builtin_ctz(c->red);
             V first = scope_axis(s, axis);
             index = splat(g, LLVMBuildTrunc(g->b, first, g->t->i32, ""));
@@ -153,7 +198,7 @@ static void phase_body(void *ctx, Scope *s, int part, V *carry)
         V mask = s->mask;
         if (s->lanes < 0)              /* one point: one lane counts */
             mask = mask_first(g, ic(g, 1));
-        a = acc_take(g, c->reducer, a, to_f(s, v), index, mask);
+        a = acc_take(g, kind, a, x, index, mask);
         carry[at] = a.v[0];
         if (w > 1)
             carry[at + 1] = a.v[1];
@@ -179,7 +224,7 @@ static void run_phase(Phase *p, Scope *row)
             access_store(l, c, &acc);
     }
     int axis[MAX_AXES], n = 0;
-    for (int a = p->n_row; a < shape->n_axes; a++)
+    for (int a = p->plan->n_row; a < shape->n_axes; a++)
         axis[n++] = a;
     /* reductions along several axes do not care for their order; a store's order suits everybody */
     for (int i = acc.a.n - 1; i >= 0 && n > 1; i--)
@@ -204,8 +249,8 @@ static void run_phase(Phase *p, Scope *row)
     for (int part = 0; part < unroll; part++)
         for (int i = 0; i < l->n_member; i++)
             if (in_phase(p, i) && l->member[i].c->red) {
-                Acc e = acc_empty(g, l->member[i].c->reducer);
-                for (int k = 0; k < acc_width(l->member[i].c->reducer); k++)
+                Acc e = acc_empty(g, reducer_of(p, i));
+                for (int k = 0; k < acc_width(reducer_of(p, i)); k++)
                     carry[at++] = e.v[k];
             }
     Scope in;
@@ -229,13 +274,22 @@ static void run_phase(Phase *p, Scope *row)
         const Comp *c = l->member[i].c;
         if (!in_phase(p, i) || !c->red)
             continue;
-        int w = acc_width(c->reducer);
+        Reducer kind = reducer_of(p, i);
+        int w = acc_width(kind);
         Acc a = {{carry[at], w > 1 ? carry[at + 1] : NULL}};
         for (int part = 1; part < unroll; part++) {
             Acc b = {{carry[part * count + at], w > 1 ? carry[part * count + at + 1] : NULL}};
-            a = acc_join(g, c->reducer, a, b);
+            a = acc_join(g, kind, a, b);
         }
-        Val v = member_value(row, c, acc_value(g, c->reducer, acc_across(g, c->reducer, a)));
+        Val v = acc_value(g, kind, acc_across(g, kind, a));
+        if (finds_peak(p, i)) {        /* nothing above -infinity: the sum is then of zeros */
+            p->peak[i] = select_(g, f_cmp(g, LLVMRealOEQ, v.v, fc(g, -INFINITY)), fc(g, 0), v.v);
+            at += w;
+            continue;
+        }
+        if (kind != c->reducer)
+            v.v = f_add(g, p->peak[i], m_ln(g, v.v));
+        v = member_value(row, c, v);
         member_is(row, c, v);
         l->comp = c;
         if (is_written(l, c->out))
@@ -257,8 +311,8 @@ static void keep(Low *l, const int *phase, int i)
 
 void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart)
 {
-    *p = (RowPlan){.l = l, .n_row = n_row, .phase = NEWN(l->arena, int, l->n_member)};
-    assign_phases(l, n_row, apart, p->phase);
+    *p = (RowPlan){.l = l, .n_row = n_row, .phase = NEWN(l->arena, int, l->n_member), .twice = NEWN(l->arena, bool, l->n_member)};
+    assign_phases(l, n_row, apart, p->twice, p->phase);
     for (int i = l->n_member - 1; i >= 0; i--) {               /* readers first */
         Member *m = &l->member[i];
         p->n_phase = p->phase[i] >= p->n_phase ? p->phase[i] + 1 : p->n_phase;
@@ -269,12 +323,13 @@ void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart)
 void rows_run(const RowPlan *p, Scope *row)
 {
     Low *l = p->l;
+    V *peak = NEWN(l->arena, V, l->n_member);
     l->row_depth = row->depth;
     for (int at = 0; at < p->n_phase && !l->failed; at++) {
-        Phase ph = {.l = l, .number = at, .phase = p->phase, .n_row = p->n_row};
+        Phase ph = {.plan = p, .l = l, .number = at, .peak = peak};
         bool any = false;
         for (int i = 0; i < l->n_member; i++)
-            any = any || p->phase[i] == at;
+            any = any || in_phase(&ph, i);
         if (any)
             run_phase(&ph, row);
         for (int i = 0; i < l->n_member; i++)
