@@ -42,7 +42,7 @@ typedef struct {
     uint32_t kernel;             /* index into tic_kernels; of a CUDA entry, into gpu_kernels unless `host` */
     uint32_t cls;                /* index into class_name */
     uint32_t host;               /* CUDA entries: runs on the CPU, before everything else */
-    uint32_t step;               /* which fused kernel it is (part) of: the same number for CPU and GPU */
+    uint32_t step;               /* which fused kernel of its entry it is (part) of */
     uint32_t arg, n_arg;         /* range in args: buf[i] = storage of tensor args[arg + i] */
     uint64_t writes;             /* bit i: buf[i] is written (the first 64) */
     TicPoly flops;

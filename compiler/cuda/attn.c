@@ -1,5 +1,7 @@
-/* attn.c -- the score templates' sizes and numbers. See emit.h. */
-#include "cuda/emit.h"
+/* attn.c -- the score templates' sizes and numbers. See attn.h. */
+#include "cuda/attn.h"
+
+extern const char cuda_template_attn[], cuda_template_attn_fwd[], cuda_template_attn_bwd[];
 
 enum { MOST_SHARED = 99 * 1024, MOST_WARPS = 4, MOST_REGISTERS = 200 };
 
@@ -38,4 +40,10 @@ void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p)
     text_printf(out, "#define WARPS %d\n#define AT_BLOCKS %d\n", p->warps, p->blocks);
     if (backward)
         text_printf(out, "#define ROW_VALUES %d\n", s->values);
+    text_printf(out, "%s", cuda_template_attn);
+}
+
+const char *attn_template(bool backward)
+{
+    return backward ? cuda_template_attn_bwd : cuda_template_attn_fwd;
 }

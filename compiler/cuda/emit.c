@@ -181,7 +181,7 @@ static bool lower_class(Cu *l)
     case K_ROW: return cu_row(l);
     case K_REDUCE: return cu_reduce(l);
     case K_CONTRACT: return cu_contract(l);
-    case K_SCORE: cu_fail(l, "no template takes this kernel"); return false;
+    case K_SCORE: return cu_score(l);
     case K_SCATTER: return cu_scatter(l);
     case K_HOST:
     case N_KERNEL_CLASSES: break;
@@ -250,9 +250,4 @@ int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int
     for (int i = 0; i < known->n; i++)
         launch[i] = (CudaLaunch){known->first + i, arg, n_arg};
     return known->n;
-}
-
-bool cuda_takes_score(Graph *g, const Kernel *k)
-{
-    return false;
 }

@@ -6,7 +6,7 @@
  *              as the loops do, each with a text of its own; a value is written in the outermost scope that knows all it
  *              needs, and so stands in front of the inner loops.
  *   acc.c      reducers: accumulators, and joining them across a warp and a block in a fixed order.
- *   map.c row.c reduce.c scatter.c contract.c    the threads, loops and launches of each class.
+ *   map.c row.c reduce.c scatter.c contract.c score.c    the threads, loops and launches of each class.
  *
  * A thread may hold `width` neighbouring points of one axis at once, so that its loads and stores are 8 or 16 bytes. */
 #ifndef CUDA_LOWER_H
@@ -57,6 +57,7 @@ bool cu_row(Cu *l);
 bool cu_reduce(Cu *l);
 bool cu_scatter(Cu *l);
 bool cu_contract(Cu *l);
+bool cu_score(Cu *l);
 
 /* ---- polynomials of the batch */
 Poly pl_const(int64_t c);

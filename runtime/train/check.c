@@ -1,6 +1,7 @@
-/* check.c -- see check.h. Kernel by kernel: both sides hold the same numbers before each kernel (the device is given the
- * CPU's), so an error is the kernel's own. Then a few steps on each side from the same start: losses and parameters; and
- * where the program has it, the same in pieces. */
+/* check.c -- see check.h. Kernel by kernel: the CPU's step is run first and every tensor kept; then each kernel of the GPU is
+ * given the CPU's numbers, so an error is the kernel's own. What the CPU has not in memory (its kernels may be other ones)
+ * is the GPU's own. Then a few steps on each side from the same start: losses and parameters; and where the program has it,
+ * the same in pieces. */
 #include "train/check.h"
 #include "device/cuda.h"
 #include "device/exec_impl.h"
@@ -20,6 +21,7 @@ typedef struct {
     Side cpu, gpu;
     double tolerance, worst[32];
     int kernels, bad, count[32];
+    void **kept;             /* [the CPU's tensors]: their values in the step */
 } Check;
 
 static TicStatus open_side(Check *c, Side *s, const TicKernel *kernels, const char *device)
@@ -81,46 +83,135 @@ static uint32_t end_of(const TicExec *x, uint32_t from)
     return to;
 }
 
-static TicStatus check_kernel(Check *c, uint32_t cpu_from, uint32_t cpu_to, uint32_t from, uint32_t to)
+static const uint32_t *args_of(const Check *c, const TicExec *x, uint32_t launch)
+{
+    return TABLE(c->p, uint32_t, c->p->args) + tic_exec_launches(x)[launch].arg;
+}
+
+static bool writes(const TicLaunch *l, uint32_t arg)
+{
+    return arg < 64 && l->writes >> arg & 1;
+}
+
+static void keep(Check *c, uint32_t tensor, const void *data)
+{
+    size_t bytes = (size_t)tic_poly(tic_exec_tensors(c->cpu.x)[tensor].bytes, c->o->batch);
+    if (!c->kept[tensor])
+        c->kept[tensor] = tic_alloc(bytes + 1);
+    memcpy(c->kept[tensor], data, bytes);
+}
+
+/* The CPU's step: what comes from outside is kept before a kernel reads it, what a kernel makes when it has. */
+static void run_cpu(Check *c)
+{
+    const TicExec *x = c->cpu.x;
+    tic_bench_inputs(c->cpu.x, c->p, c->o->batch, 0);
+    for (uint32_t i = 0; i < x->entry->n_launch; i++) {
+        const TicLaunch *l = &tic_exec_launches(x)[i];
+        const uint32_t *arg = args_of(c, x, i);
+        for (uint32_t k = 0; k < l->n_arg; k++)
+            if (!c->kept[arg[k]] && !writes(l, k))
+                keep(c, arg[k], x->args[i][k]);
+        tic_exec_launch_host(c->cpu.x, i);
+        for (uint32_t k = 0; k < l->n_arg; k++)
+            if (writes(l, k))
+                keep(c, arg[k], x->args[i][k]);
+    }
+}
+
+/* The CPU's value of a tensor of the GPU's entry, NULL: it has none. The two may fuse other kernels, and then keep other
+ * tensors in memory; those of the graph they share have the same numbers. */
+static const void *kept(const Check *c, uint32_t tensor)
+{
+    if (tensor >= c->cpu.x->entry->n_tensor)
+        return NULL;
+    const TicTensor *a = &tic_exec_tensors(c->cpu.x)[tensor], *b = &tic_exec_tensors(c->gpu.x)[tensor];
+    bool same = a->dtype == b->dtype && !memcmp(&a->bytes, &b->bytes, sizeof a->bytes);
+    return same && !strcmp(tic_text(c->p, a->name), tic_text(c->p, b->name)) ? c->kept[tensor] : NULL;
+}
+
+/* Whether another kernel, before or behind launches [from, to), writes (a part of) the tensor. */
+static bool written_elsewhere(const Check *c, uint32_t tensor, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++) {
+        const TicLaunch *l = &tic_exec_launches(c->gpu.x)[i];
+        for (uint32_t k = 0; k < l->n_arg; k++)
+            if (writes(l, k) && args_of(c, c->gpu.x, i)[k] == tensor)
+                return true;
+    }
+    return false;
+}
+
+/* Gives a kernel the CPU's numbers; what it is the first to write holds none at all (bytes 0xff: NaN). */
+static TicStatus prepare(Check *c, uint32_t from, const TicGpuPtr *at)
 {
     TicGpu *gpu = c->gpu.model->gpu;
-    const TicLaunch *l = tic_exec_launches(c->gpu.x), *first = &l[from];
-    const TicTensor *t = tic_exec_tensors(c->gpu.x);
-    const uint32_t *arg = TABLE(c->p, uint32_t, c->p->args) + first->arg;
-    const uint32_t *cpu_arg = TABLE(c->p, uint32_t, c->p->args) + tic_exec_launches(c->cpu.x)[cpu_from].arg;
-    TicGpuPtr at[256];
-    uint32_t n = first->n_arg < 256 ? first->n_arg : 256, shared = tic_exec_launches(c->cpu.x)[cpu_from].n_arg;
-    tic_exec_gpu_args(c->gpu.x, from, at);
-    for (uint32_t k = 0; k < n && k < shared; k++)   /* a workspace may follow, on either side */
-        if (arg[k] == cpu_arg[k])
-            TRY(tic_gpu_to(gpu, at[k], c->cpu.x->args[cpu_from][k], (size_t)tic_poly(t[arg[k]].bytes, c->o->batch)));
-    TRY(tic_gpu_wait(gpu));
-    for (uint32_t i = cpu_from; i < cpu_to; i++)
-        tic_exec_launch_host(c->cpu.x, i);
-    for (uint32_t i = from; i < to; i++)
-        TRY(tic_exec_gpu_launch(c->gpu.x, i));
-    /* relative to the largest number of the tensor; but what is tiny beside the kernel's other results (the mean of numbers
-     * that were just normalised) is rounding and nothing else */
-    double apart = 0, scale = 1e-30;
-    for (uint32_t k = 0; k < n && k < shared && k < 64; k++)
-        if (first->writes >> k & 1)
-            scale = fmax(scale, 1e-2 * largest(c->cpu.x->args[cpu_from][k], t[arg[k]].dtype, elements(&c->gpu, arg[k])));
-    for (uint32_t k = 0; k < n && k < shared && k < 64; k++) {
-        if (!(first->writes >> k & 1))
-            continue;
-        size_t bytes = (size_t)tic_poly(t[arg[k]].bytes, c->o->batch);
-        void *copy = tic_alloc(bytes + 1);
-        TicStatus status = tic_gpu_from(gpu, copy, at[k], bytes);
-        if (!status)
-            status = tic_gpu_wait(gpu);
-        if (!status) {
-            const void *here = c->cpu.x->args[cpu_from][k];
-            int64_t count = elements(&c->gpu, arg[k]);
-            apart = fmax(apart, distance(here, copy, t[arg[k]].dtype, count) / fmax(scale, largest(here, t[arg[k]].dtype, count)));
+    const TicLaunch *l = &tic_exec_launches(c->gpu.x)[from];
+    const uint32_t *arg = args_of(c, c->gpu.x, from);
+    for (int pass = 0; pass < 2; pass++)             /* a result may lie where an operand does */
+        for (uint32_t k = 0; k < l->n_arg; k++) {
+            size_t bytes = (size_t)tic_poly(tic_exec_tensors(c->gpu.x)[arg[k]].bytes, c->o->batch);
+            const void *data = kept(c, arg[k]);
+            if (writes(l, k) != !pass || !data || (!pass && written_elsewhere(c, arg[k], 0, from)))
+                continue;
+            void *none = pass ? NULL : memset(tic_alloc(bytes + 1), 0xff, bytes);
+            TicStatus status = tic_gpu_to(gpu, at[k], pass ? data : none, bytes);
+            if (!status)
+                status = tic_gpu_wait(gpu);
+            free(none);
+            TRY(status);
         }
-        free(copy);
-        TRY(status);
-    }
+    return TIC_OK;
+}
+
+/* What a kernel wrote, where no other will write into the same tensor: a difference relative to the largest number of the
+ * tensor; but what is tiny beside the kernel's other results (the mean of numbers that were just normalised) is rounding
+ * and nothing else. */
+static TicStatus compare(Check *c, uint32_t from, uint32_t to, const TicGpuPtr *at, double *apart)
+{
+    TicGpu *gpu = c->gpu.model->gpu;
+    const TicLaunch *l = &tic_exec_launches(c->gpu.x)[from];
+    const TicTensor *t = tic_exec_tensors(c->gpu.x);
+    const uint32_t *arg = args_of(c, c->gpu.x, from);
+    double scale = 1e-30;
+    *apart = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t k = 0; k < l->n_arg; k++) {
+            const void *here = kept(c, arg[k]);
+            if (!writes(l, k) || !here || written_elsewhere(c, arg[k], to, c->gpu.x->entry->n_launch))
+                continue;
+            int64_t count = elements(&c->gpu, arg[k]);
+            double size = largest(here, t[arg[k]].dtype, count);
+            if (!pass) {
+                scale = fmax(scale, 1e-2 * size);
+                continue;
+            }
+            size_t bytes = (size_t)tic_poly(t[arg[k]].bytes, c->o->batch);
+            void *there = tic_alloc(bytes + 1);
+            TicStatus status = tic_gpu_from(gpu, there, at[k], bytes);
+            if (!status)
+                status = tic_gpu_wait(gpu);
+            if (!status)
+                *apart = fmax(*apart, distance(here, there, t[arg[k]].dtype, count) / fmax(scale, size));
+            free(there);
+            TRY(status);
+        }
+    return TIC_OK;
+}
+
+static TicStatus check_kernel(Check *c, uint32_t from, uint32_t to)
+{
+    const TicLaunch *l = tic_exec_launches(c->gpu.x), *first = &l[from];
+    TicGpuPtr *at = tic_alloc((first->n_arg + 1) * sizeof *at);
+    double apart = 0;
+    tic_exec_gpu_args(c->gpu.x, from, at);
+    TicStatus status = prepare(c, from, at);
+    for (uint32_t i = from; i < to && !status; i++)
+        status = tic_exec_gpu_launch(c->gpu.x, i);
+    if (!status)
+        status = compare(c, from, to, at, &apart);
+    free(at);
+    TRY(status);
     bool bad = !(apart <= c->tolerance);
     const char *cls = tic_text(c->p, TABLE(c->p, uint32_t, c->p->class_names)[first->cls]);
     c->worst[first->cls % 32] = fmax(c->worst[first->cls % 32], apart);
@@ -137,19 +228,18 @@ static TicStatus check_kernel(Check *c, uint32_t cpu_from, uint32_t cpu_to, uint
 static TicStatus check_kernels(Check *c)
 {
     const TicLaunch *l = tic_exec_launches(c->gpu.x);
-    tic_bench_inputs(c->cpu.x, c->p, c->o->batch, 0);
-    for (uint32_t i = 0, k = 0; i < c->cpu.x->entry->n_launch && k < c->gpu.x->entry->n_launch;) {
-        uint32_t to = end_of(c->cpu.x, i), gpu_to = end_of(c->gpu.x, k);
-        if (tic_exec_launches(c->cpu.x)[i].step != l[k].step)
-            return tic_fail(TIC_BUG, "the CPU's kernel %u meets the GPU's %u", tic_exec_launches(c->cpu.x)[i].step, l[k].step);
-        if (l[k].host)
-            for (uint32_t n = i; n < to; n++)
-                tic_exec_launch_host(c->cpu.x, n);
-        else
-            TRY(check_kernel(c, i, to, k, gpu_to));
-        i = to;
-        k = gpu_to;
+    c->kept = tic_alloc((c->cpu.x->entry->n_tensor + 1) * sizeof *c->kept);
+    run_cpu(c);
+    TicStatus status = TIC_OK;
+    for (uint32_t i = 0, to; i < c->gpu.x->entry->n_launch && !status; i = to) {
+        to = end_of(c->gpu.x, i);
+        if (!l[i].host)
+            status = check_kernel(c, i, to);
     }
+    for (uint32_t i = 0; i < c->cpu.x->entry->n_tensor; i++)
+        free(c->kept[i]);
+    free(c->kept);
+    TRY(status);
     for (uint32_t i = 0; i < c->p->n_class_names && i < 32; i++)
         if (c->count[i])
             fprintf(c->out, "%-10s %4d kernels, largest error %.2e\n", tic_text(c->p, TABLE(c->p, uint32_t, c->p->class_names)[i]), c->count[i],

@@ -1,14 +1,11 @@
 /* attn.c -- see attn.h. */
 #include "attn.h"
 #include "../../compiler/base.h"
-#include "cuda/emit.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-extern const char cuda_template_attn[], cuda_template_attn_fwd[], cuda_template_attn_bwd[];
-const char *const attn_text[2] = {cuda_template_attn_fwd, cuda_template_attn_bwd};
 
 static int keys_of(const AttnProblem *p) { return p->keys ? p->keys : p->tokens; }
 
@@ -84,18 +81,15 @@ static const char *source(bool backward, const char *text, const AttnProblem *p,
         text_printf(&t, "TC_DEV void finish_z(TC_ARGS, i32 z, i32 m, i32 f, float x0, float x1, float x2, float x3)\n{\n"
                     "    put(out + (((z / HEADS) * (i64)TOKENS + m) * HEADS + z %% HEADS) * FEATURES + f, x0, x1, x2, x3);\n}\n");
     }
-    /* the shared part has macros the functions above use, and uses none of theirs */
-    Text whole = {.arena = arena};
-    const char *numbers_end = strstr(text_data(&t), "TC_DEV");
-    text_printf(&whole, "%.*s%s%s%s", (int)(numbers_end - text_data(&t)), text_data(&t), cuda_template_attn, numbers_end, text);
-    return text_data(&whole);
+    text_printf(&t, "%s", text);
+    return text_data(&t);
 }
 
 const char *attn_source(bool backward, const AttnProblem *p)
 {
     static Arena arena;
     AttnPlan plan = plan_of(backward, p);
-    return source(backward, attn_text[backward], p, &plan, true, &arena);
+    return source(backward, attn_template(backward), p, &plan, true, &arena);
 }
 
 /* ---- what it should be */

@@ -1,6 +1,7 @@
-/* attn.h -- attention templates with prologues written by hand, as compiler/cuda/emit.h wants them. */
+/* attn.h -- attention templates with prologues written by hand, as compiler/cuda/attn.h wants them. */
 #ifndef GPU_ATTN_H
 #define GPU_ATTN_H
+#include "cuda/attn.h"
 #include "device.h"
 
 /* Queries, keys and values are thirds of the rows of one bf16 tensor [batch, tokens, 3, heads, width], as in CLIP; so are
@@ -16,7 +17,6 @@ typedef struct AttnResult { bool compiled, launched; double error; const char *w
  * `seeds` seeds of the emulator on random numbers and compares all results with sums in f64 of terms rounded as its are.
  * error: largest difference over the largest number of that result. */
 AttnResult attn_check(bool backward, const char *text, const AttnProblem *p, int seeds, bool values_only);
-extern const char *const attn_text[2];                   /* forward, backward */
 const char *attn_source(bool backward, const AttnProblem *p);   /* the whole text; freed with the process */
 /* ms on the device, everything in bf16 but the statistic; < 0: does not compile. warps, blocks: as attn_plan says when 0 */
 double attn_time(bool backward, const char *text, const AttnProblem *p, int warps, int blocks, int runs);

@@ -19,7 +19,7 @@ int main(void)
     for (int backward = 0; backward < 2; backward++)
         for (size_t k = 0; k < sizeof problems / sizeof *problems; k++) {
             const AttnProblem *p = &problems[k];
-            AttnResult r = attn_check(backward, attn_text[backward], p, 2, false);
+            AttnResult r = attn_check(backward, attn_template(backward), p, 2, false);
             bool ok = r.compiled && r.launched && r.error < 1e-3;
             dev_ok(ok, "%s: %d x %d, %d tokens, %d keys, width %d%s%s: %.1e%s%.300s", backward ? "attn_bwd" : "attn_fwd", p->batch, p->heads,
                    p->tokens, p->keys ? p->keys : p->tokens, p->width, p->causal ? ", causal" : "", p->bias ? ", bias" : "", r.error,

@@ -58,7 +58,7 @@ static const Subject subjects[] = {
 
 static const char *text_of(const Subject *s)
 {
-    return s->n ? gemm_templates[s->template[0]].text : attn_text[s->backward];
+    return s->n ? gemm_templates[s->template[0]].text : attn_template(s->backward);
 }
 
 /* One of its problems, with `text` as the template. */

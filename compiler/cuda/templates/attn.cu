@@ -1,4 +1,4 @@
-/* attn -- what attn_fwd and attn_bwd share; it stands in front of them. See emit.h for the names that come from the prologue.
+/* attn -- what attn_fwd and attn_bwd share; it stands in front of them. See attn.h for the names that come from the prologue.
  *
  * A block has one element of the batch. Its warps share whole matrices in shared memory, the "resident" ones, and each takes
  * 16 rows of the other side at a time, its own. Products are mma.sync's 16 x 8 x 16. A row of a matrix is followed by 16

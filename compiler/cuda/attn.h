@@ -1,0 +1,37 @@
+/* attn.h -- score templates: attn_fwd and attn_bwd, each behind attn (what they share). x[z, m, n] = sum over t of q[z, m, t] *
+ * k[z, n, t] is never in memory. Rows m are queries and columns n are keys where it is attention. bf16 operands, f32 sums.
+ *
+ *   forward    s = score(x);  lse[m] = logsumexp over n of s;  p = exp(s - lse[m]);  z[m, f] = sum over n of p * v[n, f]
+ *   backward   y[m, n] = sum over f of g[m, f] * v[n, f];  p, ds = weights(x, y, values of row m)
+ *              dv[n, f] = sum over m of p * g[m, f];  dk[n, t] = sum over m of ds * q[m, t];  dq[m, t] = sum over n of ds * k[n, t]
+ *
+ * p and ds are rounded to bf16 as factors. The prologue defines KERNEL, TC_ARGS, TC_PASS and
+ *
+ *   ROWS COLS TERMS FEATURES     constants: how many m, n, t, f; the last two multiples of 8
+ *   ROW_VALUES                   (backward) how many values a row has
+ *   WARPS AT_BLOCKS              threads / 32 of a block; blocks that shall fit on a multiprocessor: attn_plan
+ *   const bf16 *q_base(TC_ARGS, i32 z)        and k_, v_, (backward) g_base: rows of neighbouring elements, 16-byte aligned,
+ *   Q_STRIDE K_STRIDE V_STRIDE G_STRIDE       so many elements apart, a multiple of 8
+ *   float score(TC_ARGS, i32 z, i32 m, i32 n, float x)
+ *   void statistic(TC_ARGS, i32 z, i32 m, float lse)                      stores it, if it is stored; once a row
+ *   void row_values(TC_ARGS, i32 z, i32 m, float *r)                      r[0 .. ROW_VALUES - 1]
+ *   void weights(TC_ARGS, i32 z, i32 m, i32 n, float x, float y, const float *r, float *p, float *ds)
+ *   void finish_z(TC_ARGS, i32 z, i32 m, i32 f, float x0, .., float x3)   f a multiple of 4; every element exactly once
+ *   void finish_q(..), finish_k(..), finish_v(..)                         (backward) of dq, dk, dv: z, row, column, four values
+ *
+ * m and n are always in range. Launch: WARPS * 32 threads, one block for each z. */
+#ifndef CUDA_ATTN_H
+#define CUDA_ATTN_H
+#include "../base.h"     /* compiler/base.h: Text */
+#include <stdbool.h>
+
+typedef struct AttnShape { int rows, cols, terms, features, values; } AttnShape;
+typedef struct AttnPlan { int warps, blocks, shared; } AttnPlan;     /* shared: bytes of dynamic shared memory */
+/* How a score template is launched; false when it cannot hold the shape in registers or in the 99 KB of shared memory that
+ * every GPU from sm_80 on has. */
+bool attn_plan(bool backward, const AttnShape *s, AttnPlan *out);
+int  attn_shared(bool backward, const AttnShape *s, int warps);
+/* the #defines of numbers and what both templates share: after it come the functions, then attn_template */
+void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p);
+const char *attn_template(bool backward);
+#endif

@@ -1,0 +1,324 @@
+/* score.c -- attention: SCORE kernels on the templates attn_fwd and attn_bwd (attn.h). Which kernels these are:
+ *
+ *   forward    one product x; one logsumexp over N, of an expression s; one result, over N, whose score is exp(s - it)
+ *   backward   two products x and y; no statistics; three results, two of them sums over M (dv, dk), one over N (dq), whose
+ *              other factors are the products' operands again
+ *
+ * with operands and the results' scores in bf16, one axis of terms and of features, rows 16-byte aligned, scores that nobody
+ * else reads, and extents that attn_plan finds room for. Points in between are whatever they are: scale, mask, bias. */
+#include "cuda/attn.h"
+#include "cuda/lower.h"
+#include <string.h>
+
+typedef struct Matrix { const Expr *load; CuLin lin; int row; } Matrix;      /* row: its axis, M or N */
+typedef ARRAY(const Expr *) Loads;
+
+typedef struct Score {
+    Cu *l;
+    Graph *g;
+    bool backward;
+    const Comp *x, *y, *stat, *z, *dq, *dk, *dv;
+    double scale_x, scale_y;
+    Matrix q, k, v, of_z;              /* of_z: the gradient of the result */
+    Loads row;                         /* what the points read of a row */
+    AttnShape shape;
+    AttnPlan plan;
+} Score;
+
+/* ---- is it one? */
+
+static const Comp *member(const Score *s, const Expr *load)
+{
+    int m = load->kind == E_LOAD ? cu_member(s->l, load->tensor) : -1;
+    return m < 0 ? NULL : &s->l->k->comp[m];
+}
+
+static bool set_once(const Comp **to, const Comp *c)
+{
+    bool first = !*to;
+    *to = c;
+    return first;
+}
+
+static bool written(const Kernel *k, const Comp *c)
+{
+    for (int i = 0; i < k->n_writes; i++)
+        if (k->writes[i] == c->out)
+            return true;
+    return false;
+}
+
+static ScoreSum sum_of(const Score *s, const Comp *c) { return score_sum(s->g, s->l->k, c); }
+
+/* The members by role; false: others than the templates have. A result over M is dv until the products are told apart. */
+static bool find_members(Score *s)
+{
+    const Kernel *k = s->l->k;
+    bool fits = true;
+    for (int i = 0; i < k->n_comp && fits; i++) {
+        const Comp *c = &k->comp[i];
+        ScoreRole role = score_role(k, c);
+        if (role == SCORE_PRODUCT)
+            fits = set_once(s->x ? &s->y : &s->x, c);
+        else if (role == SCORE_STAT)
+            fits = c->reducer == RED_LOGSUMEXP && !score_over_m(k, c) && set_once(&s->stat, c);
+        else if (role == SCORE_RESULT)
+            fits = score_over_m(k, c) ? set_once(s->dv ? &s->dk : &s->dv, c) : set_once(&s->z, c);
+        fits = fits && (role == SCORE_STAT || role == SCORE_RESULT || !written(k, c));
+        fits = fits && c->n_axes <= k->n_dom + 3;
+    }
+    s->backward = s->y != NULL;
+    if (!fits || !s->x || !s->z)
+        return false;
+    return s->backward ? s->dv && s->dk && !s->stat : s->stat && !s->dv;
+}
+
+/* A member's own value, through members that only pass it on (and round it). */
+static const Expr *value_of(const Score *s, const Expr *load)
+{
+    const Comp *c = member(s, load);
+    while (c && c->reducer == RED_NONE && c->body->kind == E_LOAD && member(s, c->body))
+        c = member(s, c->body);
+    return c && c->reducer == RED_NONE ? c->body : load;
+}
+
+/* exp(s - stat), where stat = logsumexp(s) */
+static bool is_softmax(const Score *s)
+{
+    const Expr *p = value_of(s, sum_of(s, s->z).a);
+    if (p->kind != E_OP || p->op != OP_EXP || p->arg[0]->kind != E_OP || p->arg[0]->op != OP_SUB)
+        return false;
+    return p->arg[0]->arg[0] == s->stat->body && member(s, p->arg[0]->arg[1]) == s->stat;
+}
+
+static bool same_matrix(const Expr *a, const Expr *b)
+{
+    return a == b;                     /* the same axes have the same numbers in both */
+}
+
+/* Which product is which, and which result over M. */
+static bool tell_apart(Score *s)
+{
+    const Comp *c;
+    if (same_matrix(sum_of(s, s->y).b, sum_of(s, s->z).b))
+        c = s->x, s->x = s->y, s->y = c;
+    s->dq = s->z;
+    if (same_matrix(sum_of(s, s->dv).b, sum_of(s, s->x).a))
+        c = s->dv, s->dv = s->dk, s->dk = c;
+    return same_matrix(sum_of(s, s->dq).b, sum_of(s, s->x).b) && same_matrix(sum_of(s, s->dk).b, sum_of(s, s->x).a) &&
+           same_matrix(sum_of(s, s->dv).b, sum_of(s, s->y).a) && sum_of(s, s->dk).a == sum_of(s, s->dq).a;
+}
+
+static bool is_half(const Score *s, const Expr *load) { return s->g->tensor[load->tensor].dtype == DT_BF16; }
+
+static bool find_matrix(Score *s, const Expr *load, int row, Matrix *out)
+{
+    const Kernel *k = s->l->k;
+    int64_t stride;
+    *out = (Matrix){load, cu_linear(s->l, load->tensor, load->idx), row};
+    bool fits = is_half(s, load) && !out->lin.n_atoms && pl_is(out->lin.axis[k->n_dom + 2], 1) && pl_divides(out->lin.c, 8);
+    for (int a = 0; a < k->n_dom + 2; a++)
+        fits = fits && pl_divides(out->lin.axis[a], 8);
+    return fits && pl_fixed(out->lin.axis[row], &stride) && pl_is(out->lin.axis[2 * k->n_dom + 1 - row], 0);
+}
+
+/* Loads of the points that have one value a row. */
+static void find_row_loads(Score *s)
+{
+    const Kernel *k = s->l->k;
+    uint32_t m = 1u << score_m(k), inside = 2 * m - 1;
+    for (int i = 0; i < k->n_comp; i++) {
+        const Comp *c = &k->comp[i];
+        if (score_role(k, c) != SCORE_POINT)
+            continue;
+        int n = expr_loads(c->body, NULL, 0);
+        const Expr **load = NEWN(s->l->arena, const Expr *, n);
+        expr_loads(c->body, load, n);
+        for (int j = 0; j < n; j++) {
+            bool fits = (load[j]->axes & m) && !(load[j]->axes & ~inside) && !member(s, load[j]) && s->g->tensor[load[j]->tensor].dtype == DT_F32;
+            for (int r = 0; r < s->row.n; r++)
+                fits = fits && s->row.at[r] != load[j];
+            if (fits)
+                PUSH(s->l->arena, s->row, load[j]);
+        }
+    }
+}
+
+static bool match(Score *s)
+{
+    const Kernel *k = s->l->k;
+    int m = score_m(k), n = score_n(k);
+    if (!find_members(s) || !(s->backward ? tell_apart(s) : is_softmax(s)))
+        return false;
+    ScoreSum x = sum_of(s, s->x), z = sum_of(s, s->backward ? s->y : s->z);
+    if (!find_matrix(s, x.a, m, &s->q) || !find_matrix(s, x.b, n, &s->k) || !find_matrix(s, z.b, n, &s->v) ||
+        (s->backward && !find_matrix(s, z.a, m, &s->of_z)))
+        return false;
+    const Comp *result[] = {s->z, s->dq, s->dk, s->dv};
+    for (size_t i = 0; i < LEN(result); i++)
+        if (result[i] && !is_half(s, sum_of(s, result[i]).a))
+            return false;
+    Ext rows = s->x->ext[m], cols = s->x->ext[n], terms = s->x->ext[n + 1], features = (s->backward ? s->y : s->z)->ext[n + 1];
+    enum { MOST = 4096 };
+    if (rows <= 0 || cols <= 0 || terms <= 0 || features <= 0 || rows > MOST || cols > MOST || terms > MOST || features > MOST)
+        return false;
+    s->scale_x = x.scale;
+    s->scale_y = z.scale;
+    if (s->backward)
+        find_row_loads(s);
+    s->shape = (AttnShape){(int)rows, (int)cols, (int)terms, (int)features, s->row.n ? s->row.n : 1};
+    return attn_plan(s->backward, &s->shape, &s->plan);
+}
+
+bool cuda_takes_score(Graph *g, const Kernel *k)
+{
+    Text why = {.arena = g->arena};
+    Cu l = {.arena = g->arena, .graph = g, .k = k, .why = &why};
+    Score s = {.l = &l, .g = g};
+    return match(&s) && !l.failed;
+}
+
+/* ---- the prologue */
+
+/* A scope in which the batch's axes are z's digits. */
+static void root(const Score *s, CuScope *r)
+{
+    const Kernel *k = s->l->k;
+    CuGroup dom[MAX_AXES];
+    for (int a = 0; a < k->n_dom; a++)
+        dom[a] = (CuGroup){a, pl_ext(k->dom[a])};
+    cu_scope_root(r, s->l);
+    cu_bind_digits(r, dom, k->n_dom, -1, "z", false);
+}
+
+static void matrix_function(const Score *s, char name, const Matrix *x)
+{
+    Cu *l = s->l;
+    CuScope r;
+    int64_t stride;
+    root(s, &r);
+    Text sum = {.arena = l->arena};
+    text_printf(&sum, "%s", pl_text(l, x->lin.c));
+    for (int a = 0; a < l->k->n_dom; a++)
+        if (!pl_is(x->lin.axis[a], 0))
+            text_printf(&sum, " + (i64)%s * %s", r.at[a], pl_text(l, x->lin.axis[a]));
+    pl_fixed(x->lin.axis[x->row], &stride);
+    text_printf(&l->file, "#define %c_STRIDE %lldll\n", name - 'a' + 'A', (long long)stride);
+    text_printf(&l->file, "TC_DEV const bf16 *%c_base(TC_ARGS, i32 z)\n{\n%s    return p%d + (%s);\n}\n", name, text_data(&r.body),
+                cu_arg(l, x->load->tensor), text_data(&sum));
+}
+
+/* A scope of one point (z, m, n), where the products are the names x and y. */
+static void point(const Score *s, CuScope *r)
+{
+    Cu *l = s->l;
+    root(s, r);
+    cu_bind(r, score_m(l->k), "m", false);
+    cu_bind(r, score_n(l->k), "n", false);
+    const Comp *product[] = {s->x, s->y};
+    const double scale[] = {s->scale_x, s->scale_y};
+    for (int i = 0; i < 2 && product[i]; i++) {
+        const char *t = i ? "y" : "x";
+        if (scale[i] != 1) {
+            t = cu_name(l, "t");
+            cu_line(r, "const float %s = %s * %s;", t, i ? "y" : "x", cu_float(l, scale[i]));
+        }
+        CuVal v = {.kind = CV_F, .uniform = true, .v = {t}};
+        cu_member_is(r, product[i], cu_round(r, product[i], v));
+    }
+}
+
+/* What a result sums, before it is rounded to bf16 (the template does that). */
+static const char *score_text(const Score *s, CuScope *r, const Comp *result)
+{
+    s->l->comp = member(s, sum_of(s, result).a);
+    return cu_f(r, cu_eval(r, s->l->comp->body), 0);
+}
+
+static void forward_functions(const Score *s)
+{
+    Cu *l = s->l;
+    CuScope r;
+    point(s, &r);
+    l->comp = s->stat;
+    const char *value = cu_f(&r, cu_eval(&r, s->stat->body), 0);
+    text_printf(&l->file, "TC_DEV float score(TC_ARGS, i32 z, i32 m, i32 n, float x)\n{\n%s    return %s;\n}\n", text_data(&r.body), value);
+    root(s, &r);
+    cu_bind(&r, score_m(l->k), "m", false);
+    if (cu_is_written(l, s->stat->out))
+        cu_store(&r, s->stat, (CuVal){.kind = CV_F, .uniform = true, .v = {"lse"}});
+    text_printf(&l->file, "TC_DEV void statistic(TC_ARGS, i32 z, i32 m, float lse)\n{\n%s}\n", text_data(&r.body));
+}
+
+static void backward_functions(const Score *s)
+{
+    Cu *l = s->l;
+    CuScope r;
+    root(s, &r);
+    cu_bind(&r, score_m(l->k), "m", false);
+    for (int i = 0; i < s->row.n; i++)
+        cu_line(&r, "r[%d] = %s;", i, cu_f(&r, cu_eval(&r, s->row.at[i]), 0));
+    if (!s->row.n)
+        cu_line(&r, "r[0] = 0.0f;");
+    text_printf(&l->file, "TC_DEV void row_values(TC_ARGS, i32 z, i32 m, float *r)\n{\n%s}\n", text_data(&r.body));
+    point(s, &r);
+    for (int i = 0; i < s->row.n; i++)
+        cu_load_is(&r, s->row.at[i], (CuVal){.kind = CV_F, .uniform = true, .v = {arena_printf(l->arena, "r[%d]", i)}});
+    const char *p = score_text(s, &r, s->dv), *ds = score_text(s, &r, s->dk);
+    cu_line(&r, "*p = %s;", p);
+    cu_line(&r, "*ds = %s;", ds);
+    text_printf(&l->file, "TC_DEV void weights(TC_ARGS, i32 z, i32 m, i32 n, float x, float y, const float *r, float *p, float *ds)\n{\n%s}\n",
+                text_data(&r.body));
+}
+
+/* finish_NAME: four neighbouring features of a result's row `m`, scaled and stored. */
+static void finish_function(const Score *s, char name, const Comp *c)
+{
+    Cu *l = s->l;
+    CuScope r;
+    double scale = sum_of(s, c).scale;
+    root(s, &r);
+    cu_bind(&r, score_over_m(l->k, c) ? score_n(l->k) : score_m(l->k), "m", false);
+    r.lane = l->k->n_dom + 2;
+    r.width = CU_WIDTH;
+    cu_bind(&r, r.lane, "f", false);
+    CuVal v = {.kind = CV_F};
+    for (int i = 0; i < CU_WIDTH; i++)
+        v.v[i] = scale == 1 ? arena_printf(l->arena, "x%d", i) : arena_printf(l->arena, "(x%d * %s)", i, cu_float(l, scale));
+    cu_store(&r, c, v);
+    text_printf(&l->file, "TC_DEV void finish_%c(TC_ARGS, i32 z, i32 m, i32 f, float x0, float x1, float x2, float x3)\n{\n%s}\n", name,
+                text_data(&r.body));
+}
+
+bool cu_score(Cu *l)
+{
+    Score s = {.l = l, .g = l->f->graph};
+    if (!match(&s)) {
+        cu_fail(l, "no template computes these scores");
+        return false;
+    }
+    for (int i = 0; i < l->k->n_comp; i++)
+        l->again[i] = score_role(l->k, &l->k->comp[i]) == SCORE_POINT;
+    Poly batches = pl_const(1);
+    for (int a = 0; a < l->k->n_dom; a++)
+        batches = pl_mul(l, batches, pl_ext(l->k->dom[a]));
+    const char *name = cu_launch_template(l, s.backward ? "attention_bwd" : "attention", cu_grid(batches, 1), s.plan.warps * 32, s.plan.shared);
+    Text *t = &l->file;
+    text_printf(t, "#define KERNEL %s\n#define TC_ARGS %s\n#define TC_PASS %s\n", name, cu_params(l, false), cu_params(l, true));
+    attn_print(t, s.backward, &s.shape, &s.plan);
+    matrix_function(&s, 'q', &s.q);
+    matrix_function(&s, 'k', &s.k);
+    matrix_function(&s, 'v', &s.v);
+    if (s.backward) {
+        matrix_function(&s, 'g', &s.of_z);
+        backward_functions(&s);
+        finish_function(&s, 'q', s.dq);
+        finish_function(&s, 'k', s.dk);
+        finish_function(&s, 'v', s.dv);
+    } else {
+        forward_functions(&s);
+        finish_function(&s, 'z', s.z);
+    }
+    text_printf(t, "%s", attn_template(s.backward));
+    return !l->failed;
+}

@@ -1,0 +1,85 @@
+/* cc_cuda_score.c -- which attentions the CUDA back end takes as SCORE kernels, and that those become text. */
+#include "cuda/cuda.h"
+#include "graph_test.h"
+#include "pass/kernel.h"
+
+typedef struct Attention {
+    const char *name;
+    int tokens, width;
+    bool bf16;
+    const char *stat, *p;            /* NULL: softmax; bodies over s = %1[a0, a1, a2, a3], l = %2[a0, a1, a2] */
+    int kernels;
+} Attention;
+
+#define S "%1[a0, a1, a2, a3]"
+#define L "%2[a0, a1, a2]"
+#define MASKED "where([a3] > [a2], -inf, " S ")"
+static const Attention cases[] = {
+    {"softmax", 20, 8, true, NULL, NULL, 2},
+    {"softmax of what is masked", 20, 16, true, MASKED, "exp(" MASKED " - " L ")", 2},
+    {"in f32", 20, 8, false, NULL, NULL, 0},
+    {"p from other scores than the statistic", 20, 8, true, S " * 2", NULL, 0},
+    {"no exp", 20, 8, true, NULL, S " - " L, 0},
+    {"a width of no whole 16 bytes", 20, 12, true, NULL, NULL, 0},
+    {"more keys than registers hold", 400, 8, true, NULL, NULL, 0},
+    {"fewer tokens than a head is wide: its gradient has a statistic", 6, 16, true, NULL, NULL, 0},
+};
+
+/* qkv[b, t, 3 * 2 * width], two heads; the loss is of second degree in the result. */
+static Graph *attention(Arena *a, const Attention *c)
+{
+    int t = c->tokens, w = c->width;
+    Text s = {.arena = a}, why = {.arena = a};
+    text_printf(&s, "tensor %%0 param f32[%d, %d] \"w\" tensor %%6 input f32[B, %d, %d] \"x\" tensor %%7 temp f32[B, %d, %d] \"qkv\"\n", 6 * w, 2 * w, t,
+                2 * w, t, 6 * w);
+    text_printf(&s, "tensor %%1 temp f32[B, 2, %d, %d] \"s\" tensor %%2 temp f32[B, 2, %d] \"l\" tensor %%3 temp f32[B, 2, %d, %d] \"p\"\n", t, t, t, t, t);
+    text_printf(&s, "tensor %%4 temp f32[B, %d, %d] \"z\" tensor %%5 temp f32[] \"loss\"\n", t, 2 * w);
+    text_printf(&s, "%%7[a0, a1, a2] = sum{a3:%d}(%%6[a0, a1, a3] * %%0[a2, a3])  {a0:B, a1:%d, a2:%d}\n", 2 * w, t, 6 * w);
+    text_printf(&s, "%%1[a0, a1, a2, a3] = sum{a4:%d}(%%7[a0, a2, a1*%d + a4] * %%7[a0, a3, a1*%d + a4 + %d] * 0.5)  {a0:B, a1:2, a2:%d, a3:%d}\n", w, w,
+                w, 2 * w, t, t);
+    text_printf(&s, "%%2[a0, a1, a2] = logsumexp{a3:%d}(%s)  {a0:B, a1:2, a2:%d}\n", t, c->stat ? c->stat : S, t);
+    text_printf(&s, "%%3[a0, a1, a2, a3] = %s  {a0:B, a1:2, a2:%d, a3:%d}\n", c->p ? c->p : "exp(" S " - " L ")", t, t);
+    text_printf(&s, "%%4[a0, a1, a2*%d + a3] = sum{a4:%d}(%%3[a0, a2, a1, a4] * %%7[a0, a4, a2*%d + a3 + %d])  {a0:B, a1:%d, a2:2, a3:%d}\n", w, t, w,
+                4 * w, t, w);
+    text_printf(&s, "%%5 = sum{a0:B, a1:%d, a2:%d}(%%4[a0, a1, a2]^2 * [a1 + a2])  {}\n", t, 2 * w);
+    Graph *g = graph_from(a, text_data(&s));
+    int loss = find_tensor(g, "loss"), wrt = find_tensor(g, "w"), grad;
+    if (!grad_append(g, loss, &wrt, 1, &grad, &why))
+        fail_msg("%s: %s", c->name, text_data(&why));
+    graph_output(g, "loss", loss);
+    graph_output(g, "d_w", grad);
+    graph_dce(g);
+    return g;
+}
+
+static void taken(void **state)
+{
+    for (int i = 0; i < (int)LEN(cases); i++) {
+        const Attention *c = &cases[i];
+        Arena a = {0};
+        Text why = {.arena = &a};
+        Graph *g = attention(&a, c);
+        Fused f;
+        if (!passes_simplify(g, NULL, NULL, &why) || (c->bf16 && !passes_precision(g, &why)) ||
+            !fuse(g, &(FuseOptions){cuda_takes_score}, &a, &f, &why))
+            fail_msg("%s: %s", c->name, text_data(&why));
+        int n = 0;
+        CudaModule *m = cuda_module_new(&a);
+        for (int k = 0; k < f.n_kernel; k++) {
+            CudaLaunch launch[4];
+            n += f.kernel[k].cls == K_SCORE;
+            if (f.kernel[k].cls != K_HOST && cuda_lower(m, &f, &f.kernel[k], launch, LEN(launch), &why) < 0)
+                fail_msg("%s: %s", c->name, text_data(&why));
+        }
+        if (n != c->kernels)
+            fail_msg("%s: %d SCORE kernels, wanted %d", c->name, n, c->kernels);
+        arena_free(&a);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(taken)};
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
