@@ -25,7 +25,7 @@ static const Attention cases[] = {
     {"fewer tokens than a head is wide: its gradient has a statistic", 6, 16, true, NULL, NULL, 0},
 };
 
-/* qkv[b, t, 3 * 2 * width], two heads; the loss is of second degree in the result. */
+/* qkv[b, t, 3 * 2 * width], two heads; a layer behind it, as in CLIP. */
 static Graph *attention(Arena *a, const Attention *c)
 {
     int t = c->tokens, w = c->width;
@@ -33,15 +33,16 @@ static Graph *attention(Arena *a, const Attention *c)
     text_printf(&s, "tensor %%0 param f32[%d, %d] \"w\" tensor %%6 input f32[B, %d, %d] \"x\" tensor %%7 temp f32[B, %d, %d] \"qkv\"\n", 6 * w, 2 * w, t,
                 2 * w, t, 6 * w);
     text_printf(&s, "tensor %%1 temp f32[B, 2, %d, %d] \"s\" tensor %%2 temp f32[B, 2, %d] \"l\" tensor %%3 temp f32[B, 2, %d, %d] \"p\"\n", t, t, t, t, t);
-    text_printf(&s, "tensor %%4 temp f32[B, %d, %d] \"z\" tensor %%5 temp f32[] \"loss\"\n", t, 2 * w);
+    text_printf(&s, "tensor %%4 temp f32[B, %d, 2, %d] \"z\" tensor %%5 temp f32[] \"loss\"\n", t, w);
     text_printf(&s, "%%7[a0, a1, a2] = sum{a3:%d}(%%6[a0, a1, a3] * %%0[a2, a3])  {a0:B, a1:%d, a2:%d}\n", 2 * w, t, 6 * w);
     text_printf(&s, "%%1[a0, a1, a2, a3] = sum{a4:%d}(%%7[a0, a2, a1*%d + a4] * %%7[a0, a3, a1*%d + a4 + %d] * 0.5)  {a0:B, a1:2, a2:%d, a3:%d}\n", w, w,
                 w, 2 * w, t, t);
     text_printf(&s, "%%2[a0, a1, a2] = logsumexp{a3:%d}(%s)  {a0:B, a1:2, a2:%d}\n", t, c->stat ? c->stat : S, t);
     text_printf(&s, "%%3[a0, a1, a2, a3] = %s  {a0:B, a1:2, a2:%d, a3:%d}\n", c->p ? c->p : "exp(" S " - " L ")", t, t);
-    text_printf(&s, "%%4[a0, a1, a2*%d + a3] = sum{a4:%d}(%%3[a0, a2, a1, a4] * %%7[a0, a4, a2*%d + a3 + %d])  {a0:B, a1:%d, a2:2, a3:%d}\n", w, t, w,
-                4 * w, t, w);
-    text_printf(&s, "%%5 = sum{a0:B, a1:%d, a2:%d}(%%4[a0, a1, a2]^2 * [a1 + a2])  {}\n", t, 2 * w);
+    text_printf(&s, "tensor %%8 param f32[%d, %d] \"v\" tensor %%9 temp f32[B, %d, %d] \"y\"\n", 2 * w, 2 * w, t, 2 * w);
+    text_printf(&s, "%%4[a0, a1, a2, a3] = sum{a4:%d}(%%3[a0, a2, a1, a4] * %%7[a0, a4, a2*%d + a3 + %d])  {a0:B, a1:%d, a2:2, a3:%d}\n", t, w, 4 * w, t, w);
+    text_printf(&s, "%%9[a0, a1, a2] = sum{a3:2, a4:%d}(%%4[a0, a1, a3, a4] * %%8[a2, a3*%d + a4])  {a0:B, a1:%d, a2:%d}\n", w, w, t, 2 * w);
+    text_printf(&s, "%%5 = sum{a0:B, a1:%d, a2:%d}(%%9[a0, a1, a2]^2 * [a1 + a2])  {}\n", t, 2 * w);
     Graph *g = graph_from(a, text_data(&s));
     int loss = find_tensor(g, "loss"), wrt = find_tensor(g, "w"), grad;
     if (!grad_append(g, loss, &wrt, 1, &grad, &why))
