@@ -32,7 +32,8 @@ static const Pass precision[] = {
     { "sides",     pass_sides,     false, "what an operand is shows when a contraction is constant * load * load" },
     { "cse",       pass_cse,       false, "sides makes operands, some of them twice" },
     { "dce",       pass_dce,       false, "and what they replace goes" },
-    { "precision", pass_precision, false, "last: no other pass has to know what may be rounded" },
+    { "precision", pass_precision, false, "last but one: no other pass has to know what may be rounded" },
+    { "derivative", pass_derivative, false, "of what precision found to be stored" },
 };
 
 static bool run_all(Graph *g, const Pass *pass, int n, const PassOptions *o, int round, int *changes, Text *log, Text *why)

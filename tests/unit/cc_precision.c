@@ -99,6 +99,42 @@ static void results_of_layers(void **state)
     arena_free(&a);
 }
 
+/* y = x W + b is read by a map that makes g of it, and by one that multiplies another layer's gradient by a function of it. */
+static const char *const activation =
+    "tensor %0 input f32[B, 3, 6] \"x\" tensor %1 param f32[7, 6] \"w\" tensor %2 temp f32[B, 3, 7] \"h\"\n"
+    "tensor %3 param f32[7] \"b\" tensor %4 temp f32[B, 3, 7] \"y\" tensor %5 temp f32[B, 3, 7] \"g\"\n"
+    "tensor %6 param f32[6, 7] \"v\" tensor %7 temp f32[B, 3, 6] \"z\" tensor %8 temp f32[B, 3, 7] \"dg\"\n"
+    "tensor %9 temp f32[B, 3, 7] \"dy\" tensor %10 temp f32[7, 6] \"dw\" tensor %11 temp f32[B, 3, 6] \"t\"\n"
+    "%2[a0, a1, a2] = sum{a3:6}(%0[a0, a1, a3] * %1[a2, a3])  {a0:B, a1:3, a2:7}\n"
+    "%4[a0, a1, a2] = %2[a0, a1, a2] + %3[a2]  {a0:B, a1:3, a2:7}\n"
+    "%5[a0, a1, a2] = %4[a0, a1, a2] * (erf(%4[a0, a1, a2]) + 1)  {a0:B, a1:3, a2:7}\n"
+    "%7[a0, a1, a2] = sum{a3:7}(%5[a0, a1, a3] * %6[a2, a3])  {a0:B, a1:3, a2:6}\n"
+    "%11[a0, a1, a2] = %7[a0, a1, a2] - %0[a0, a1, a2]  {a0:B, a1:3, a2:6}\n"
+    "%8[a0, a1, a2] = sum{a3:6}(%11[a0, a1, a3] * %6[a3, a2])  {a0:B, a1:3, a2:7}\n"
+    "%9[a0, a1, a2] = %8[a0, a1, a2] * (erf(%4[a0, a1, a2]) + 1) + %8[a0, a1, a2] * %4[a0, a1, a2] * exp(%4[a0, a1, a2])  "
+    "{a0:B, a1:3, a2:7}\n"
+    "%10[a0, a1] = sum{a2:B, a3:3}(%9[a2, a3, a0] * %0[a2, a3, a1])  {a0:7, a1:6}\n"
+    "output \"dw\" = %10";
+
+static void derivatives(void **state)
+{
+    Arena a = { 0 };
+    Text why = { .arena = &a };
+    Graph *g = graph_from(&a, activation);
+    if (!passes_precision(g, &why))
+        fail_msg("%s", text_data(&why));
+    assert_int_equal(type_of(g, "y.slope"), DT_BF16);          /* saved in y's place */
+    assert_int_equal(type_of(g, "y"), DT_F32);                 /* which stays where it is made */
+    assert_true(reads(g, "y.slope", "y") && reads(g, "g", "y") && reads(g, "dy", "y.slope") && !reads(g, "dy", "y"));
+    Fused f;
+    if (!fuse(g, NULL, &a, &f, &why))
+        fail_msg("%s", text_data(&why));
+    for (int i = 0; i < f.n_kernel; i++)
+        for (int k = 0; k < f.kernel[i].n_writes; k++)
+            assert_int_not_equal(f.kernel[i].writes[k], find_tensor(g, "y"));
+    arena_free(&a);
+}
+
 static void rounding(void **state)
 {
     assert_true(round_bf16(1 + 0x1p-8) == 1);                  /* a tie goes to the even neighbour */
@@ -112,7 +148,8 @@ static void rounding(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(operands), cmocka_unit_test(results_of_layers), cmocka_unit_test(rounding) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(operands), cmocka_unit_test(results_of_layers), cmocka_unit_test(derivatives),
+                                      cmocka_unit_test(rounding) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
