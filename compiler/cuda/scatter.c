@@ -7,7 +7,7 @@
  * that many points share (the padding token) is summed by all warps. Points whose place lies outside are left out. */
 #include "cuda/lower.h"
 
-enum { THREADS = 256, WARPS = THREADS / CU_WARP, ROWS = 128 };
+enum { THREADS = 256, WARPS = THREADS / CU_WARP, ROWS = 128, AT_ONCE = 16 };
 
 typedef struct Scatter {
     Cu *l;
@@ -76,18 +76,19 @@ static void find_place(Scatter *s, CuScope *at)
     cu_line(at, "    place = row;");
 }
 
-/* The sum of the points `j` of the tile that go to `hot`: this warp's share. */
+/* The sum of the points `j` of the tile that go to `hot`: this warp's share. Some are fetched before the first is added. */
 static void sum_share(Scatter *s, CuScope *loop)
 {
     Cu *l = s->l;
-    CuScope share, point;
-    const char *sum[CU_WIDTH];
+    CuScope point;
+    const char *sum[CU_WIDTH], *part[CU_WIDTH], *columns = pl_text(l, s->columns);
     for (int c = 0; c < s->width; c++) {
         sum[c] = cu_name(l, "s");
+        part[c] = cu_name(l, "t");
         cu_line(loop, "float %s = 0.0f;", sum[c]);
     }
-    cu_scope_in(&share, loop);
-    cu_scope_in(&point, &share);
+    cu_scope_in(&point, loop);
+    cu_line(&point, "const i64 u = tile + j;");
     cu_bind_digits(&point, s->grp, s->n_grp, -1, "u", true);
     if (s->lanes >= 0) {
         cu_bind(&point, s->lanes, "column", false);
@@ -96,10 +97,23 @@ static void sum_share(Scatter *s, CuScope *loop)
     }
     CuVal v = cu_eval_member(&point, s->c);
     for (int c = 0; c < s->width; c++)
-        cu_line(&point, "%s += %s;", sum[c], cu_f(&point, v, c));
-    cu_scope_close(&point, "", "");
-    cu_scope_close(&share, arena_printf(l->arena, "for (int j = warp; j < %d; j += %d) if (places[j] == hot && column < %s) { const i64 u = tile + j;",
-                                        THREADS, WARPS, pl_text(l, s->columns)), "}");
+        cu_line(&point, "%s[i] = %s;", part[c], cu_f(&point, v, c));
+    cu_line(loop, "for (int j0 = warp; j0 < %d; j0 += %d) {", THREADS, WARPS * AT_ONCE);
+    for (int c = 0; c < s->width; c++)
+        cu_line(loop, "float %s[%d];", part[c], AT_ONCE);
+    cu_line(loop, "TC_UNROLL");
+    cu_line(loop, "for (int i = 0; i < %d; i++) {", AT_ONCE);
+    cu_line(loop, "const int j = j0 + i * %d;", WARPS);
+    for (int c = 0; c < s->width; c++)
+        cu_line(loop, "%s[i] = 0.0f;", part[c]);
+    cu_scope_close(&point, arena_printf(l->arena, "if (places[j] == hot && column < %s) {", columns), "}");
+    cu_line(loop, "}");
+    cu_line(loop, "TC_UNROLL");
+    cu_line(loop, "for (int i = 0; i < %d; i++) {", AT_ONCE);
+    for (int c = 0; c < s->width; c++)
+        cu_line(loop, "%s += %s[i];", sum[c], part[c]);
+    cu_line(loop, "}");
+    cu_line(loop, "}");
     for (int c = 0; c < s->width; c++)
         cu_line(loop, "part[(warp * %d + lane) * %d + %d] = %s;", CU_WARP, s->width, c, sum[c]);
 }
