@@ -334,8 +334,7 @@ static void to_workspace(Contraction *c, CuScope *s, int width)
     cu_line(s, "float *q = ws + (((i64)split * %s + z) * %s + m) * %s + n;", pl_text(l, c->batches), pl_text(l, c->rows),
             pl_text(l, c->columns));
     if (width == CU_WIDTH && pl_divides(c->columns, width)) {
-        cu_line(s, "const v4f v = {x0, x1, x2, x3};");
-        cu_line(s, "*(v4f *)q = v;");
+        cu_line(s, "tc_store4(q, x0, x1, x2, x3);");
         return;
     }
     for (int i = 0; i < width; i++)

@@ -81,6 +81,12 @@ TC_DEV float tc_rsqrt(float x)
     return r;
 }
 
+/* 16 aligned bytes at once: a copied struct is stored piece by piece when the compiler has looked into it */
+TC_DEV void tc_store4(float *p, float x, float y, float z, float w)
+{
+    asm volatile("st.global.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(__cvta_generic_to_global(p)), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
+}
+
 /* ---- threads. tc_bar_sync: barrier `id` (1 .. 15, a literal) of `n` threads, whole warps; it orders their memory. */
 #define tc_syncthreads() __syncthreads()
 #define tc_syncwarp() __syncwarp()
