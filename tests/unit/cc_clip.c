@@ -1,9 +1,10 @@
 /* cc_clip.c -- a whole CLIP of the library, small, through the front end: its gradient against central differences in
- * f64, and one AdamW step, clipped, against the formulas written down here. */
+ * f64, the same gradient in pieces, and one AdamW step, clipped, against the formulas written down here. */
 #include "driver/compile.h"
 #include "front/parse.h"
 #include "graph_test.h"
 #include "pass/kernel.h"
+#include "pass/pieces.h"
 
 static const char program[] =
     "use nn\nuse clip\nuse optim\n"
@@ -153,6 +154,120 @@ static void gradient(void **state)
     arena_free(&w.arena);
 }
 
+/* ---- in pieces */
+
+/* A program's environment with the parameters of `whole`, and pairs from `first` on of its inputs. */
+static Env part_of(const World *w, const Env *whole, int64_t first, int64_t batch)
+{
+    const Graph *g = w->p.graph;
+    Env e = { NEWN(g->arena, double *, g->n_tensor), batch };
+    for (int i = 0; i < w->p.n_param; i++)
+        e.value[w->p.param[i]] = whole->value[w->p.param[i]];
+    const int input[] = { w->p.pixels, w->p.tokens };
+    for (int i = 0; i < 2; i++)
+        e.value[input[i]] = whole->value[input[i]] + first * tensor_count(g, input[i], 1);
+    return e;
+}
+
+static double *output_value(const Graph *g, const Env *e, const char *kind, int i, int64_t *count)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s:%d", kind, i);
+    for (int k = 0; k < g->n_output; k++)
+        if (!strcmp(g->output[k].name, name)) {
+            *count = tensor_count(g, g->output[k].tensor, e->batch);
+            return e->value[g->output[k].tensor];
+        }
+    return NULL;
+}
+
+/* The sums that an environment's run leaves, by parameter. */
+static void take_sums(const World *w, const Env *e, double **sum)
+{
+    const Graph *g = w->p.graph;
+    for (int i = 0; i < w->p.n_param; i++)
+        for (int k = 0; k < g->n_update; k++)
+            if (!strcmp(g->tensor[g->update[k].target].name + strlen(PIECES_SUM), g->tensor[w->p.param[i]].name))
+                sum[i] = e->value[g->update[k].value];
+}
+
+/* Features of pieces, the loss of all, pieces again: the gradient of the whole batch, to the precision of the interpreter. */
+static void in_pieces(void **state)
+{
+    enum { WHOLE, FEATURES, LOSS, PIECE, WORLDS, TOWERS = 2, MICRO = 2 };
+    World w[WORLDS];
+    Env whole, e;
+    Text why = { 0 };
+    PassOptions po = { .narrow = true };
+    for (int k = 0; k < WORLDS; k++) {
+        compile_small(&w[k]);
+        why.arena = &w[k].arena;
+        assert_true(passes_forward(w[k].p.graph, &po, NULL, &why));
+    }
+    Program *p = &w[WHOLE].p;
+    int n = p->n_param, *grads = NEWN(&w[WHOLE].arena, int, n);
+    assert_true(grad_append(p->graph, p->loss, p->param, n, grads, &why));
+    pieces_features(w[FEATURES].p.graph, w[FEATURES].p.loss);
+    assert_true(pieces_loss(w[LOSS].p.graph, w[LOSS].p.loss, w[LOSS].p.param, n, &why));
+    assert_true(pieces_piece(w[PIECE].p.graph, w[PIECE].p.loss, w[PIECE].p.param, n, &why));
+    for (int k = 0; k < WORLDS; k++)
+        verified(&w[k].arena, w[k].p.graph);
+    fill(p->graph, &whole, &w[WHOLE].arena);
+    ran(&w[WHOLE].arena, p->graph, &whole);
+
+    double *feature[TOWERS], **sum = NEWN(&w[WHOLE].arena, double *, n), *given;
+    int64_t count, features = 0;
+    for (int64_t first = 0; first < BATCH; first += MICRO) {
+        e = part_of(&w[FEATURES], &whole, first, MICRO);
+        ran(&w[FEATURES].arena, w[FEATURES].p.graph, &e);
+        for (int i = 0; i < TOWERS; i++) {
+            double *piece = output_value(w[FEATURES].p.graph, &e, "feature", i, &count);
+            if (!first)
+                feature[i] = NEWN(&w[FEATURES].arena, double, count / MICRO * BATCH);
+            memcpy(feature[i] + first * count / MICRO, piece, (size_t)count * sizeof *piece);
+            features = count / MICRO;
+        }
+        assert_null(output_value(w[FEATURES].p.graph, &e, "feature", TOWERS, &count));
+    }
+    assert_int_equal(features, 6);
+    Env loss = part_of(&w[LOSS], &whole, 0, BATCH);
+    for (int i = 0; i < TOWERS; i++)
+        loss.value[find_tensor(w[LOSS].p.graph, i ? "feature:1" : "feature:0")] = feature[i];
+    ran(&w[LOSS].arena, w[LOSS].p.graph, &loss);
+    assert_true(fabs(loss.value[w[LOSS].p.loss][0] - whole.value[p->loss][0]) < 1e-14);
+    take_sums(&w[LOSS], &loss, sum);
+    for (int64_t first = 0; first < BATCH; first += MICRO) {
+        Graph *g = w[PIECE].p.graph;
+        e = part_of(&w[PIECE], &whole, first, MICRO);
+        for (int i = 0; i < TOWERS; i++) {
+            given = output_value(w[LOSS].p.graph, &loss, "gradient", i, &count);
+            e.value[find_tensor(g, i ? "gradient:1" : "gradient:0")] = given + first * count / BATCH;
+        }
+        for (int i = 0; i < n; i++) {
+            int t = find_tensor(g, arena_printf(g->arena, PIECES_SUM "%s", g->tensor[w[PIECE].p.param[i]].name));
+            if (t >= 0)
+                e.value[t] = sum[i];
+        }
+        ran(&w[PIECE].arena, g, &e);
+        take_sums(&w[PIECE], &e, sum);
+    }
+    double worst = 0;
+    for (int i = 0; i < n; i++) {
+        double apart = 0, size = 0;
+        for (int64_t k = 0; k < tensor_count(p->graph, p->param[i], 1); k++) {
+            double want = whole.value[grads[i]][k], d = sum[i][k] - want;
+            apart += d * d;
+            size += want * want;
+        }
+        worst = fmax(worst, sqrt(apart / size));
+        if (!(apart <= 1e-24 * size))
+            fail_msg("%s: %.1e from the gradient of the whole batch", p->graph->tensor[p->param[i]].name, sqrt(apart / size));
+    }
+    fprintf(stderr, "# %d gradients in pieces of %d, worst error %.1e\n", n, MICRO, worst);
+    for (int k = 0; k < WORLDS; k++)
+        arena_free(&w[k].arena);
+}
+
 static double number(const Graph *g, const Env *env, const char *output)
 {
     for (int i = 0; i < g->n_output; i++) {
@@ -230,6 +345,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradient),
+        cmocka_unit_test(in_pieces),
         cmocka_unit_test(adamw_step),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
