@@ -103,14 +103,24 @@ static bool analyse(Contraction *c)
             sort_axes(&acc.a.at[i], n, n_n);
             break;
         }
-    Group columns[MAX_AXES];
+    Group rows[MAX_AXES], columns[MAX_AXES];
     c->n_outer = merge_axes(l, &acc, main->ext, outer, n_outer, c->outer, &c->zero);
-    c->n_m = merge_role(c, &acc, m, n_m, c->m);
     c->n_k = merge_role(c, &acc, k, s->n_k, c->k);
-    int n_columns = merge_role(c, &acc, n, n_n, columns);
-    if (!n_columns || !c->n_m || !c->n_k) {
+    int n_rows = merge_role(c, &acc, m, n_m, rows), n_columns = merge_role(c, &acc, n, n_n, columns);
+    if (!n_columns || !n_rows || !c->n_k) {
         low_fail(l, "a contraction without rows, columns or terms");
         return false;
+    }
+    /* short runs of columns would leave most of a tile empty: then rather columns whose stores are not unit-stride */
+    bool turn = n_columns > 1 && n_rows == 1 && poly_guess(columns[n_columns - 1].n) < tile_columns(l->g->t) && poly_guess(rows[0].n) >= tile_columns(l->g->t);
+    memcpy(c->m, turn ? columns : rows, sizeof c->m);
+    c->n_m = turn ? n_columns : n_rows;
+    if (turn) {
+        const Expr *a = c->a;
+        c->a = c->b;
+        c->b = a;
+        columns[0] = rows[0];
+        n_columns = 1;
     }
     for (int i = 0; i + 1 < n_columns; i++)    /* columns that do not run together: all but the innermost are batches */
         c->outer[c->n_outer++] = columns[i];
