@@ -27,8 +27,8 @@ if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
 else
     skip "an emulated GPU" "\`make emu\` builds it"
 fi
-resources() {      # MODEL: compiles; prints what is over budget
-    "$TICC" "models/$1.tic" --target cuda:sm_80,sm_90a --emit=resources >"$T/resources" 2>&1 || { cat "$T/resources"; return 1; }
+resources() {      # MODEL TARGET [OPTION...]: compiles; prints what is over budget
+    "$TICC" "models/$1.tic" --target "$2" "${@:3}" --emit=resources >"$T/resources" 2>&1 || { cat "$T/resources"; return 1; }
     awk '/registers/ && $5 > 0 { print; bad = 1 } /C75/ { print; bad = 1 } END { exit bad }' "$T/resources"
 }
 "$TICC" tests/gpu/micro.tic --target cuda:sm_80 --emit=resources >"$T/resources" 2>&1; code=$?
@@ -36,6 +36,7 @@ if grep -q 'libnvrtc was not found' "$T/resources"; then
     skip "kernels compile for sm_80 and sm_90a" "libnvrtc was not found"
 else
     [ $code = 0 ] && ok "the micro model's kernels compile for sm_80" || not_ok "the micro model's kernels compile for sm_80" "$(cat "$T/resources")"
-    for m in ${TIC_GPU_MODELS:-}; do check "$m: every kernel for sm_80 and sm_90a, nothing spilled" resources "$m"; done
+    check "in bf16 for sm_90a, nothing spilled" resources ../tests/gpu/micro cuda:sm_90a -D train.precision=bf16
+    for m in ${TIC_GPU_MODELS:-}; do check "$m: every kernel for sm_80 and sm_90a, nothing spilled" resources "$m" cuda:sm_80,sm_90a; done
 fi
 finish

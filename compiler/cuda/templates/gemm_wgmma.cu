@@ -65,6 +65,11 @@ TC_DEV void gw_spill(float *mine, const float *acc, u32 h, u32 lane)
 }
 
 #define GW_SLABS 4
+#if SPLITS > 1                                  /* partial sums are stored as they are: short enough to be unrolled */
+#define GW_EACH_SLAB TC_UNROLL
+#else
+#define GW_EACH_SLAB TC_NO_UNROLL
+#endif
 /* where slab s of a warp lies in its tile: 64-row part and column part, and the first of its 8 rows and of its columns */
 TC_DEV u32 gw_mi(u32 s) { return GW_PING ? s >> 1 : 0; }
 TC_DEV u32 gw_part(u32 s) { return GW_PING ? 0 : s >> 1; }
@@ -196,7 +201,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                 tc_mbar_arrive(empty + before * 8);
             if (GW_PING && !n_k)                                /* a part of the sums may be empty */
                 tc_mbar_arrive(turn + (mine ^ 1) * 8);
-            TC_NO_UNROLL
+            GW_EACH_SLAB
             for (u32 slab = 0; slab < GW_SLABS; slab++) {
                 const i32 m = m0 + gw_row(slab), n = n0 + (i32)gw_part(slab) * 128;
                 const i32 next_m = m0 + gw_row(slab + 1), next_n = n0 + (i32)gw_part(slab + 1) * 128;
