@@ -133,9 +133,12 @@ vocab:                                                  ## CLIP's vocabulary out
 	 cp open_clip/bpe_simple_vocab_16e6.txt.gz "$$d" && echo "$$d/bpe_simple_vocab_16e6.txt.gz"
 BENCH_MODEL ?= models/vit_b16.tic
 BENCH_BATCH ?= 16
+BENCH_TORCH ?= ViT-B-16
 bench: build                                            ## time a training step (BENCH_MODEL, BENCH_BATCH), kernel by kernel
 	@$(B)/ticc $(BENCH_MODEL) -o $(B)/bench_step
 	@$(B)/bench_step bench --batch $(BENCH_BATCH) --steps 3 --explain
+bench-torch: build                                      ## the step, its memory and the image tower beside PyTorch, in turns; PYTHON=... has it
+	@$(PYTHON) tests/bench/torch_step.py $(B)/ticc $(BENCH_MODEL) --model $(BENCH_TORCH) --batch $(BENCH_BATCH)
 $(B)/tests/bench_images: tests/bench/images.c $(B)/libticrt.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticrt.a $(RT_LIBS) -o $@
@@ -164,4 +167,4 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:
-.PHONY: all unit unit-rt emu deps build bench bench-images run demo demo-years test vocab parity asan tsan fuzz fuzz-targets clean help
+.PHONY: all unit unit-rt emu deps build bench bench-torch bench-images run demo demo-years test vocab parity asan tsan fuzz fuzz-targets clean help

@@ -191,8 +191,9 @@ static int command_report(int argc, char **argv)
 
 static int command_bench(int argc, char **argv)
 {
-    TicBenchOptions o = { .steps = 3, .micro = -1 };
+    TicBenchOptions o = { .entry = "step", .steps = 3, .micro = -1 };
     const TicFlag flag[] = {
+        { "--entry", TIC_FLAG_TEXT, &o.entry, 0, 0, "NAME", "what to time: step (default), image or text, a tower" },
         { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 24, "N", "pairs a step (default: the program's)" },
         { "--micro", TIC_FLAG_INT, &o.micro, 0, 1 << 24, "N", "pairs computed at a time (default: the program's; 0: all)" },
         { "--steps", TIC_FLAG_INT, &o.steps, 1, 1 << 20, "N", "steps to time after one to warm up (default 3)" },
@@ -291,7 +292,7 @@ static const Command commands[] = {
     { "embed", "normalised features of images, captions or shards, as .npy", command_embed },
     { "export", "weights as safetensors, .pt, or in Hugging Face's layout", command_export },
     { "info", "parameters, FLOPs, memory, kernels", command_info },
-    { "bench", "time the training step on random data", command_bench },
+    { "bench", "time the training step or a tower on random data", command_bench },
     { "check", "a GPU's kernels against the CPU's, one by one; then whole steps", command_check },
 };
 

@@ -4,6 +4,7 @@
 #include "train/bench.h"
 #include "data/bpe.h"
 #include "device/exec.h"
+#include "device/memory.h"
 #include "device/peak.h"
 #include "train/step.h"
 #include <stdlib.h>
@@ -110,9 +111,9 @@ static void print_json(const TicProgram *p, const Measured *m, TicStepSize size,
 {
     const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
     fprintf(out, "{\"batch\": %lld, \"micro\": %lld, \"device\": \"%s\", \"threads\": %d, \"step_ms\": %.3f, \"pairs_per_second\": %.4g, "
-            "\"gflops\": %.4g, \"peak_gflops\": %.4g, \"peak_share\": %.4f, \"classes\": {", (long long)size.batch, (long long)size.micro,
+            "\"gflops\": %.4g, \"peak_gflops\": %.4g, \"peak_share\": %.4f, \"resident_bytes\": %lld, \"classes\": {", (long long)size.batch, (long long)size.micro,
             device, threads, m->median * 1e3, (double)size.batch / m->median, m->flops / m->median * 1e-9, m->peak * 1e-9,
-            m->peak > 0 ? m->flops / m->median / m->peak : 0);
+            m->peak > 0 ? m->flops / m->median / m->peak : 0, (long long)tic_memory_peak());
     for (uint32_t c = 0, shown = 0; c < p->n_class_names && c < 32; c++)
         if (m->class_seconds[c] > 0)
             fprintf(out, "%s\"%s\": %.4f", shown++ ? ", " : "", tic_text(p, class_name[c]), m->class_seconds[c] / m->all);
@@ -139,6 +140,14 @@ static void print_text(const TicProgram *p, const Measured *m, TicStepSize size,
                     100 * m->class_seconds[c] / m->all, m->class_flops[c] / m->class_seconds[c] * 1e-9);
 }
 
+static void take_medians(double *seconds, double *peaks, int64_t steps, Measured *m)
+{
+    qsort(seconds + 1, (size_t)steps, sizeof *seconds, by_value);
+    qsort(peaks, (size_t)steps + 1, sizeof *peaks, by_value);
+    m->median = seconds[1 + (steps - 1) / 2];
+    m->peak = peaks[(steps + 1) / 2];
+}
+
 /* Whole steps; the first one warms up. */
 static TicStatus time_steps(const TicProgram *p, TicStep *step, TicPool *pool, TicStepSize size, int64_t steps, Measured *m)
 {
@@ -158,12 +167,8 @@ static TicStatus time_steps(const TicProgram *p, TicStep *step, TicPool *pool, T
         seconds[d.step] = tic_now() - t - d.drawing;
         peaks[d.step] = gpu ? 0 : tic_peak_f32(pool);
     }
-    if (!status) {
-        qsort(seconds + 1, (size_t)steps, sizeof *seconds, by_value);
-        qsort(peaks, (size_t)steps + 1, sizeof *peaks, by_value);
-        m->median = seconds[1 + (steps - 1) / 2];
-        m->peak = peaks[(steps + 1) / 2];
-    }
+    if (!status)
+        take_medians(seconds, peaks, steps, m);
     free(peaks);
     free(seconds);
     return status;
@@ -187,20 +192,47 @@ static TicStatus time_kernels(const TicProgram *p, const Part *part, int n, Meas
     return TIC_OK;
 }
 
-static TicStatus bench(const TicProgram *p, TicModel *m, TicPool *pool, const TicBenchOptions *o, TicStepSize size, TicStep *step, FILE *out)
+/* A program that is not a step, as often. */
+static TicStatus time_tower(const TicProgram *p, const Part *part, TicPool *pool, int64_t steps, Measured *m)
+{
+    double *seconds = tic_alloc((size_t)(steps + 1) * sizeof *seconds), *peaks = tic_alloc((size_t)(steps + 1) * sizeof *peaks);
+    const TicOutput *result = TABLE(p, TicOutput, p->outputs) + part->e->output;
+    const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + part->e->launch;
+    for (int64_t s = 0; s <= steps; s++) {
+        tic_bench_inputs(part->x, p, part->batch, s);
+        double t = tic_now();
+        tic_exec_run(part->x);
+        tic_exec_output(part->x, tic_text(p, result->name), NULL);     /* a GPU has done it when its result is here */
+        seconds[s] = tic_now() - t;
+        peaks[s] = tic_exec_device(part->x) ? 0 : tic_peak_f32(pool);
+    }
+    for (uint32_t i = 0; i < part->e->n_launch; i++)
+        m->flops += (double)tic_poly(l[i].flops, part->batch);
+    take_medians(seconds, peaks, steps, m);
+    free(peaks);
+    free(seconds);
+    return tic_exec_status(part->x);
+}
+
+static TicStatus bench(const TicProgram *p, TicModel *m, TicPool *pool, const TicBenchOptions *o, TicStepSize size, TicStep *step, TicExec *tower,
+                       FILE *out)
 {
     enum { MOST_PARTS = 8 };
-    const char *gpu = tic_step_device(step);
-    Part part[MOST_PARTS];
-    int n = 0, threads = tic_pool_threads(pool);
-    Measured got = { .flops = tic_step_flops(p, size) };
+    const char *gpu = tower ? tic_exec_device(tower) : tic_step_device(step);
+    Part part[MOST_PARTS] = { { .x = tower, .name = o->entry, .times = 1, .batch = size.batch } };
+    int n = tower != NULL, threads = tic_pool_threads(pool);
+    Measured got = { .flops = tower ? 0 : tic_step_flops(p, size) };
     tic_model_init(m, pool, 0);
-    TRY(time_steps(p, step, pool, size, o->steps, &got));
-    for (; n < MOST_PARTS && (part[n].x = tic_step_part(step, n, &part[n].name, &part[n].times, &part[n].batch)); n++) {
-        part[n].e = tic_exec_entry(part[n].x);
-        part[n].timing = tic_alloc((part[n].e->n_launch + 1) * sizeof *part[n].timing);
+    if (!tower)
+        TRY(time_steps(p, step, pool, size, o->steps, &got));
+    for (; !tower && n < MOST_PARTS && (part[n].x = tic_step_part(step, n, &part[n].name, &part[n].times, &part[n].batch)); n++) {}
+    for (int i = 0; i < n; i++) {
+        part[i].e = tic_exec_entry(part[i].x);
+        part[i].timing = tic_alloc((part[i].e->n_launch + 1) * sizeof *part[i].timing);
     }
-    TicStatus status = time_kernels(p, part, n, &got);
+    TicStatus status = tower ? time_tower(p, part, pool, o->steps, &got) : TIC_OK;
+    if (!status)
+        status = time_kernels(p, part, n, &got);
     if (!status && o->json)
         print_json(p, &got, size, gpu ? gpu : "cpu", threads, out);
     else if (!status)
@@ -216,14 +248,20 @@ TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenc
 {
     TicModel *m;
     TicStep *step = NULL;
-    TicStepSize size;
-    TRY(tic_step_size(p, o->batch, o->micro, false, &size));
+    TicExec *tower = NULL;
+    TicStepSize size = { .batch = o->batch ? o->batch : p->batch };
+    bool whole = !strcmp(o->entry, "step");
+    if (!whole && ((strcmp(o->entry, "image") && strcmp(o->entry, "text")) || !tic_program_entry(p, o->entry)))
+        return tic_fail(TIC_USER, "--entry: found `%s`, wanted step, image or text", o->entry);
+    if (whole)
+        TRY(tic_step_size(p, o->batch, o->micro, false, &size));
     TRY(tic_model_new(p, kernels, &m));
     TicPool *pool = tic_pool_new((int)o->threads);
-    TicStatus status = tic_step_open(m, pool, size, &step);
+    TicStatus status = whole ? tic_step_open(m, pool, size, &step) : tic_exec_open(m, pool, o->entry, size.batch, &tower);
     if (!status)
-        status = bench(p, m, pool, o, size, step, out);
+        status = bench(p, m, pool, o, size, step, tower, out);
     tic_step_close(step);
+    tic_exec_close(tower);
     tic_pool_free(pool);
     tic_model_free(m);
     return status;

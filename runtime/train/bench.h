@@ -1,4 +1,4 @@
-/* bench.h -- times the training step on random inputs, without a data path. */
+/* bench.h -- times the training step, or a tower, on random inputs, without a data path. */
 #ifndef TIC_TRAIN_BENCH_H
 #define TIC_TRAIN_BENCH_H
 #include "base.h"
@@ -6,10 +6,10 @@
 #include "tic.h"
 #include <stdio.h>
 
-/* batch 0, micro -1: the program's own */
-typedef struct { int64_t batch, micro, steps, threads; bool explain, json; } TicBenchOptions;
+/* entry: "step", "image" or "text"; batch 0, micro -1: the program's own */
+typedef struct { const char *entry; int64_t batch, micro, steps, threads; bool explain, json; } TicBenchOptions;
 
-/* Prints the step's time, pairs/s, FLOP/s and share of the measured FMA peak, by kernel class; with `explain` a line for
+/* Prints the step's (or tower's) time, pairs/s, FLOP/s and share of the measured FMA peak, by kernel class; with `explain` a line for
  * every kernel (label, source line, milliseconds, share of the step, GFLOP/s). */
 TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenchOptions *o, FILE *out);
 
