@@ -240,33 +240,43 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
 }
 
 /* Into kernels, in an order: for the CPU, and once more for GPUs, which may take other kernels together. */
-static int fuse_entry(Job *j, Graph *g, Entry *e)
+static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch)
 {
+    const MemoryGoal goal = { batch, batch ? j->o->memory : 0 };
     static const FuseOptions cpu = { cpu_takes_score }, gpu = { cuda_takes_score };
     Text why = { .arena = &j->arena };
     Graph *copy = j->o->gpu && runs_on_gpu(e) ? graph_clone(g) : NULL;
     for (int k = 0; k < 1 + (copy != NULL); k++) {
+        Text table = { .arena = &j->arena };
         Fused *f = NEW(&j->arena, Fused);
-        if (!fuse(k ? copy : g, k ? &gpu : &cpu, &j->arena, f, &why))
+        int64_t reached;
+        bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, &goal, &j->arena, f, &reached, &table, &why);
+        if (table.n && (fits || reached > goal.bytes))
+            fprintf(stderr, "%s%s: %s", e->name, k ? " for CUDA" : "", text_data(&table));
+        if (!fits && reached > goal.bytes) {
+            fprintf(stderr, "ticc: --memory: %s; a smaller batch needs less\n", text_data(&why));
+            return USER_FAULT;
+        }
+        if (!fits)
             return fault(arena_printf(&j->arena, "fusing `%s`%s", e->name, k ? " for CUDA" : ""), &why);
-        schedule(f);
         *(k ? &e->gpu : &e->fused) = f;
     }
     return 0;
 }
 
-/* Simplify, lower the precision, fuse, schedule: e->name is set, e->fused and e->gpu will be. */
-static int finish(Job *j, Graph *g, Entry *e, bool bf16)
+/* Simplify, lower the precision, fuse, schedule: e->name is set, e->fused and e->gpu will be. `train`: it is a training step, to
+ * which --memory applies; NULL: it is none. */
+static int finish(Job *j, Graph *g, Entry *e, const TrainBlock *train)
 {
     const char *name = e->name;
     Text why = { .arena = &j->arena };
     PassOptions po = { .narrow = j->o->narrow };
     if (!passes_simplify(g, &po, NULL, &why))
         return fault(arena_printf(&j->arena, "simplifying `%s`", name), &why);
-    if (bf16 && !passes_precision(g, &why))
+    if (train && train->bf16 && !passes_precision(g, &why))
         return fault(arena_printf(&j->arena, "the precision of `%s`", name), &why);
     mark(j, arena_printf(&j->arena, "simplify (%s)", name));
-    int code = fuse_entry(j, g, e);
+    int code = fuse_entry(j, g, e, train ? train->batch : 0);
     mark(j, arena_printf(&j->arena, "fuse (%s)", name));
     return code;
 }
@@ -282,7 +292,7 @@ static int build_tower(Job *j, const char *output, Entry *e)
         return 0;            /* the model has no such tower: no entry */
     if (!passes_forward(p->graph, &po, NULL, &why))
         return fault(e->name, &why);
-    return finish(j, p->graph, e, false);
+    return finish(j, p->graph, e, NULL);
 }
 
 /* The strategy's own programs: the schedule, and what happens to weights after a step. */
@@ -301,7 +311,7 @@ static int build_strategy(Job *j, Program *p, Entry *entry, int *n)
         if (!graph_verify(g, name, &why))
             return fault(name, &why);
         entry[*n].name = name;
-        int code = finish(j, g, &entry[*n], false);
+        int code = finish(j, g, &entry[*n], NULL);
         if (code)
             return code;
         (*n)++;
@@ -410,6 +420,7 @@ static uint64_t program_hash(const Job *j, const char *target)
     if (j->o->gpu)
         h = fnv(h, j->o->gpu, strlen(j->o->gpu));
     h = fnv(h, j->o->narrow ? "narrow" : "full", j->o->narrow ? 6 : 4);
+    h = fnv(h, (const char *)&j->o->memory, sizeof j->o->memory);
     return fnv(h, TICC_VERSION, strlen(TICC_VERSION));
 }
 
@@ -536,7 +547,7 @@ static int build_distill(Job *j, Entry *entry, int *n)
         code = differentiate(j, p);
     entry[*n].name = "distill";
     if (!code)
-        code = finish(j, p->graph, &entry[*n], p->train.bf16);
+        code = finish(j, p->graph, &entry[*n], &p->train);
     *n += !code;
     return code;
 }
@@ -597,7 +608,7 @@ static int build_pieces(Job *j, Entry *entry, int *n, bool distill)
             return fault(name[distill][k], &why);
         entry[*n].name = name[distill][k];
         if (!code)
-            code = finish(j, g, &entry[*n], p->train.bf16);
+            code = finish(j, g, &entry[*n], &p->train);
         if (code)
             return code;
         (*n)++;
@@ -658,6 +669,10 @@ static int run(Job *j)
         check_pieces(j, p);
     if (j->diag.errors)
         return USER_FAULT;
+    if (p->train.micro && o->memory) {
+        fprintf(stderr, "ticc: --memory: a step in pieces needs the memory of a piece; leave this or `train.micro` out\n");
+        return USER_FAULT;
+    }
     if (emits(j, "params"))
         print_params(p);
     if (emits(j, "graph"))
@@ -675,7 +690,7 @@ static int run(Job *j)
         return 0;
     }
     Entry entry[32] = { { .name = "step", .forward_flops_per_pair = flops } };
-    code = finish(j, p->graph, &entry[0], p->train.bf16);
+    code = finish(j, p->graph, &entry[0], &p->train);
     if (code)
         return code;
     if (emits(j, "fused") || emits(j, "plan")) {

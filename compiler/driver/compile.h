@@ -11,6 +11,7 @@ typedef struct {
     const char *target;              /* cpu part: "native" or a name LLVM knows */
     const char *gpu;                 /* NULL: no code for GPUs; else architectures, "sm_80,sm_90a"; "": only texts */
     bool check, timings, narrow;
+    int64_t memory;                  /* bytes that a step may need; 0: as it comes */
     const Define *define;
     int n_define;
     const char *library;             /* path of libticrt.a; NULL: beside ticc, then in ../lib/ticc */

@@ -9,7 +9,7 @@
 
 static const char usage[] =
     "usage: ticc FILE.tic [-o PROGRAM] [-D name=value]... [--target cpu[:NAME],cuda[:sm_XX,...]]\n"
-    "            [--emit=STAGE] [--check] [--timings]\n"
+    "            [--memory SIZE] [--emit=STAGE] [--check] [--timings]\n"
     "       ticc fmt FILE.tic...\n"
     "\n"
     "Compiles a model to a program that trains it; `./PROGRAM --help` says what the program can do.\n"
@@ -23,6 +23,7 @@ static const char usage[] =
     "  --emit=STAGE      prints a stage and stops: ast, graph, grad, fused, plan, params, schedule, llvm, asm,\n"
     "                    cuda, ptx, resources (registers and spills of every GPU kernel)\n"
     "  --narrow=on|off   computes only what is read after the last attention (default on)\n"
+    "  --memory SIZE     a step may need so much (2G, 800M; 1G is 1000M): some of it is computed twice for that; says what\n"
     "  --timings         says how long each stage took\n"
     "  --help, --version\n"
     "\n"
@@ -96,8 +97,8 @@ static int format_files(int argc, char **argv)
 
 /* ---- flags */
 
-enum { F_OUTPUT, F_DEFINE, F_TARGET, F_EMIT, F_NARROW, F_CHECK, F_TIMINGS, F_HELP, F_VERSION, N_FLAGS, WITH_VALUE = F_CHECK };
-static const char *const flags[] = { "-o", "-D", "--target", "--emit", "--narrow", "--check", "--timings", "--help", "--version", NULL };
+enum { F_OUTPUT, F_DEFINE, F_TARGET, F_EMIT, F_NARROW, F_MEMORY, F_CHECK, F_TIMINGS, F_HELP, F_VERSION, N_FLAGS, WITH_VALUE = F_CHECK };
+static const char *const flags[] = { "-o", "-D", "--target", "--emit", "--narrow", "--memory", "--check", "--timings", "--help", "--version", NULL };
 static const char *const stages[] = { "ast", "graph", "grad", "fused", "plan", "params", "schedule", "llvm", "asm", "cuda", "ptx",
                                       "resources", NULL };
 
@@ -162,6 +163,18 @@ static int split_target(Options *o, const char *whole)
     return 0;
 }
 
+/* "2G", "1.5G", "800M", "64k" or bytes. */
+static int set_memory(Options *o, const char *text)
+{
+    char *end;
+    double x = strtod(text, &end);
+    double unit = *end == 'G' ? 1e9 : *end == 'M' ? 1e6 : *end == 'k' ? 1e3 : *end ? 0 : 1;
+    if (end == text || (*end && end[1]) || !(x * unit >= 1 && x * unit <= 1e18))
+        return bad("--memory", "wants a size, as 2G or 800M");
+    o->memory = (int64_t)(x * unit);
+    return 0;
+}
+
 static int set_flag(Options *o, Define *define, int k, char *v)
 {
     int stage = 0;
@@ -188,6 +201,8 @@ static int set_flag(Options *o, Define *define, int k, char *v)
     case F_NARROW:
         o->narrow = !strcmp(v, "on");
         return o->narrow || !strcmp(v, "off") ? 0 : bad("--narrow", "wants `on` or `off`");
+    case F_MEMORY:
+        return set_memory(o, v);
     case F_CHECK:
         o->check = true;
         return 0;

@@ -84,6 +84,7 @@ typedef struct Tensor {
     DType dtype;
     Init init;               /* PARAM, STATE */
     Span span;               /* where it was defined */
+    bool again;              /* holds what another tensor held before it; not to be one with that (pass/remat.c) */
 } Tensor;
 
 typedef struct Comp {

@@ -50,7 +50,7 @@ int pass_cse(Graph *g)
                 c->store[d] = aff_map_loads(g, c->store[d], redirect, &r);
         }
         g->comp[kept++] = c;
-        if (n_pieces[c->out] > 1 || update[c->out])
+        if (n_pieces[c->out] > 1 || update[c->out] || g->tensor[c->out].again)
             continue;
         canon[kept - 1] = comp_canon(g, c, true);
         int at = -1, other, found = -1;

@@ -115,7 +115,7 @@ static const char *label_of(const Kernel *k, Arena *a)
 static Kernel make_kernel(Fuser *f, Arena *a, int n)
 {
     Build *b = f->build.at[n];
-    Kernel k = { .cls = b->cls, .n_dom = b->n_dom, .n_comp = b->comp.n };
+    Kernel k = { .cls = b->cls, .n_dom = b->n_dom, .n_comp = b->comp.n, .again = b->again };
     Ints reads = { 0 }, writes = { 0 };
     memcpy(k.dom, b->ext, (size_t)b->n_dom * sizeof *k.dom);
     k.comp = NEWN(a, Comp, b->comp.n);

@@ -19,6 +19,7 @@ typedef struct Build {
     int last;                        /* the largest member */
     bool update;                     /* of the second phase: the optimiser */
     bool alone;                      /* nobody may join */
+    bool again;                      /* of Comps that compute something again; no others may join */
     bool dead;                       /* merged into another */
 } Build;
 
@@ -30,6 +31,7 @@ typedef struct CompInfo {
     bool host;
     bool contracts;
     bool alone;                      /* a copy that must stay a kernel of its own */
+    bool again;                      /* Tensor.again of its result */
     int kernel;                      /* or -1 */
     int axis[MAX_AXES];              /* kernel axes */
 } CompInfo;

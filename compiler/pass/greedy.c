@@ -9,6 +9,8 @@
  *                across them (column sums, totals): joins a reduction of the same tensor over the same axes
  *   contractions and scatters always begin a kernel
  *
+ * What is computed again (pass/remat.c) keeps to its like, or it would join the kernel that computes it first.
+ *
  * Two kinds of Comps wait. Column sums that only updates need come after all others, so that they find every kernel
  * they might share. The optimiser comes last and keeps to itself: what it writes in place must be read by nobody
  * later, and a gradient is not to be drawn out of the contraction that makes it. Host scalars are one kernel.
@@ -33,6 +35,7 @@ void fuser_init(Fuser *f, Graph *g, Arena *a, const bool *alone)
         comp_loads(c, k->load, k->n_load);
         k->kernel = -1;
         k->alone = alone[c->out];
+        k->again = g->tensor[c->out].again;
         k->contracts = comp_sides(g, c, &s);
         PUSH(a, f->pieces[c->out], i);
         for (int j = 0; j < k->n_load; j++) {
@@ -126,7 +129,7 @@ static Candidates producers(Fuser *f, int c)
 static bool usable(const Fuser *f, int c, int n, KernelClass cls)
 {
     const Build *b = f->build.at[n];
-    return !b->dead && !b->alone && b->cls == cls && b->update == f->info[c].update;
+    return !b->dead && !b->alone && b->cls == cls && b->update == f->info[c].update && b->again == f->info[c].again;
 }
 
 static bool place_map(Fuser *f, int c)

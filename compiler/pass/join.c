@@ -177,6 +177,7 @@ int fuser_new(Fuser *f, int c)
     Sides s;
     b->update = info->update;
     b->alone = info->alone;
+    b->again = info->again;
     b->cls = info->host ? K_HOST : k->reducer == RED_SCATTER ? K_SCATTER : info->contracts ? K_CONTRACT :
              k->reducer == RED_NONE ? K_MAP : reduces_rows(f, c) ? K_ROW : K_REDUCE;
     if (b->cls == K_SCATTER)

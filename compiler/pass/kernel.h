@@ -40,6 +40,7 @@ typedef struct Kernel {
     int *reads, n_reads;     /* tensors from outside, ascending */
     int *writes, n_writes;   /* tensors that must exist in memory afterwards, ascending; others stay inside */
     Contract split;          /* K_CONTRACT */
+    bool again;              /* computes something again, to be run when it is needed */
     Span span;               /* of the first member */
     const char *label;       /* "visual.transformer.resblocks.3.ln_1" or two of them */
     uint64_t signature;      /* equal: the same kernel up to tensor numbers (and labels) */
@@ -84,6 +85,12 @@ typedef struct { bool (*takes_score)(Graph *g, const Kernel *k); } FuseOptions;
 bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why);
 /* list scheduling for memory (IR.md section 5): reorders out->kernel; a legal topological order; updates last */
 void schedule(Fused *f);
+
+/* Both, for a step that is to need at most `bytes` at this batch (0: as it comes): parameters, states, inputs and
+ * temporaries, as the program will place them. What must be recomputed for that is chosen in remat.c, which writes a table. */
+typedef struct { int64_t batch, bytes; } MemoryGoal;
+/* *reached: what it needs now. false: `why` is set, and *reached > goal->bytes when it is memory. */
+bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *a, Fused *out, int64_t *reached, Text *table, Text *why);
 /* executes kernel by kernel in the interpreter; only declared writes survive a kernel (proves reads and writes) */
 bool fused_run(Fused *f, Env *env, Arena *a, Text *why);
 void fused_print(const Fused *f, Text *out);                                    /* --emit=fused */
@@ -91,6 +98,7 @@ void fused_print(const Fused *f, Text *out);                                    
 /* bytes or elements as a polynomial of the batch: c[0] + c[1]*B + c[2]*B^2 */
 typedef struct { int64_t c[3]; } Poly;
 Poly    tensor_bytes(const Graph *g, int tensor);            /* of elements of dtype_size */
+Poly    comp_flops(const Comp *c, bool contraction);
 Poly    kernel_flops(const Fused *f, const Kernel *k);       /* 2 a multiply-add of contractions; others 1 an op */
 int64_t poly_at(Poly p, int64_t batch);
 #endif

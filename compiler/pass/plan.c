@@ -54,6 +54,15 @@ static int operations(const Expr *e, HashMap *seen, Arena *a)
     return n;
 }
 
+Poly comp_flops(const Comp *c, bool contraction)
+{
+    Arena a = { 0 };
+    HashMap seen = { 0 };
+    int each = contraction ? 2 : operations(c->body, &seen, &a) + (c->red != 0);
+    arena_free(&a);
+    return product(c->ext, c->n_axes, axes_mask(c->n_axes), each);
+}
+
 Poly kernel_flops(const Fused *f, const Kernel *k)
 {
     Poly sum = { { 0, 0, 0 } };
@@ -61,18 +70,14 @@ Poly kernel_flops(const Fused *f, const Kernel *k)
         return sum;
     for (int i = 0; i < k->n_comp; i++) {
         const Comp *c = &k->comp[i];
-        Arena a = { 0 };
-        HashMap seen = { 0 };
         bool contraction = k->cls == K_CONTRACT && i == 0;
         if (k->cls == K_SCORE) {
             ScoreRole role = score_role(k, c);
             contraction = role == SCORE_PRODUCT || role == SCORE_RESULT;
         }
-        int each = contraction ? 2 : operations(c->body, &seen, &a) + (c->red != 0);
-        Poly p = product(c->ext, c->n_axes, axes_mask(c->n_axes), each);
+        Poly p = comp_flops(c, contraction);
         for (int j = 0; j < 3; j++)
             sum.c[j] += p.c[j];
-        arena_free(&a);
     }
     return sum;
 }

@@ -1,0 +1,340 @@
+/* remat.c -- what a step computes twice so that it needs less memory.
+ *
+ * The plan's peak cuts the schedule in two: what is made before it and read after it must be kept across it, unless what
+ * reads it later gets a copy that is computed again, right before it is needed. A copy reads what is there at that time:
+ * inputs, parameters, whatever is kept in any case, and other copies. So a tensor's price is the FLOPs of all that has to
+ * be computed for it:
+ *
+ *     y = gelu(x)        x is kept: a few FLOPs an element
+ *     s = q.k    p = exp(s - l)      q, k, l are kept and s is not: s and p, 2 * width FLOPs an element
+ *
+ * Tensors that the same kernel makes in different layers are one choice, and the cheapest choice by FLOPs a byte goes first.
+ * What does not lower the peak is dropped; of the choice that makes it fit no more layers are taken than it needs.
+ *
+ * Every trial is the whole way, from the graph with its copies through fuse() and schedule() to the places of all buffers, so
+ * the number that is compared with the goal is the number that the program will allocate. Copies compute what the originals
+ * did from the same values. */
+#include "pass/plan.h"
+#include "pass/fuse.h"
+#include "device/arena.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Tensors that one kernel makes, in as many layers as have it. */
+typedef struct Choice {
+    uint64_t key;
+    Ints tensor;                                               /* in order of the kernels that make them */
+    double bytes, flops;                                       /* of all of them; FLOPs when nothing else is computed again */
+} Choice;
+
+typedef struct Trial {
+    Graph *g;
+    Fused f;
+    int64_t bytes;                                             /* of the whole step */
+    int at;                                                    /* the kernel of the peak */
+} Trial;
+
+typedef struct Remat {
+    Graph *g;
+    const FuseOptions *o;
+    int64_t batch;
+    Arena *a;
+    Text *why;
+    GraphIndex index;
+    bool *late, *kept, *able;                                  /* by tensor: made after the peak; read there; can be made again */
+    double *bytes;                                             /* by tensor */
+    ARRAY(Choice) choice;
+} Remat;
+
+/* ---- a trial */
+
+int64_t plan_step_bytes(const Fused *f, int64_t batch)
+{
+    const Graph *g = f->graph;
+    Arena a = { 0 };
+    Liveness l = plan_liveness(f, &a);
+    TicBlock *block = NEWN(&a, TicBlock, g->n_tensor + 1);
+    int64_t fixed = plan_kind_bytes(f, T_PARAM, batch) + plan_kind_bytes(f, T_STATE, batch), sum;
+    int n = 0;
+    for (int t = 0; t < g->n_tensor; t++) {
+        bool input = g->tensor[t].kind == T_INPUT && l.first[t] >= 0;
+        if (l.counted[t] || input)
+            block[n++] = (TicBlock){ .bytes = poly_at(tensor_bytes(g, t), batch), .first = input ? 0 : l.first[t],
+                                     .last = input ? f->n_kernel : l.last[t] };
+    }
+    int64_t arena = tic_arena_plan(block, n);
+    arena_free(&a);
+    return arena >= 0 && checked_add(arena, fixed, &sum) ? sum : INT64_MAX;
+}
+
+typedef struct { int *to; int n; } Copies;                     /* by tensor of the original graph */
+
+static const Expr *redirect(Graph *g, const Expr *load, void *ctx)
+{
+    const Copies *c = ctx;
+    return load->tensor < c->n && c->to[load->tensor] >= 0 ? expr_load(g, c->to[load->tensor], load->idx) : load;
+}
+
+/* Copies of the tensors of `set`, which each other and what is made after the peak read instead. */
+static void copy_tensors(const Remat *r, Graph *g, const bool *set)
+{
+    Copies c = { NEWN(r->a, int, r->g->n_tensor), r->g->n_tensor };
+    int n_comp = g->n_comp;
+    for (int t = 0; t < c.n; t++) {
+        c.to[t] = -1;
+        if (!set[t])
+            continue;
+        const Tensor x = g->tensor[t];
+        c.to[t] = graph_tensor(g, arena_printf(g->arena, "%s.again", x.name), x.rank, x.shape, T_TEMP, x.dtype);
+        g->tensor[c.to[t]].span = x.span;
+        g->tensor[c.to[t]].again = true;
+    }
+    for (int i = 0; i < n_comp; i++) {
+        Comp *k = g->comp[i];
+        bool again = k->out < c.n && set[k->out];
+        if (again)
+            k = graph_comp(g, c.to[k->out], k->n_axes, k->ext, k->red, k->reducer, k->body, k->store, k->span, k->tag);
+        else if (!r->late[k->out])
+            continue;
+        k->body = expr_map_loads(g, k->body, redirect, &c);
+        for (int d = 0; d < g->tensor[k->out].rank; d++)
+            k->store[d] = aff_map_loads(g, k->store[d], redirect, &c);
+    }
+    graph_toposort(g);
+}
+
+static bool try_set(Remat *r, const bool *set, Trial *t)
+{
+    *t = (Trial){ .g = graph_clone(r->g) };
+    if (set)
+        copy_tensors(r, t->g, set);
+    if (!graph_verify(t->g, "remat", r->why) || !fuse(t->g, r->o, r->a, &t->f, r->why))
+        return false;
+    schedule(&t->f);
+    Arena a = { 0 };
+    Liveness l = plan_liveness(&t->f, &a);
+    plan_peak(&t->f, &l, r->batch, &t->at);
+    arena_free(&a);
+    t->bytes = plan_step_bytes(&t->f, r->batch);
+    return true;
+}
+
+/* ---- what there is to choose */
+
+static double flops_of(const Remat *r, int t)
+{
+    double sum = 0;
+    for (int i = 0; i < r->index.pieces[t].n; i++) {
+        const Comp *c = r->index.pieces[t].at[i];
+        Sides s;
+        sum += (double)poly_at(comp_flops(c, comp_sides(r->g, c, &s)), r->batch);
+    }
+    return sum;
+}
+
+/* Adds t and what it needs to the set; false when something it needs can neither be kept nor computed again. Small things,
+ * as the statistics of rows, are rather kept. */
+static bool add(const Remat *r, bool *set, int t, double *flops)
+{
+    enum { SMALL = 16 };
+    if (set[t])
+        return true;
+    if (!r->able[t])
+        return false;
+    set[t] = true;
+    *flops += flops_of(r, t);
+    for (int i = 0; i < r->index.pieces[t].n; i++) {
+        const Comp *c = r->index.pieces[t].at[i];
+        int n = comp_loads(c, NULL, 0);
+        const Expr **load = NEWN(r->a, const Expr *, n + 1);
+        comp_loads(c, load, n);
+        for (int j = 0; j < n; j++) {
+            int x = load[j]->tensor;
+            bool there = r->g->tensor[x].kind != T_TEMP || (r->kept[x] && !set[x]) || r->bytes[x] * SMALL <= r->bytes[t];
+            if (!there && !add(r, set, x, flops))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Adds the first `most` tensors of a choice with what they need. */
+static double add_choice(const Remat *r, const Choice *c, int most, bool *set)
+{
+    double flops = 0;
+    for (int i = 0; i < c->tensor.n && i < most; i++) {
+        bool *with = NEWN(r->a, bool, r->g->n_tensor);
+        double more = 0;
+        memcpy(with, set, (size_t)r->g->n_tensor);
+        if (add(r, with, c->tensor.at[i], &more)) {
+            memcpy(set, with, (size_t)r->g->n_tensor);
+            flops += more;
+        }
+    }
+    return flops;
+}
+
+static int cheapest_first(const void *a, const void *b)
+{
+    const Choice *x = a, *y = b;
+    double p = x->flops * y->bytes, q = y->flops * x->bytes;
+    return p < q ? -1 : p > q ? 1 : x->tensor.at[0] - y->tensor.at[0];
+}
+
+static void find_choices(Remat *r, const Trial *base)
+{
+    enum { WORTH = 1000 };                                     /* a choice frees that share of the whole, or is none */
+    const Fused *f = &base->f;
+    int n = r->g->n_tensor;
+    int *made = NEWN(r->a, int, f->graph->n_tensor), *first_made = NEWN(r->a, int, f->graph->n_tensor);
+    int *last_read = NEWN(r->a, int, f->graph->n_tensor);
+    bool *root = roots_of(r->g, r->a);
+    for (int t = 0; t < f->graph->n_tensor; t++)
+        made[t] = last_read[t] = -1;
+    for (int i = 0; i < f->n_kernel; i++) {
+        const Kernel *k = &f->kernel[i];
+        for (int j = 0; j < k->n_comp; j++) {
+            int t = k->comp[j].out;
+            first_made[t] = made[t] < 0 ? i : first_made[t];
+            made[t] = i;
+            if (t < n)
+                r->able[t] = r->g->tensor[t].kind == T_TEMP && k->cls != K_SCORE && k->cls != K_SCATTER && k->cls != K_HOST;
+        }
+        for (int j = 0; j < k->n_reads; j++)
+            last_read[k->reads[j]] = i;
+    }
+    for (int t = 0; t < n; t++) {
+        r->bytes[t] = (double)poly_at(tensor_bytes(r->g, t), r->batch);
+        r->late[t] = made[t] >= 0 && first_made[t] >= base->at;
+        r->kept[t] = made[t] >= 0 && !r->late[t] && last_read[t] >= base->at;
+        r->able[t] &= !r->late[t] && !root[t] && f->storage[t] == t;
+    }
+    for (int i = 0; i < base->at; i++) {
+        const Kernel *k = &f->kernel[i];
+        for (int j = 0; j < k->n_writes; j++) {
+            int t = k->writes[j], place = 0, at = 0;
+            if (t >= n || made[t] != i || !r->able[t] || !r->kept[t])
+                continue;
+            while (place < k->n_args && k->args[place] != t)
+                place++;
+            uint64_t key = hash2(k->signature, (uint64_t)place);
+            while (at < r->choice.n && r->choice.at[at].key != key)
+                at++;
+            if (at == r->choice.n)
+                PUSH(r->a, r->choice, (Choice){ .key = key });
+            PUSH(r->a, r->choice.at[at].tensor, t);
+        }
+    }
+    int left = 0;
+    for (int i = 0; i < r->choice.n; i++) {
+        Choice *c = &r->choice.at[i];
+        bool *set = NEWN(r->a, bool, n);
+        for (int j = 0; j < c->tensor.n; j++)
+            c->bytes += r->bytes[c->tensor.at[j]];
+        c->flops = add_choice(r, c, c->tensor.n, set);
+        if (set[c->tensor.at[0]] && c->bytes * WORTH >= (double)base->bytes)
+            r->choice.at[left++] = *c;
+    }
+    r->choice.n = left;
+    if (left)
+        qsort(r->choice.at, (size_t)left, sizeof *r->choice.at, cheapest_first);
+}
+
+/* ---- choosing */
+
+static void print_head(const Remat *r, const Trial *base, int64_t goal, Text *out)
+{
+    text_printf(out, "memory: %.3f GB at batch %lld, %.3f GB wanted; computed again:\n", (double)base->bytes * 1e-9, (long long)r->batch,
+                (double)goal * 1e-9);
+    text_printf(out, "%6s %10s %12s %8s %12s  %-18s %s\n", "", "frees", "extra GFLOP", "FLOP/B", "then GB", "source", "first of them");
+}
+
+static void print_choice(const Remat *r, const Choice *c, int count, double flops, int64_t then, Text *out)
+{
+    const Comp *k = r->index.pieces[c->tensor.at[0]].at[0];
+    const char *source = "";
+    double bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += r->bytes[c->tensor.at[i]];
+    if (r->g->sources && k->span.hi) {
+        Place p = source_place(r->g->sources, k->span.lo);
+        if (p.source)
+            source = arena_printf(r->a, "%s:%d", p.source->path, p.line);
+    }
+    text_printf(out, "%5dx %7.1f MB %12.3f %8.1f %12.3f  %-18s %s %s\n", count, bytes * 1e-6, flops * 1e-9, flops / bytes,
+                (double)then * 1e-9, source, k->tag ? k->tag : "", r->g->tensor[k->out].name);
+}
+
+/* The least number of tensors of choice c, after `set`, that fits; *t holds the trial of all of them and then that one. */
+static int fewest(Remat *r, const Choice *c, const bool *set, int64_t goal, Trial *t)
+{
+    int low = 1, high = c->tensor.n;
+    while (low < high) {
+        int half = (low + high) / 2;
+        bool *with = NEWN(r->a, bool, r->g->n_tensor);
+        Trial some;
+        memcpy(with, set, (size_t)r->g->n_tensor);
+        add_choice(r, c, half, with);
+        if (!try_set(r, with, &some))
+            return -1;
+        if (some.bytes <= goal) {
+            high = half;
+            *t = some;
+        } else {
+            low = half + 1;
+        }
+    }
+    return high;
+}
+
+static bool choose(Remat *r, const MemoryGoal *goal, Trial *best, Text *table)
+{
+    bool *set = NEWN(r->a, bool, r->g->n_tensor);
+    find_choices(r, best);
+    print_head(r, best, goal->bytes, table);
+    for (int i = 0; i < r->choice.n && best->bytes > goal->bytes; i++) {
+        const Choice *c = &r->choice.at[i];
+        bool *with = NEWN(r->a, bool, r->g->n_tensor);
+        Trial t;
+        int count = c->tensor.n;
+        memcpy(with, set, (size_t)r->g->n_tensor);
+        add_choice(r, c, count, with);
+        if (!try_set(r, with, &t))
+            return false;
+        if (t.bytes >= best->bytes)
+            continue;
+        if (t.bytes <= goal->bytes && (count = fewest(r, c, set, goal->bytes, &t)) < 0)
+            return false;
+        double flops = add_choice(r, c, count, set);
+        *best = t;
+        print_choice(r, c, count, flops, t.bytes, table);
+    }
+    return true;
+}
+
+bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *a, Fused *out, int64_t *reached, Text *table, Text *why)
+{
+    *reached = 0;
+    if (!goal->bytes) {
+        if (!fuse(g, o, a, out, why))
+            return false;
+        schedule(out);
+        return true;
+    }
+    graph_toposort(g);
+    pass_sides(g);                                             /* here already: tensors keep their numbers in every trial */
+    pass_cse(g);
+    pass_dce(g);
+    int n = g->n_tensor;
+    Remat r = { .g = g, .o = o, .batch = goal->batch, .a = a, .why = why, .index = graph_index(g, a), .late = NEWN(a, bool, n),
+                .kept = NEWN(a, bool, n), .able = NEWN(a, bool, n), .bytes = NEWN(a, double, n) };
+    Trial best;
+    if (!try_set(&r, NULL, &best) || (best.bytes > goal->bytes && !choose(&r, goal, &best, table)))
+        return false;
+    *out = best.f;
+    *reached = best.bytes;
+    if (best.bytes > goal->bytes)
+        text_printf(why, "a step at batch %lld needs %.3f GB, even with everything computed again that helps", (long long)goal->batch,
+                    (double)best.bytes * 1e-9);
+    return best.bytes <= goal->bytes;
+}
