@@ -252,7 +252,7 @@ static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch)
         int64_t reached;
         bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, &goal, &j->arena, f, &reached, &table, &why);
         if (table.n && (fits || reached > goal.bytes))
-            fprintf(stderr, "%s%s: %s", e->name, k ? " for CUDA" : "", text_data(&table));
+            fprintf(stderr, "%s%s\n%s", e->name, k ? " for CUDA" : "", text_data(&table));
         if (!fits && reached > goal.bytes) {
             fprintf(stderr, "ticc: --memory: %s; a smaller batch needs less\n", text_data(&why));
             return USER_FAULT;

@@ -42,6 +42,7 @@ typedef struct Remat {
     Text *why;
     GraphIndex index;
     bool *late, *kept, *able;                                  /* by tensor: made after the peak; read there; can be made again */
+    bool *score;                                               /* by tensor: a score, which is in no memory */
     double *bytes;                                             /* by tensor */
     ARRAY(Choice) choice;
 } Remat;
@@ -75,9 +76,26 @@ static const Expr *redirect(Graph *g, const Expr *load, void *ctx)
     return load->tensor < c->n && c->to[load->tensor] >= 0 ? expr_load(g, c->to[load->tensor], load->idx) : load;
 }
 
-/* Copies of the tensors of `set`, which each other and what is made after the peak read instead. */
-static void copy_tensors(const Remat *r, Graph *g, const bool *set)
+/* Scores are computed again in any case, by the kernel that needs them later: from the copies, where there are some. */
+static bool *with_scores(const Remat *r, const Graph *g, const bool *set)
 {
+    enum { CAP = 256 };
+    bool *all = NEWN(r->a, bool, r->g->n_tensor);
+    const Expr *load[CAP];
+    memcpy(all, set, (size_t)r->g->n_tensor);
+    for (int i = 0; i < g->n_comp; i++) {                      /* in topological order */
+        const Comp *k = g->comp[i];
+        int n = r->score[k->out] ? comp_loads(k, load, CAP) : 0;
+        for (int j = 0; j < n && j < CAP; j++)
+            all[k->out] |= all[load[j]->tensor];
+    }
+    return all;
+}
+
+/* Copies of the tensors of `chosen`, which each other and what is made after the peak read instead. */
+static void copy_tensors(const Remat *r, Graph *g, const bool *chosen)
+{
+    const bool *set = with_scores(r, g, chosen);
     Copies c = { NEWN(r->a, int, r->g->n_tensor), r->g->n_tensor };
     int n_comp = g->n_comp;
     for (int t = 0; t < c.n; t++) {
@@ -199,7 +217,12 @@ static void find_choices(Remat *r, const Trial *base)
             made[t] = i;
             if (t < n)
                 r->able[t] = r->g->tensor[t].kind == T_TEMP && k->cls != K_SCORE && k->cls != K_SCATTER && k->cls != K_HOST;
+            if (t < n)
+                r->score[t] = k->cls == K_SCORE;
         }
+        for (int j = 0; j < k->n_writes; j++)
+            if (k->writes[j] < n)
+                r->score[k->writes[j]] = false;
         for (int j = 0; j < k->n_reads; j++)
             last_read[k->reads[j]] = i;
     }
@@ -244,7 +267,7 @@ static void find_choices(Remat *r, const Trial *base)
 
 static void print_head(const Remat *r, const Trial *base, int64_t goal, Text *out)
 {
-    text_printf(out, "memory: %.3f GB at batch %lld, %.3f GB wanted; computed again:\n", (double)base->bytes * 1e-9, (long long)r->batch,
+    text_printf(out, "memory: %.3f GB at batch %lld as it comes, %.3f GB wanted; computed again:\n", (double)base->bytes * 1e-9, (long long)r->batch,
                 (double)goal * 1e-9);
     text_printf(out, "%6s %10s %12s %8s %12s  %-18s %s\n", "", "frees", "extra GFLOP", "FLOP/B", "then GB", "source", "first of them");
 }
@@ -327,12 +350,13 @@ bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *
     pass_dce(g);
     int n = g->n_tensor;
     Remat r = { .g = g, .o = o, .batch = goal->batch, .a = a, .why = why, .index = graph_index(g, a), .late = NEWN(a, bool, n),
-                .kept = NEWN(a, bool, n), .able = NEWN(a, bool, n), .bytes = NEWN(a, double, n) };
+                .kept = NEWN(a, bool, n), .able = NEWN(a, bool, n), .score = NEWN(a, bool, n), .bytes = NEWN(a, double, n) };
     Trial best;
     if (!try_set(&r, NULL, &best) || (best.bytes > goal->bytes && !choose(&r, goal, &best, table)))
         return false;
     *out = best.f;
     *reached = best.bytes;
+    text_printf(table, "memory: %lld bytes planned at batch %lld\n", (long long)best.bytes, (long long)goal->batch);
     if (best.bytes > goal->bytes)
         text_printf(why, "a step at batch %lld needs %.3f GB, even with everything computed again that helps", (long long)goal->batch,
                     (double)best.bytes * 1e-9);

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# remat.sh -- --memory: a step in less memory than it takes as it comes. The program allocates what ticc planned, the
+# losses are the same but for rounding, and what cannot be is one error.
+. tests/e2e/lib.sh
+sample_data
+micro || { not_ok "the micro model compiles"; finish; exit; }
+peak() { "$1" info --json | sed 's/.*"peak_bytes": \([0-9]*\).*/\1/'; }
+losses() { sed 's/.*"loss": *\([^,]*\).*/\1/' "$T/r/$1/metrics.jsonl"; }
+train() { "$1" --data "$DATA" --out "$T/r" --name "$2" --steps 3 --batch 8 --log-every 1 >/dev/null 2>&1; }
+
+# at batch 64, where activations are most of it
+"$TICC" tests/e2e/micro.tic -D train.batch=64 -o "$T/plain"
+plain=$(peak "$T/plain")
+train "$T/plain" plain
+for share in 95 85; do
+    goal=$((plain * share / 100))
+    check "$share % of the memory" "$TICC" tests/e2e/micro.tic -D train.batch=64 --memory $goal -o "$T/less"; cp "$T/check.out" "$T/table"
+    less=$(peak "$T/less")
+    check "no more than that" test "$less" -le $goal
+    check "as planned, to the byte" grep -q "^memory: $less bytes planned at batch 64$" "$T/table"
+    check "the table says what is computed again" grep -q 'x .* MB .*stdlib/nn.tic' "$T/table"
+    train "$T/less" less$share
+    paste <(losses plain) <(losses less$share) >"$T/both"
+    check "three losses" test "$(grep -c . "$T/both")" = 3
+    check "the same but for rounding" awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-5 * $1) exit 1 }' "$T/both"
+done
+check "more than it needs" "$TICC" tests/e2e/micro.tic -D train.batch=64 --memory 2G -o "$T/less"; cp "$T/check.out" "$T/table"
+check "changes nothing" test "$(peak "$T/less")" = "$plain"
+check "and says what it needs" grep -q "^memory: $plain bytes planned" "$T/table"
+says "too little" 1 "even with everything computed again that helps; a smaller batch needs less" "$TICC" tests/e2e/micro.tic --memory 1M -o "$T/none"
+says "no size" 1 "--memory: wants a size, as 2G or 800M" "$TICC" tests/e2e/micro.tic --memory lots
+says "a step in pieces" 1 "leave this or \`train.micro\` out" "$TICC" tests/e2e/micro.tic -D train.micro=4 --memory 1G -o "$T/none"
+finish
