@@ -355,6 +355,59 @@ static void bf16_kernels(void **state)
     check_all(&s, 2e-5);
 }
 
+/* ---- attention: $n tokens, $m others, width $k; in bf16 what is an input becomes bf16 */
+
+static const Shape scores[] = {
+    { "causal, heads of one projection", K_SCORE,
+      "tensor %0 input f32[B, $n, 36] \"qkv\" tensor %1 temp f32[B, 3, $n, $n] \"s\" tensor %2 temp f32[B, 3, $n] \"l\"\n"
+      "tensor %3 temp f32[B, 3, $n, $n] \"p\" tensor %4 temp f32[B, $n, 12] \"z\"\n"
+      "%1[a0, a1, a2, a3] = sum{a4:4}(%0[a0, a2, a1*4 + a4] * %0[a0, a3, a1*4 + a4 + 12] * 0.5)  {a0:B, a1:3, a2:$n, a3:$n}\n"
+      "%2[a0, a1, a2] = logsumexp{a3:$n}(where([a3] > [a2], -inf, %1[a0, a1, a2, a3]))  {a0:B, a1:3, a2:$n}\n"
+      "%3[a0, a1, a2, a3] = exp(where([a3] > [a2], -inf, %1[a0, a1, a2, a3]) - %2[a0, a1, a2])  {a0:B, a1:3, a2:$n, a3:$n}\n"
+      "%4[a0, a1, a2*4 + a3] = sum{a4:$n}(%3[a0, a2, a1, a4] * %0[a0, a4, a2*4 + a3 + 24])  {a0:B, a1:$n, a2:3, a3:4}\n"
+      "output \"z\" = %4 output \"l\" = %2" },
+    { "their gradient: sums along both sides", K_SCORE,
+      "tensor %0 input f32[B, $n, 2, $k] \"q\" tensor %1 input f32[B, 2, $k, $m] \"kt\" tensor %2 input f32[B, $n, 2, 5] \"dz\"\n"
+      "tensor %3 input f32[B, $m, 2, 5] \"v\" tensor %4 input f32[B, 2, $n] \"l\" tensor %5 temp f32[B, 2, $n, $m] \"s\"\n"
+      "tensor %6 temp f32[B, 2, $n, $m] \"p\" tensor %7 temp f32[B, 2, $n, $m] \"dp\" tensor %8 temp f32[B, 2, $n] \"d\"\n"
+      "tensor %9 temp f32[B, 2, $n, $m] \"ds\" tensor %10 temp f32[B, $n, 2, $k] \"dq\" tensor %11 temp f32[B, 2, $k, $m] \"dkt\"\n"
+      "tensor %12 temp f32[B, $m, 2, 5] \"dv\"\n"
+      "%5[a0, a1, a2, a3] = sum{a4:$k}(%0[a0, a2, a1, a4] * %1[a0, a1, a4, a3])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%6[a0, a1, a2, a3] = exp(%5[a0, a1, a2, a3] * 0.25 - %4[a0, a1, a2])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%7[a0, a1, a2, a3] = sum{a4:5}(%2[a0, a2, a1, a4] * %3[a0, a3, a1, a4])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%8[a0, a1, a2] = sum{a3:$m}(%6[a0, a1, a2, a3] * %7[a0, a1, a2, a3])  {a0:B, a1:2, a2:$n}\n"
+      "%9[a0, a1, a2, a3] = %6[a0, a1, a2, a3] * (%7[a0, a1, a2, a3] - %8[a0, a1, a2])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%10[a0, a2, a1, a4] = sum{a3:$m}(%9[a0, a1, a2, a3] * 0.25 * %1[a0, a1, a4, a3])  {a0:B, a1:2, a2:$n, a4:$k}\n"
+      "%11[a0, a1, a4, a3] = sum{a2:$n}(%9[a0, a1, a2, a3] * 0.25 * %0[a0, a2, a1, a4])  {a0:B, a1:2, a4:$k, a3:$m}\n"
+      "%12[a0, a3, a1, a4] = sum{a2:$n}(%6[a0, a1, a2, a3] * %2[a0, a2, a1, a4])  {a0:B, a1:2, a3:$m, a4:5}\n"
+      "output \"dq\" = %10 output \"dkt\" = %11 output \"dv\" = %12" },
+    { "scores that are wanted, keys that heads share, no layout of use", K_SCORE,
+      "tensor %0 input f32[$k, B, 2, $n] \"q\" tensor %1 input f32[$k, $m, B] \"k\" tensor %2 input f32[3, $m, B] \"v\"\n"
+      "tensor %3 param f32[2, $n, $m] \"bias\" tensor %4 temp f32[B, 2, $n, $m] \"s\" tensor %5 temp f32[B, 2, $n] \"hi\"\n"
+      "tensor %6 temp f32[B, 2, $n, $m] \"e\" tensor %7 temp f32[B, $n, 2, 3] \"z\" tensor %8 temp f32[B, 2, $n] \"sum\"\n"
+      "%4[a0, a1, a2, a3] = sum{a4:$k}(%0[a4, a0, a1, a2] * %1[a4, a3, a0])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%5[a0, a1, a2] = max{a3:$m}(%4[a0, a1, a2, a3] + %3[a1, a2, a3])  {a0:B, a1:2, a2:$n}\n"
+      "%6[a0, a1, a2, a3] = exp(%4[a0, a1, a2, a3] + %3[a1, a2, a3] - %5[a0, a1, a2])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%8[a0, a1, a2] = sum{a3:$m}(%6[a0, a1, a2, a3])  {a0:B, a1:2, a2:$n}\n"
+      "%7[a0, a2, a1, a4] = sum{a3:$m}(%6[a0, a1, a2, a3] * %2[a4, a3, a0])  {a0:B, a1:2, a2:$n, a4:3}\n"
+      "output \"z\" = %7 output \"s\" = %4 output \"sum\" = %8" },
+};
+
+static void score_kernels(void **state)
+{
+    static const struct { int n, m, k; } tokens[] = { { 1, 13, 6 }, { 7, 1, 3 }, { 17, 16, 8 }, { 50, 77, 1 }, { 197, 33, 20 }, { 9, 260, 64 } };
+    Suite s;
+    suite_open(&s);
+    for (size_t e = 0; e < LEN(tokens); e++)
+        for (size_t i = 0; i < LEN(scores); i++)
+            for (int narrow = 0; narrow < 2; narrow++) {
+                Shape shape = scores[i];
+                shape.text = narrow ? in_bf16(&s.arena, shape.text, "input") : shape.text;
+                add_shape(&s, &shape, tokens[e].n, tokens[e].m, tokens[e].k);
+            }
+    check_all(&s, 2e-5);
+}
+
 /* ---- the functions of math.c, over all of f32 */
 
 typedef struct {
@@ -449,7 +502,7 @@ int main(void)
         cmocka_unit_test(host_kernels),
         cmocka_unit_test(contract_kernels),
         cmocka_unit_test(clip_kernels),
-        cmocka_unit_test(bf16_kernels),
+        cmocka_unit_test(bf16_kernels), cmocka_unit_test(score_kernels),
         cmocka_unit_test(functions_everywhere),
         cmocka_unit_test(unknown_processor),
     };
