@@ -64,5 +64,6 @@ years() { "$T/lwf" continual --data "$DATA" --steps 3 --no-eval --name run --log
 check "a strategy with a teacher, in pieces" years --out "$T/lwf_pieces"
 check "and at once" years --out "$T/lwf_once" --micro 0
 last() { sed -E 's/.*"loss": ([0-9.]*).*/\1/' "$1/run/step_01_2017/metrics.jsonl" | tail -n 1; }
-check "the losses with a teacher are the same to rounding" awk -v a="$(last "$T/lwf_pieces")" -v b="$(last "$T/lwf_once")" 'BEGIN { d = a - b; exit !(a > 0 && d < 1e-3 && d > -1e-3) }'
+check "the losses with a teacher are the same to rounding" \
+    awk -v a="$(last "$T/lwf_pieces")" -v b="$(last "$T/lwf_once")" 'BEGIN { d = a - b; exit !(a > 0 && d < 1e-3 && d > -1e-3) }'
 finish
