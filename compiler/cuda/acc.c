@@ -69,10 +69,10 @@ static const char *shuffled(CuScope *s, CuAcc a, int k, const char *call, int by
     return t;
 }
 
-void cu_acc_warp(CuScope *s, CuAcc a)
+void cu_acc_warp(CuScope *s, CuAcc a, int threads)
 {
     int w = cu_acc_width(a.r);
-    for (int by = CU_WARP / 2; by; by /= 2) {
+    for (int by = threads / 2; by; by /= 2) {
         const char *o[2] = {NULL};
         for (int k = 0; k < w; k++)
             o[k] = shuffled(s, a, k, "tc_shfl_xor", by);
@@ -86,7 +86,7 @@ void cu_acc_warp(CuScope *s, CuAcc a)
 void cu_acc_block(CuScope *s, CuAcc a, int threads, const char *shared, const char *tid)
 {
     int w = cu_acc_width(a.r), warps = threads / CU_WARP;
-    cu_acc_warp(s, a);
+    cu_acc_warp(s, a, CU_WARP);
     if (warps == 1)
         return;
     for (int k = 0; k < w; k++) {

@@ -154,7 +154,7 @@ int  cu_acc_width(Reducer r);
 CuAcc cu_acc_new(CuScope *s, Reducer r);                         /* declares it, empty */
 void cu_acc_take(CuScope *s, CuAcc a, const char *x, const char *position);
 void cu_acc_join(CuScope *s, CuAcc a, const char *const *other); /* other: as many expressions; order a, other */
-void cu_acc_warp(CuScope *s, CuAcc a);                           /* all lanes hold the result */
+void cu_acc_warp(CuScope *s, CuAcc a, int threads);              /* each `threads` lanes side by side hold their result */
 void cu_acc_block(CuScope *s, CuAcc a, int threads, const char *shared, const char *tid);    /* all threads do */
 CuVal cu_acc_value(CuScope *s, CuAcc a);
 

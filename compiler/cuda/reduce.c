@@ -167,7 +167,7 @@ static bool second_launch(Reduction *r)
                                 r->carried, at, (long long)r->columns);
         cu_acc_join(&in, a, o);
         cu_scope_close(&in, arena_printf(l->arena, "for (i32 j = lane; j < %d; j += %d) {", r->chunks, CU_WARP), "}");
-        cu_acc_warp(&s, a);
+        cu_acc_warp(&s, a, CU_WARP);
         CuVal v = cu_acc_value(&s, a);
         CuScope once;
         cu_scope_in(&once, &s);

@@ -1,15 +1,16 @@
 /* row.c -- ROW kernels: what happens to one row at a time. LayerNorm, softmax and their gradients.
  *
- * A warp takes a row when rows are short, else a block does. A row is gone through in phases, each one loop along the
- * row: a member goes into the first phase in which all it needs is there. A sum is needed whole, so its readers come a
- * phase later; a map is needed only at the same point, so its readers share its phase. LayerNorm is three phases.
+ * A warp takes a row when rows are short (or several, when they are very short), else a block does. A row is gone through
+ * in phases, each one loop along the row: a member goes into the first phase in which all it needs is there. A sum is
+ * needed whole, so its readers come a phase later; a map is needed only at the same point, so its readers share its phase.
+ * LayerNorm is three phases.
  *
  * What several phases need stays in registers: a thread meets the same points in every phase, so its share of the row is
  * an array, indexed by the unrolled loop. Rows too long for that are read, or computed, again. */
 #include "cuda/lower.h"
 #include <string.h>
 
-enum { ROW_THREADS = 256, WARP_ROW = 1024, MOST_KEPT = 128, MOST_SHARE = 32, MAX_SHAPES = 4 };
+enum { ROW_THREADS = 256, WARP_ROW = 1024, MOST_KEPT = 128, MOST_SHARE = 32, MAX_SHAPES = 4, LEAST_THREADS = 8 };
 
 /* The inner space of some members: what a loop runs over. */
 typedef struct Shape {
@@ -28,7 +29,7 @@ typedef struct Row {
     int n_dom, n_phase;
     int *phase, *shape;                /* by member */
     Shape shapes[MAX_SHAPES];
-    int n_shape, threads;              /* threads of a row: a warp, or a block */
+    int n_shape, threads;              /* threads of a row: a warp or part of one, or a block */
     ARRAY(Kept) kept;
 } Row;
 
@@ -108,6 +109,28 @@ static bool read_later(const Row *r, int i, bool *at_its_point)
     return later;
 }
 
+/* Rows so short that a warp's accesses would be narrow share it: as many threads each as have a full access, when no warp
+ * is left half without a row. Logsumexp is joined across whole warps only. */
+static void share_warp(Row *r)
+{
+    Cu *l = r->l;
+    int64_t most = 1;
+    for (int i = 0; i < l->k->n_comp; i++)
+        if (l->k->comp[i].reducer == RED_LOGSUMEXP)
+            return;
+    for (int k = 0; k < r->n_shape; k++) {
+        int64_t n;
+        if (r->threads != CU_WARP || !pl_fixed(r->shapes[k].points, &n))
+            return;
+        most = n / r->shapes[k].width > most ? n / r->shapes[k].width : most;
+    }
+    Poly rows = pl_const(1);
+    for (int a = 0; a < r->n_dom; a++)
+        rows = pl_mul(l, rows, pl_ext(l->k->dom[a]));
+    while (r->threads > LEAST_THREADS && most <= r->threads / 2 && pl_divides(rows, 2 * CU_WARP / r->threads))
+        r->threads /= 2;
+}
+
 static void find_shapes(Row *r)
 {
     Cu *l = r->l;
@@ -154,6 +177,7 @@ static void find_shapes(Row *r)
         if (!pl_fixed(s->points, &fixed) || fixed > WARP_ROW)
             r->threads = ROW_THREADS;
     }
+    share_warp(r);
     for (int k = 0; k < r->n_shape; k++) {
         Shape *s = &r->shapes[k];
         int64_t n;
@@ -378,8 +402,8 @@ static void run_phase(Row *r, int phase, CuScope *row)
         const Comp *c = &l->k->comp[i];
         if (r->phase[i] != phase || !c->red)
             continue;
-        if (r->threads == CU_WARP)
-            cu_acc_warp(row, acc[i]);
+        if (r->threads <= CU_WARP)
+            cu_acc_warp(row, acc[i], r->threads);
         else
             cu_acc_block(row, acc[i], r->threads, "shared", "lane");
         CuVal v = cu_round(row, c, cu_acc_value(row, acc[i]));
@@ -416,8 +440,8 @@ bool cu_row(Cu *l)
     cu_scope_root(&root, l);
     cu_bind_zero(&root, zero);
     if (per > 1) {
-        cu_line(&root, "const i32 lane = (i32)threadIdx.x %% %d;", CU_WARP);
-        cu_line(&root, "const %s row = (%s)blockIdx.x * %d + threadIdx.x / %d;", wide ? "i64" : "i32", wide ? "i64" : "i32", per, CU_WARP);
+        cu_line(&root, "const i32 lane = (i32)threadIdx.x %% %d;", r.threads);
+        cu_line(&root, "const %s row = (%s)blockIdx.x * %d + threadIdx.x / %d;", wide ? "i64" : "i32", wide ? "i64" : "i32", per, r.threads);
         cu_line(&root, "if (row >= %s)", pl_text(l, rows));
         cu_line(&root, "    return;");
     } else {
