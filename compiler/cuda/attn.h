@@ -9,6 +9,8 @@
  *
  *   ROWS COLS TERMS FEATURES     constants: how many m, n, t, f; the last two multiples of 8
  *   ROW_VALUES                   (backward) how many values a row has
+ *   REACH                        >= 0: where n > m + REACH, score is -inf and weights are 0, so these need not be made;
+ *                                COLS - 1: there are no such n
  *   WARPS AT_BLOCKS              threads / 32 of a block; blocks that shall fit on a multiprocessor: attn_plan
  *   const bf16 *q_base(TC_ARGS, i32 z)        and k_, v_, (backward) g_base: rows of neighbouring elements, 16-byte aligned,
  *   Q_STRIDE K_STRIDE V_STRIDE G_STRIDE       so many elements apart, a multiple of 8
@@ -25,7 +27,7 @@
 #include "../base.h"     /* compiler/base.h: Text */
 #include <stdbool.h>
 
-typedef struct AttnShape { int rows, cols, terms, features, values; } AttnShape;
+typedef struct AttnShape { int rows, cols, terms, features, values, reach; } AttnShape;
 typedef struct AttnPlan { int warps, blocks, shared; } AttnPlan;     /* shared: bytes of dynamic shared memory */
 /* How a score template is launched; false when it cannot hold the shape in registers or in the 99 KB of shared memory that
  * every GPU from sm_80 on has. */

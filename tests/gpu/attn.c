@@ -11,7 +11,7 @@ static int keys_of(const AttnProblem *p) { return p->keys ? p->keys : p->tokens;
 
 static AttnShape shape_of(const AttnProblem *p)
 {
-    return (AttnShape){p->tokens, keys_of(p), p->width, p->width, 2};
+    return (AttnShape){p->tokens, keys_of(p), p->width, p->width, 2, p->causal ? p->ahead : keys_of(p) - 1};
 }
 
 static AttnPlan plan_of(bool backward, const AttnProblem *p)
@@ -64,7 +64,7 @@ static const char *source(bool backward, const char *text, const AttnProblem *p,
     print_third(&t, 'k', 1);
     print_third(&t, 'v', 2);
     text_printf(&t, "TC_DEV float score(TC_ARGS, i32 z, i32 m, i32 n, float x)\n{\n    const float s = x * %.9gf%s;\n    return %s;\n}\n",
-                1 / sqrt(p->width), p->bias ? " + bias[m * COLS + n]" : "", p->causal ? "n > m ? -AT_INF : s" : "s");
+                1 / sqrt(p->width), p->bias ? " + bias[m * COLS + n]" : "", p->causal ? "n > m + REACH ? -AT_INF : s" : "s");
     if (backward) {
         text_printf(&t, "#define G_STRIDE ((i64)HEADS * FEATURES)\nTC_DEV const bf16 *g_base(TC_ARGS, i32 z)\n{\n"
                     "    return dz + (z / HEADS) * (i64)TOKENS * G_STRIDE + z %% HEADS * FEATURES;\n}\n");
@@ -130,7 +130,7 @@ static void reference(const AttnProblem *p, Numbers *x, int b, int h)
         size_t row = ((size_t)b * (size_t)p->heads + (size_t)h) * (size_t)t + (size_t)m;
         double most = -INFINITY, sum = 0, d = 0;
         for (int n = 0; n < keys; n++) {
-            s[n] = p->causal && n > m ? -INFINITY : dot(q + m * line, k + n * line, w) * scale + (p->bias ? x->bias[m * keys + n] : 0);
+            s[n] = p->causal && n > m + p->ahead ? -INFINITY : dot(q + m * line, k + n * line, w) * scale + (p->bias ? x->bias[m * keys + n] : 0);
             most = fmax(most, s[n]);
         }
         for (int n = 0; n < keys; n++)

@@ -10,6 +10,7 @@ typedef struct AttnProblem {
     int batch, heads, tokens, width;
     int keys;                /* the first of the tokens; 0: all */
     bool causal, bias;       /* bias: another tensor [tokens, keys] is added to the scores */
+    int ahead;               /* causal: a query sees so many keys behind its own place */
 } AttnProblem;
 
 typedef struct AttnResult { bool compiled, launched; double error; const char *why; } AttnResult;

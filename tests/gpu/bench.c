@@ -91,7 +91,7 @@ static void line(int layer, int kind, GemmFinish end, bool bf16)
     printf("%s\n", bf16 ? "" : "   operands f32");
 }
 
-static const AttnProblem towers[] = {{256, 12, 197, 64, 0, false, false}, {256, 8, 77, 64, 0, true, false}};
+static const AttnProblem towers[] = {{256, 12, 197, 64, 0, false, false, 0}, {256, 8, 77, 64, 0, true, false, 0}};
 
 /* What a product of tiles above the diagonal costs is not counted. */
 static void attention(int tower, bool backward, int warps, int blocks)

@@ -2,16 +2,18 @@
 #include "attn.h"
 
 static const AttnProblem problems[] = {
-    {1, 2, 197, 64, 0, false, false},
-    {2, 2, 77, 64, 0, true, false},
-    {2, 3, 1, 64, 0, false, false},
-    {2, 2, 5, 16, 0, false, true},
-    {1, 3, 16, 32, 0, true, false},
-    {1, 2, 50, 64, 37, false, true},                     /* fewer keys than queries */
-    {1, 1, 64, 64, 0, false, false},
-    {1, 2, 100, 80, 0, true, true},
-    {1, 1, 40, 104, 0, false, false},                    /* no multiple of 16 */
-    {1, 1, 257, 64, 0, false, false},
+    {1, 2, 197, 64, 0, false, false, 0},
+    {2, 2, 77, 64, 0, true, false, 0},
+    {2, 3, 1, 64, 0, false, false, 0},
+    {2, 2, 5, 16, 0, false, true, 0},
+    {1, 3, 16, 32, 0, true, false, 0},
+    {1, 2, 50, 64, 37, false, true, 0},                     /* fewer keys than queries */
+    {1, 1, 64, 64, 0, false, false, 0},
+    {1, 2, 100, 80, 0, true, true, 0},
+    {1, 2, 50, 32, 0, true, false, 1},                   /* the last row of a tile of 16 sees one key of the next */
+    {1, 2, 70, 32, 40, true, false, 20},
+    {1, 1, 40, 104, 0, false, false, 0},                    /* no multiple of 16 */
+    {1, 1, 257, 64, 0, false, false, 0},
 };
 
 int main(void)

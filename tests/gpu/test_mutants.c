@@ -52,8 +52,8 @@ static const Subject subjects[] = {
     {.name = "gemm_wgmma", .template = {3, 2, 3}, .n = 3,
      .problem = {{136, 520, 520, 1, 1, 0, H(1), H(1), FINISH_F32}, {264, 264, 392, 1, 1, 0, H(1), H(1), FINISH_F32},
                  {136, 264, 200, 1, 3, 128, H(1), H(1), FINISH_F32}}},      /* the last part of the sums is empty */
-    {.name = "attn_fwd", .attention = {1, 1, 88, 32, 0, false, false}},     /* more tiles than warps */
-    {.name = "attn_bwd", .attention = {1, 1, 88, 32, 0, false, false}, .backward = true},
+    {.name = "attn_fwd", .attention = {1, 1, 88, 32, 0, false, false, 0}},     /* more tiles than warps */
+    {.name = "attn_bwd", .attention = {1, 1, 88, 32, 0, false, false, 0}, .backward = true},
 };
 
 static const char *text_of(const Subject *s)

@@ -9,20 +9,30 @@ typedef struct Attention {
     bool bf16;
     const char *stat, *p;            /* NULL: softmax; bodies over s = %1[a0, a1, a2, a3], l = %2[a0, a1, a2] */
     int kernels;
+    int reach;                       /* how far behind its own place a query sees keys */
 } Attention;
 
 #define S "%1[a0, a1, a2, a3]"
 #define L "%2[a0, a1, a2]"
 #define MASKED "where([a3] > [a2], -inf, " S ")"
+#define SEEN "where([a3] <= [a2], " S ", -inf)"
+#define AFTER "where([a2] < [a3], -inf, " S ")"
+#define BEFORE "where([a2] >= [a3], " S ", -inf)"
+#define LOW "where([a3] > [a2], -1e9, " S ")"
+#define SOFTMAX(s) s, "exp(" s " - " L ")"
 static const Attention cases[] = {
-    {"softmax", 20, 8, true, NULL, NULL, 2},
-    {"softmax of what is masked", 20, 16, true, MASKED, "exp(" MASKED " - " L ")", 2},
-    {"in f32", 20, 8, false, NULL, NULL, 0},
-    {"p from other scores than the statistic", 20, 8, true, S " * 2", NULL, 0},
-    {"no exp", 20, 8, true, NULL, S " - " L, 0},
-    {"a width of no whole 16 bytes", 20, 12, true, NULL, NULL, 0},
-    {"more keys than registers hold", 400, 8, true, NULL, NULL, 0},
-    {"fewer tokens than a head is wide: its gradient has a statistic", 6, 16, true, NULL, NULL, 0},
+    {"softmax", 20, 8, true, NULL, NULL, 2, 19},
+    {"softmax of what is masked", 20, 16, true, SOFTMAX(MASKED), 2, 0},
+    {"what is seen, not what is masked", 20, 16, true, SOFTMAX(SEEN), 2, 0},
+    {"the other way round", 20, 16, true, SOFTMAX(AFTER), 2, 0},
+    {"both", 20, 16, true, SOFTMAX(BEFORE), 2, 0},
+    {"a mask that is only low", 20, 16, true, SOFTMAX(LOW), 2, 19},
+    {"in f32", 20, 8, false, NULL, NULL, 0, 0},
+    {"p from other scores than the statistic", 20, 8, true, S " * 2", NULL, 0, 0},
+    {"no exp", 20, 8, true, NULL, S " - " L, 0, 0},
+    {"a width of no whole 16 bytes", 20, 12, true, NULL, NULL, 0, 0},
+    {"more keys than registers hold", 400, 8, true, NULL, NULL, 0, 0},
+    {"fewer tokens than a head is wide: its gradient has a statistic", 6, 16, true, NULL, NULL, 0, 0},
 };
 
 /* qkv[b, t, 3 * 2 * width], two heads; a layer behind it, as in CLIP. */
@@ -64,16 +74,19 @@ static void taken(void **state)
         if (!passes_simplify(g, NULL, NULL, &why) || (c->bf16 && !passes_precision(g, &why)) ||
             !fuse(g, &(FuseOptions){cuda_takes_score}, &a, &f, &why))
             fail_msg("%s: %s", c->name, text_data(&why));
-        int n = 0;
+        int n = 0, reach = 0;
+        const char *wanted = arena_printf(&a, "#define REACH %d\n", c->reach);
         CudaModule *m = cuda_module_new(&a);
         for (int k = 0; k < f.n_kernel; k++) {
-            CudaLaunch launch[4];
             n += f.kernel[k].cls == K_SCORE;
+            CudaLaunch launch[4];
             if (f.kernel[k].cls != K_HOST && cuda_lower(m, &f, &f.kernel[k], launch, LEN(launch), &why) < 0)
                 fail_msg("%s: %s", c->name, text_data(&why));
         }
-        if (n != c->kernels)
-            fail_msg("%s: %d SCORE kernels, wanted %d", c->name, n, c->kernels);
+        for (int file = 0; file < cuda_files(m); file++)
+            reach += strstr(cuda_file(m, file), wanted) != NULL;
+        if (n != c->kernels || reach != n)
+            fail_msg("%s: %d SCORE kernels, wanted %d; %d with %s", c->name, n, c->kernels, reach, wanted);
         arena_free(&a);
     }
 }

@@ -13,6 +13,8 @@
 #define AT_THREADS (WARPS * 32)
 #define AT_LOG2E 1.4426950408889634f
 #define AT_INF tc_float(0x7f800000u)
+/* No score of the tile that begins at (m, n) counts. */
+#define AT_SKIP(m, n) (REACH < COLS - 1 && (n) > (m) + 15 + REACH)
 
 /* Begins to copy rows first .. first + n - 1 of a matrix of `rows` rows, d wide; `threads` threads of which this is number t */
 TC_DEV void at_copy(u32 to, const bf16 *from, i64 stride, i32 first, i32 n, i32 rows, i32 d, u32 t, u32 threads)

@@ -46,6 +46,8 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
         AT_ZERO(dv, AT_F * 2)
         TC_NO_UNROLL
         for (i32 i = 0; i < AT_M; i++) {
+            if (AT_SKIP(i * 16, tile * 16))
+                continue;
             const u32 qi = first + (u32)i * 16 * AT_PITCH(TERMS), gi = second + (u32)i * 16 * AT_PITCH(FEATURES);
             at_cross(s, a, qi, AT_T, AT_PITCH(TERMS), lane);
             at_cross(x, b, gi, AT_F, AT_PITCH(FEATURES), lane);
@@ -85,6 +87,8 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
         }
         TC_NO_UNROLL
         for (i32 i = 0; i < AT_N; i++) {
+            if (AT_SKIP(tile * 16, i * 16))
+                break;
             const u32 ki = first + (u32)i * 16 * AT_PITCH(TERMS), vi = second + (u32)i * 16 * AT_PITCH(FEATURES);
             at_cross(s, a, ki, AT_T, AT_PITCH(TERMS), lane);
             at_cross(x, b, vi, AT_F, AT_PITCH(FEATURES), lane);

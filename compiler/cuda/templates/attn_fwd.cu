@@ -30,7 +30,10 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
         }
         TC_UNROLL
         for (int j = 0; j < AT_N; j++)
-            at_cross(s + 2 * j, a, k + j * 16 * AT_PITCH(TERMS), AT_T, AT_PITCH(TERMS), lane);
+            if (AT_SKIP(tile * 16, j * 16)) {
+                AT_ZERO((s + 2 * j), 2)                             /* whatever they are, score says -inf */
+            } else
+                at_cross(s + 2 * j, a, k + j * 16 * AT_PITCH(TERMS), AT_T, AT_PITCH(TERMS), lane);
         TC_UNROLL
         for (int half = 0; half < 2; half++) {
             const i32 m = tile * 16 + (i32)(lane >> 2) + half * 8, row = m < ROWS ? m : ROWS - 1;
@@ -66,7 +69,8 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
         AT_ZERO(acc, AT_F * 2)
         TC_UNROLL
         for (int j = 0; j < AT_N; j++)
-            at_add(acc, s + 2 * j, v + j * 16 * AT_PITCH(FEATURES), AT_F, AT_PITCH(FEATURES), lane);
+            if (!AT_SKIP(tile * 16, j * 16))
+                at_add(acc, s + 2 * j, v + j * 16 * AT_PITCH(FEATURES), AT_F, AT_PITCH(FEATURES), lane);
         AT_FINISH(finish_z, acc, tile * 16, ROWS, FEATURES)
     }
 }
