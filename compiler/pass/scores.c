@@ -501,11 +501,11 @@ ScoreSets pass_scores(Graph *g, Arena *a, const FuseOptions *o)
             all = taken(&s, group, set);
             PUSH(a, sets, set);
         }
-        for (int i = 0; i < sets.n && all; i++) {
-            make_own(&s, sets.at[i], claimed, n_tensor);
+        for (int i = 0; i < sets.n && all; i++)
             PUSH(a, out, sets.at[i]);
-        }
     }
+    for (int i = 0; i < out.n; i++)                            /* last: the others are found in the graph as it was */
+        make_own(&s, out.at[i], claimed, n_tensor);
     if (out.n)
         graph_toposort(g);
     return out;
