@@ -24,9 +24,11 @@ Graph *graph_clone(const Graph *g)
         *c->comp[i] = *g->comp[i];
     }
     c->output = NEWN(g->arena, Output, g->n_output);
-    memcpy(c->output, g->output, (size_t)g->n_output * sizeof *c->output);
+    if (g->n_output)
+        memcpy(c->output, g->output, (size_t)g->n_output * sizeof *c->output);
     c->update = NEWN(g->arena, Update, g->n_update);
-    memcpy(c->update, g->update, (size_t)g->n_update * sizeof *c->update);
+    if (g->n_update)
+        memcpy(c->update, g->update, (size_t)g->n_update * sizeof *c->update);
     c->cap_tensor = g->n_tensor;
     c->cap_comp = g->n_comp;
     c->cap_output = g->n_output;
