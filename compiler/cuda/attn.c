@@ -6,7 +6,7 @@ extern const char cuda_template_attn[], cuda_template_attn_fwd[], cuda_template_
 /* Of a multiprocessor: shared memory (of sm_90; a block takes a KB more than it asks for), and the registers of each of its
  * four schedulers, to which the warps of all blocks go in turns. OTHERS: a thread's registers besides matrices. */
 enum { SHARED_OF_SM = 228 * 1024, SCHEDULERS = 4, REGISTERS_OF_SCHEDULER = 16384 };
-enum { MOST_SHARED = 99 * 1024, MOST_REGISTERS = 232, OTHERS = 32 };
+enum { MOST_SHARED = 99 * 1024, MOST_REGISTERS = 232, OTHERS = 32, OTHERS_BACKWARD = 40 };
 
 static int up(int n) { return (n + 15) / 16 * 16; }
 static int pitch(int d) { return up(d) * 2 + 16; }
@@ -35,12 +35,12 @@ static bool fits(int blocks, int warps, int shared, int registers)
 /* Warps: one tile each where five suffice: nothing is idle, and the end of one block meets the copies of another; else four,
  * one for each scheduler. Blocks: three, so that tensor cores have work while one block copies and one computes exponentials,
  * unless registers or shared memory hold fewer. (Measured best on an H200 of 1 to 8 warps, 1 to 6 blocks; where registers are
- * too few for the accumulators, a kernel takes up to 2.5 times as long; 64 bytes spilled do not matter.) */
+ * too few for the accumulators, a kernel takes up to 2.5 times as long.) */
 bool attn_plan(bool backward, const AttnShape *s, AttnPlan *out)
 {
     int tiles = backward ? most(up(s->rows), up(s->cols)) / 16 : up(s->rows) / 16;
     /* accumulators and operands that a thread holds all through a tile */
-    int registers = OTHERS + (backward ? (up(s->terms) + up(s->features)) * 3 / 4 : up(s->cols) / 2 + up(s->features) / 2);
+    int registers = backward ? OTHERS_BACKWARD + (up(s->terms) + up(s->features)) * 3 / 4 : OTHERS + up(s->cols) / 2 + up(s->features) / 2;
     out->warps = tiles <= 5 ? tiles : 4;
     out->shared = attn_shared(backward, s, out->warps);
     out->blocks = 3;
