@@ -7,7 +7,7 @@
  * that many points share (the padding token) is summed by all warps. Points whose place lies outside are left out. */
 #include "cuda/lower.h"
 
-enum { THREADS = 1024, WARPS = THREADS / CU_WARP, ROWS = 128, AT_ONCE = 8 };
+enum { THREADS = 256, WARPS = THREADS / CU_WARP, ROWS = 128, AT_ONCE = 16 };
 
 typedef struct Scatter {
     Cu *l;
