@@ -1,10 +1,12 @@
 /* fuse.c -- from a simplified graph to kernels, step by step.
  *
+ *   square     what has two batch axes is computed where it is read, if that costs nothing      (square.c)
  *   sides      every contraction becomes constant * load * load          (sides.c)
  *   updates    every update's value becomes a map                        (inplace.c)
  *   scores     attention without its scores in memory: kernels that are there before all others    (scores.c)
  *   greedy     every other Comp finds its kernel                         (greedy.c, join.c)
- *   storage    values are written over their targets; what cannot be is copied, and the last two steps are repeated
+ *   storage    values are written over their targets; what cannot be is copied, and the last two steps are repeated;
+ *              temporaries with two batch axes are written over others  (inplace.c)
  *   finish     order, aligned members, reads and writes                  (finish.c)
  *   signature  equal kernels are recognised, tensors get their order     (signature.c) */
 #include "pass/fuse.h"
@@ -13,6 +15,9 @@ bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why)
 {
     *out = (Fused){ .graph = g };
     graph_toposort(g);
+    pass_square(g);
+    if (!graph_verify(g, "square", why))
+        return false;
     pass_sides(g);
     pass_cse(g);
     pass_dce(g);

@@ -30,7 +30,7 @@ typedef struct CompInfo {
     bool update;                     /* belongs to the second phase */
     bool host;
     bool contracts;
-    bool alone;                      /* a copy that must stay a kernel of its own */
+    bool alone;                      /* a copy or a diagonal that must stay a kernel of its own */
     bool again;                      /* Tensor.again of its result */
     int kernel;                      /* or -1 */
     int axis[MAX_AXES];              /* kernel axes */

@@ -3,7 +3,9 @@
  * In topological order every Comp joins the best kernel there is or becomes a new one. "Best" is a list of rules:
  *
  *   a map        joins the latest kernel whose results it reads at the same point: a contraction (its epilogue), a map,
- *                or a row kernel when it runs along the same rows; else a row kernel that reads the same rows
+ *                or a row kernel when it runs along the same rows; else a row kernel that reads the same rows. With two
+ *                batch axes it is no epilogue of a contraction whose result is needed in memory as well: it may then be
+ *                written over that (inplace.c)
  *   a reduction  along the last axes: joins the row kernel that makes what it reads, turns a map into a row kernel,
  *                or joins a row kernel that reads the same rows
  *                across them (column sums, totals): joins a reduction of the same tensor over the same axes
@@ -34,7 +36,7 @@ void fuser_init(Fuser *f, Graph *g, Arena *a, const bool *alone)
         k->load = NEWN(a, const Expr *, k->n_load);
         comp_loads(c, k->load, k->n_load);
         k->kernel = -1;
-        k->alone = alone[c->out];
+        k->alone = alone[c->out] || makes_diagonal(g, c);
         k->again = g->tensor[c->out].again;
         k->contracts = comp_sides(g, c, &s);
         PUSH(a, f->pieces[c->out], i);
@@ -132,6 +134,22 @@ static bool usable(const Fuser *f, int c, int n, KernelClass cls)
     return !b->dead && !b->alone && b->cls == cls && b->update == f->info[c].update && b->again == f->info[c].again;
 }
 
+/* Would c, joining contraction n, be stored beside what it is made from, where a kernel of its own could write over that? */
+static bool doubles(const Fuser *f, int c, int n)
+{
+    const CompInfo *k = &f->info[c];
+    bool twice = false;
+    for (int i = 0; i < k->n_load && !twice && grows_squarely(f->g, f->g->comp[c]->out); i++) {
+        const Ints *p = &f->pieces[k->load[i]->tensor], *u = &f->users[k->load[i]->tensor];
+        bool made = grows_squarely(f->g, k->load[i]->tensor);
+        for (int j = 0; j < p->n && made; j++)
+            made = f->info[p->at[j]].kernel == n;
+        for (int j = 0; j < u->n && made && p->n; j++)
+            twice |= f->g->comp[u->at[j]]->reducer != RED_NONE;
+    }
+    return twice;
+}
+
 static bool place_map(Fuser *f, int c)
 {
     const CompInfo *k = &f->info[c];
@@ -139,7 +157,7 @@ static bool place_map(Fuser *f, int c)
     Align al;
     for (int i = 0; i < cand.n; i++) {
         int n = cand.at[i];
-        bool point = (usable(f, c, n, K_CONTRACT) || usable(f, c, n, K_MAP)) && align_pointwise(f, c, n, &al);
+        bool point = ((usable(f, c, n, K_CONTRACT) && !doubles(f, c, n)) || usable(f, c, n, K_MAP)) && align_pointwise(f, c, n, &al);
         bool row = !point && usable(f, c, n, K_ROW) && align_row(f, c, n, false, &al);
         if ((point || row) && fuser_legal(f, c, n)) {
             fuser_join(f, c, n, &al);

@@ -1,4 +1,4 @@
-/* inplace.c -- updates write where the old value stands.
+/* inplace.c -- what is written over what: updates over old values, temporaries of two batch axes over what they are made from.
  *
  * storage[value] = target is right when
  *
@@ -9,7 +9,15 @@
  *
  * The first is a matter of the graph: a value that fails gets a copy, new[i] = value[i], which is such a map. The others
  * are known when kernels exist: then too the value gets a copy, which as a kernel of its own can run after every reader
- * of the target, and fusing begins again. So a swap of two parameters comes out right, at the price of one buffer. */
+ * of the target, and fusing begins again. So a swap of two parameters comes out right, at the price of one buffer.
+ *
+ * A temporary that grows with the square of the batch (the gradient of the logits) goes where a tensor of the same shape
+ * stands that its map reads at the same point, when that is the last use of it: every other kernel that reads it can run
+ * before, and so can what the kernel's own members read of it. A ROW kernel goes along a row several times; a member is done
+ * with a point before the map writes there, or together with it, if
+ *
+ *   - the map needs it, or
+ *   - it needs, of the kernel's members, only the map itself at the same point and what the map needs. */
 #include "pass/fuse.h"
 #include <string.h>
 
@@ -116,9 +124,128 @@ static bool in_place(Fuser *f, Update u)
     return true;
 }
 
+/* ---- temporaries */
+
+static bool in_kernel(const Fuser *f, int tensor, int n)
+{
+    const Ints *p = &f->pieces[tensor];
+    for (int i = 0; i < p->n; i++)
+        if (f->info[p->at[i]].kernel == n)
+            return true;
+    return false;
+}
+
+static bool leaves_kernel(const Fuser *f, int tensor, int n)
+{
+    bool leaves = f->root[tensor];
+    for (int i = 0; i < f->users[tensor].n; i++)
+        leaves |= f->info[f->users[tensor].at[i]].kernel != n;
+    return leaves;
+}
+
+/* Which members of writer's kernel does it need? */
+static bool *ancestors(Fuser *f, int writer)
+{
+    int n = f->info[writer].kernel;
+    bool *needed = NEWN(f->a, bool, f->g->n_comp);
+    needed[writer] = true;
+    for (int c = writer; c >= 0; c--)                          /* definition order */
+        for (int i = 0; needed[c] && i < f->info[c].n_load; i++) {
+            const Ints *p = &f->pieces[f->info[c].load[i]->tensor];
+            for (int j = 0; j < p->n; j++)
+                needed[p->at[j]] |= f->info[p->at[j]].kernel == n;
+        }
+    needed[writer] = false;
+    return needed;
+}
+
+/* Is member c, which reads the target and is not needed by writer, done with a point by the time writer is there? */
+static bool keeps_pace(const Fuser *f, int c, int writer, const bool *needed)
+{
+    const Graph *g = f->g;
+    int n = f->info[writer].kernel;
+    if (g->comp[c]->n_axes != g->comp[writer]->n_axes || g->comp[c]->reducer == RED_LOGSUMEXP)       /* that goes along twice */
+        return false;
+    for (int i = 0; i < f->info[c].n_load; i++) {
+        const Ints *p = &f->pieces[f->info[c].load[i]->tensor];
+        for (int j = 0; j < p->n; j++) {
+            int q = p->at[j];
+            bool own = f->info[q].kernel == n;
+            if (own && q == writer && f->build.at[n]->cls == K_MAP)
+                return false;
+            if (own && q != writer && !needed[q])
+                return false;
+        }
+    }
+    return true;
+}
+
+/* May `writer` go over a temporary? Then its kernel runs after all that reads it. */
+static bool over_temporary(Fuser *f, int writer, int target)
+{
+    const Graph *g = f->g;
+    int n = f->info[writer].kernel, value = g->comp[writer]->out;
+    const bool *needed = ancestors(f, writer);
+    bool *reads = NEWN(f->a, bool, g->n_comp);                 /* the target, also through maps that may be computed again */
+    if (!same_shape(&g->tensor[value], &g->tensor[target]) || in_kernel(f, target, n))
+        return false;
+    for (int c = 0; c <= f->build.at[n]->last; c++) {
+        const CompInfo *k = &f->info[c];
+        bool direct = false;
+        if (k->kernel != n)
+            continue;
+        for (int i = 0; i < k->n_load; i++) {
+            int t = k->load[i]->tensor;
+            direct |= t == target;
+            for (int j = 0; j < f->pieces[t].n; j++) {
+                int q = f->pieces[t].at[j];
+                reads[c] |= f->info[q].kernel == n && reads[q] && q != writer && !g->comp[q]->red && !leaves_kernel(f, t, n);
+            }
+        }
+        reads[c] |= direct;
+        if (!same_point(f, c, writer, value) || (direct && !same_point(f, c, writer, target)))
+            return false;
+        if (reads[c] && c != writer && !needed[c] && !keeps_pace(f, c, writer, needed))
+            return false;
+    }
+    const Ints *u = &f->users[target];
+    for (int i = 0; i < u->n; i++)
+        if (f->info[u->at[i]].kernel != n && fuser_reaches(f, n, f->info[u->at[i]].kernel))
+            return false;
+    for (int i = 0; i < u->n; i++)
+        fuser_depend(f, n, f->info[u->at[i]].kernel);
+    return true;
+}
+
+static void place_temporary(Fuser *f, int c, int *storage, bool *taken)
+{
+    const Graph *g = f->g;
+    const CompInfo *k = &f->info[c];
+    const Build *b = f->build.at[k->kernel];
+    int t = g->comp[c]->out;
+    bool fits = (b->cls == K_MAP || b->cls == K_ROW) && !b->again && g->comp[c]->reducer == RED_NONE && f->pieces[t].n == 1;
+    fits = fits && g->tensor[t].kind == T_TEMP && !f->root[t] && grows_squarely(g, t) && storage[t] == t && !taken[t];
+    if (!fits || !store_plain(g->comp[c], g->tensor[t].rank, NULL) || !leaves_kernel(f, t, k->kernel))
+        return;
+    const bool *needed = ancestors(f, c);
+    for (int q = c; q >= 0; q--) {                             /* c itself, and maps that it needs */
+        const CompInfo *from = &f->info[q];
+        if (q != c && (!needed[q] || g->comp[q]->red || leaves_kernel(f, g->comp[q]->out, k->kernel)))
+            continue;
+        for (int i = 0; i < from->n_load && storage[t] == t; i++) {
+            int s = from->load[i]->tensor;
+            if (g->tensor[s].kind == T_TEMP && !f->root[s] && storage[s] == s && !taken[s] && over_temporary(f, c, s)) {
+                storage[t] = s;
+                taken[s] = true;
+            }
+        }
+    }
+}
+
 int fuse_storage(Fuser *f, int *storage)
 {
     const Graph *g = f->g;
+    bool *taken = NEWN(f->a, bool, g->n_tensor);
     for (int t = 0; t < g->n_tensor; t++)
         storage[t] = t;
     for (int i = 0; i < g->n_update; i++) {
@@ -126,5 +253,7 @@ int fuse_storage(Fuser *f, int *storage)
             return i;
         storage[g->update[i].value] = g->update[i].target;
     }
+    for (int c = 0; c < g->n_comp; c++)
+        place_temporary(f, c, storage, taken);
     return -1;
 }

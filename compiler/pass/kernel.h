@@ -68,7 +68,8 @@ typedef struct {
     Graph *graph;
     Kernel *kernel;          /* in execution order */
     int n_kernel, n_distinct;
-    /* storage[t]: the tensor whose buffer t uses: t itself, or the target of the update t is the new value of */
+    /* storage[t]: the tensor whose buffer t uses: t itself, the target of the update t is the new value of, or a temporary
+     * that nobody reads once t is written (pass/inplace.c) */
     int *storage;
 } Fused;
 

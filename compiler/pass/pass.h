@@ -15,6 +15,7 @@ int pass_cse(Graph *g);          /* Comps that are equal up to axis numbers beco
 int pass_known(Graph *g);        /* a sub-expression that some map computes becomes a load of it */
 int pass_reassoc(Graph *g);      /* sum_u A*(sum_i B*C) = sum_i B*(sum_u A*C) where the inner sum exists */
 int pass_sides(Graph *g);        /* every contraction becomes constant * load * load */
+int pass_square(Graph *g);       /* tensors with two batch axes: as few as there can be */
 int pass_precision(Graph *g);    /* after sides: operands of contractions become bf16 tensors */
 int pass_derivative(Graph *g);   /* after precision: a saved bf16 value of which only its derivative is used makes room for that */
 
@@ -34,6 +35,8 @@ static inline uint64_t hash2(uint64_t h, uint64_t v)
 bool *roots_of(const Graph *g, Arena *a);
 
 /* ---- Comps */
+bool grows_squarely(const Graph *g, int tensor);         /* two batch axes (pass/square.c) */
+bool makes_diagonal(const Graph *g, const Comp *c);      /* a map of x[i, i] and scalars, x such a tensor */
 bool store_plain(const Comp *c, int rank, int *axis);    /* every dimension is one bare axis; axis[d] (may be NULL) */
 static inline uint32_t axes_mask(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
 static inline uint32_t free_axes(const Comp *c) { return axes_mask(c->n_axes) & ~c->red; }

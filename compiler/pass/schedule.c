@@ -63,7 +63,7 @@ static double cost(const Memory *m)
 static bool updates(const Fused *f, const Kernel *k)
 {
     for (int i = 0; i < k->n_writes; i++)
-        if (f->storage[k->writes[i]] != k->writes[i])
+        if (f->graph->tensor[f->storage[k->writes[i]]].kind != T_TEMP)
             return true;
     return false;
 }
@@ -104,7 +104,7 @@ void schedule(Fused *f)
     int *waits = NEWN(&a, int, n);                             /* for kernels that are not computed again */
     Kernel *out = NEWN(&a, Kernel, n);
     for (int t = 0; t < t_all; t++)
-        if (g->tensor[t].kind == T_TEMP && f->storage[t] == t)
+        if (g->tensor[f->storage[t]].kind == T_TEMP)
             m.bytes[t] = (double)poly_at(tensor_bytes(g, t), SIZED_FOR);
     for (int i = 0; i < g->n_output; i++)
         m.keep[g->output[i].tensor] = true;

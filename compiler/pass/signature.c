@@ -182,7 +182,7 @@ static void sort_members(const Fused *f, Kernel *k, uint64_t *made_by, Arena *a)
         for (int j = 0; j < n; j++) {
             int out = k->comp[j].out, over = f->storage[out];
             before[j * n + i] |= j < i && reads(&load[i], out);
-            before[i * n + j] |= i != j && over != out && reads(&load[i], over);
+            before[i * n + j] |= i != j && over != out && reads(&load[i], over) && !reads(&load[i], out);
         }
     }
     for (int i = 0; i < n; i++)

@@ -445,6 +445,33 @@ static void model_kernels(const char *path, bool bf16)
     arena_free(&m.arena);
 }
 
+/* Whatever has two batch axes, in memory during a step: the logits, whose gradient takes their place. */
+static int squares(const char *path, bool bf16)
+{
+    Model m = { .path = path };
+    m.sources.arena = &m.arena;
+    m.diag.sources = &m.sources;
+    m.file = diag_load(&m.diag, path, (Span){ 0, 0 });
+    assert_true(m.file >= 0);
+    const Fused *f = fused(&m, true, "loss", bf16);
+    int n = 0;
+    for (int k = 0; k < f->n_kernel; k++)
+        for (int i = 0; i < f->kernel[k].n_writes; i++) {
+            int t = f->kernel[k].writes[i];
+            n += f->storage[t] == t && tensor_bytes(f->graph, t).c[2] > 0;
+        }
+    arena_free(&m.arena);
+    return n;
+}
+
+static void logits_are_in_memory_once(void **state)
+{
+    assert_int_equal(squares("models/vit_tiny.tic", false), 1);
+    assert_int_equal(squares("models/vit_b16.tic", true), 1);
+    assert_int_equal(squares("models/siglip_b16.tic", false), 1);
+    assert_int_equal(squares("models/siglip_b16.tic", true), 1);
+}
+
 #define MODEL(name, path) static void name(void **state) { model_kernels(path, false); }
 static void vit_tiny_bf16(void **state) { model_kernels("models/vit_tiny.tic", true); }
 MODEL(micro, "tests/e2e/micro.tic")
@@ -459,6 +486,7 @@ int main(void)
     if (root && chdir(root))
         return 1;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_are_in_memory_once),
         cmocka_unit_test(micro),
         cmocka_unit_test(vit_tiny),
         cmocka_unit_test(vit_tiny_bf16),
