@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
-enum { TIC_ABI = 5, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+enum { TIC_ABI = 6, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
 enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
 
 typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
@@ -20,7 +20,7 @@ typedef struct { TicKernelFn run; TicTasksFn tasks; } TicKernel;
 
 enum TicStepInit { TIC_STEP_PREVIOUS, TIC_STEP_RANDOM, TIC_STEP_REWIND };
 enum TicKind { TIC_TEMP, TIC_INPUT, TIC_PARAM, TIC_STATE, TIC_SUM };     /* SUM: of a parameter's gradient, over pieces */
-enum TicDType { TIC_F32, TIC_F64, TIC_I32, TIC_BF16 };
+enum TicDType { TIC_F32, TIC_F64, TIC_I32, TIC_BF16, TIC_U8 };
 enum TicInit { TIC_INIT_CONST, TIC_INIT_NORMAL, TIC_INIT_UNIFORM };
 
 typedef struct { int64_t c[3]; } TicPoly;                    /* c0 + c1*B + c2*B^2 */

@@ -167,6 +167,11 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
     for (int i = 0; i < m->done.n && !known; i++)
         if (m->done.at[i].signature == k->signature)
             known = &m->done.at[i];
+    for (int i = 0; i < k->n_args; i++)
+        if (f->graph->tensor[k->args[i]].dtype == DT_U8) {
+            text_printf(why, "`%s` is in 8 bits, which only GPUs read", f->graph->tensor[k->args[i]].name);
+            return -1;
+        }
     if (!known) {
         Lowered made = {.signature = k->signature};
         Part *part = next_part(m);

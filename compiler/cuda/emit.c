@@ -91,11 +91,6 @@ static const char *kernel_name(const Cu *l, const char *part)
     return arena_printf(a, "k%d_%s_%s_%d", k, part, name, p.line);
 }
 
-static const char *element(DType d)
-{
-    return d == DT_F32 ? "float" : d == DT_F64 ? "double" : d == DT_BF16 ? "bf16" : "i32";
-}
-
 /* Whether two arguments may be the same memory: then neither is restrict. */
 static bool shares(const Cu *l, int i)
 {
@@ -114,7 +109,7 @@ const char *cu_params(const Cu *l, bool names_only)
         if (names_only)
             text_printf(&t, "p%d, ", i);
         else
-            text_printf(&t, "%s%s *%sp%d, ", cu_is_written(l, x) ? "" : "const ", element(l->graph->tensor[x].dtype),
+            text_printf(&t, "%s%s *%sp%d, ", cu_is_written(l, x) ? "" : "const ", cu_type(l->graph->tensor[x].dtype),
                         shares(l, i) ? "" : "TC_RESTRICT ", i);
     }
     if (!pl_is(l->out->workspace, 0))

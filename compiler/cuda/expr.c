@@ -293,9 +293,10 @@ const char *cu_index(CuScope *s, const Affine *a, int c)
 
 /* ---- addresses */
 
-static const char *type_name(DType d)
+const char *cu_type(DType d)
 {
-    return d == DT_F32 ? "float" : d == DT_F64 ? "double" : d == DT_BF16 ? "bf16" : "i32";
+    static const char *const name[N_DTYPES] = {"float", "double", "i32", "bf16", "u8"};
+    return name[d];
 }
 
 /* one element of memory as the number it is */
@@ -348,7 +349,7 @@ static const char *pointer_at(CuScope *s, int tensor, const CuLin *lin, const vo
     if (sum.n) {
         const char *q = cu_name(l, "q");
         DType d = l->graph->tensor[tensor].dtype;
-        cu_line(o, "%s%s *%s = %s + (%s);", cu_is_written(l, tensor) ? "" : "const ", type_name(d), q, p, text_data(&sum));
+        cu_line(o, "%s%s *%s = %s + (%s);", cu_is_written(l, tensor) ? "" : "const ", cu_type(d), q, p, text_data(&sum));
         p = q;
     }
     PUSH(l->arena, o->ptrs, (struct CuPtr){key, p});
@@ -366,9 +367,18 @@ const char *cu_pointer(CuScope *s, int tensor, const Affine *const *idx, const v
 }
 
 /* Whether index d can be outside [0, extent). */
+/* An index that is one number of 8 bits. */
+static bool is_byte(const Cu *l, const Affine *a)
+{
+    return a->n == 1 && !a->c && a->term[0].kind == AT_LOAD && a->term[0].coef == 1 &&
+           l->graph->tensor[a->term[0].load->tensor].dtype == DT_U8;
+}
+
 static bool may_leave(const Cu *l, const Comp *c, const Expr *load, int d)
 {
     const Tensor *t = &l->graph->tensor[load->tensor];
+    if (is_byte(l, load->idx[d]) && t->shape[d] > UINT8_MAX)
+        return false;
     static const int64_t batches[] = {1, 2, 1000003};
     for (size_t i = 0; i < LEN(batches); i++) {
         int64_t lo, hi, n = t->shape[d] == EXT_BATCH ? batches[i] : t->shape[d];
@@ -439,7 +449,7 @@ static CuVal new_value(Cu *l, CuKind kind, bool uniform, int width, const char *
 
 bool cu_run(CuScope *s, const Expr *e, const char **type, const char **at)
 {
-    static const char *const words[][2] = {{"v2f", "v4f"}, {"v2u", "v4u"}, {"u32", "v2u"}};
+    static const char *const words[][2] = {{"v2f", "v4f"}, {"v2u", "v4u"}, {"u32", "v2u"}, {"u16", "u32"}};
     Cu *l = s->l;
     DType d = l->graph->tensor[e->tensor].dtype;
     CuLin lin = cu_linear(l, e->tensor, e->idx);
@@ -448,7 +458,7 @@ bool cu_run(CuScope *s, const Expr *e, const char **type, const char **at)
     for (int k = 0; k < e->n; k++)
         if (may_leave(l, l->comp, e, k))
             return false;
-    *type = words[d == DT_BF16 ? 2 : d == DT_I32][s->width == 4];
+    *type = words[d == DT_U8 ? 3 : d == DT_BF16 ? 2 : d == DT_I32][s->width == 4];
     *at = cu_pointer(s, e->tensor, e->idx, e);
     return true;
 }
@@ -457,9 +467,11 @@ CuVal cu_run_value(CuScope *s, const Expr *e, const char *name)
 {
     Arena *a = s->l->arena;
     DType d = s->l->graph->tensor[e->tensor].dtype;
-    CuVal v = {.kind = d == DT_I32 ? CV_I : CV_F};
+    CuVal v = {.kind = dtype_whole(d) ? CV_I : CV_F};
     for (int c = 0; c < s->width; c++)
-        if (d == DT_BF16)
+        if (d == DT_U8)
+            v.v[c] = arena_printf(a, "(i32)(%s >> %d & 255)", name, 8 * c);
+        else if (d == DT_BF16)
             v.v[c] = arena_printf(a, "tc_%s(%s%s)", c & 1 ? "hi" : "lo", name, s->width == 2 ? "" : c < 2 ? ".x" : ".y");
         else
             v.v[c] = arena_printf(a, d == DT_I32 ? "(i32)%s.%s" : "%s.%s", name, component_name[c]);
@@ -470,12 +482,12 @@ static CuVal load_memory(CuScope *s, const Expr *e)
 {
     Cu *l = s->l;
     DType d = l->graph->tensor[e->tensor].dtype;
-    const char *type = d == DT_I32 ? "i32" : "float";
+    const char *type = dtype_whole(d) ? "i32" : "float";
     CuLin lin = cu_linear(l, e->tensor, e->idx);
     bool leaves = false, lanes = on_lanes(s, e->axes);
     for (int k = 0; k < e->n; k++)
         leaves = leaves || may_leave(l, l->comp, e, k);
-    CuVal v = new_value(l, d == DT_I32 ? CV_I : CV_F, !lanes, s->width, "t");
+    CuVal v = new_value(l, dtype_whole(d) ? CV_I : CV_F, !lanes, s->width, "t");
     int n = lanes ? s->width : 1;
     if (leaves || lane_atoms(s, &lin)) {
         for (int c = 0; c < n; c++) {

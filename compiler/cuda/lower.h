@@ -130,6 +130,7 @@ void cu_bind_zero(CuScope *s, uint32_t axes);
 void cu_bind_digits(CuScope *s, const CuGroup *grp, int n, int without, const char *flat, bool wide);
 void cu_line(CuScope *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *cu_name(Cu *l, const char *prefix);                  /* a fresh one: "t12" */
+const char *cu_type(DType d);                                     /* of an element, in CUDA C */
 const char *cu_float(Cu *l, double c);                           /* a literal */
 
 CuVal cu_eval(CuScope *s, const Expr *e);

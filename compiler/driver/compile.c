@@ -248,6 +248,8 @@ static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch)
     Graph *copy = j->o->gpu && runs_on_gpu(e) ? graph_clone(g) : NULL;
     for (int k = 0; k < 1 + (copy != NULL); k++) {
         Text table = { .arena = &j->arena };
+        if (k)
+            pass_wire(copy, "pixels");
         Fused *f = NEW(&j->arena, Fused);
         int64_t reached;
         bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, &goal, &j->arena, f, &reached, &table, &why);

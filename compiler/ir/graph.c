@@ -43,12 +43,17 @@ static const char *own_string(Graph *g, const char *s)
 
 int dtype_size(DType d)
 {
-    return d == DT_F64 ? 8 : d == DT_BF16 ? 2 : 4;
+    return d == DT_F64 ? 8 : d == DT_BF16 ? 2 : d == DT_U8 ? 1 : 4;
 }
 
 bool dtype_real(DType d)
 {
     return d == DT_F32 || d == DT_BF16;
+}
+
+bool dtype_whole(DType d)
+{
+    return d == DT_I32 || d == DT_U8;
 }
 
 /* By way of f32, as the machine does it: the value is rounded there first. */

@@ -38,10 +38,12 @@ double op_eval(Op op, double x, double y, double z);     /* unused arguments are
 extern const char *const reducer_name[N_REDUCERS];
 
 /* F64: scalars the host computes (learning rate, bias corrections). BF16: what is stored, and what a reader gets, is the
- * value rounded to bfloat16, to nearest, ties to even; all arithmetic is as for F32. */
-typedef enum { DT_F32, DT_F64, DT_I32, DT_BF16, N_DTYPES } DType;
+ * value rounded to bfloat16, to nearest, ties to even; all arithmetic is as for F32. U8: whole numbers 0 .. 255, as pictures
+ * have them; inputs alone. */
+typedef enum { DT_F32, DT_F64, DT_I32, DT_BF16, DT_U8, N_DTYPES } DType;
 int    dtype_size(DType d);              /* bytes of an element */
 bool   dtype_real(DType d);              /* F32 or BF16: what kernels compute with */
+bool   dtype_whole(DType d);             /* I32 or U8: what may be an index */
 double round_bf16(double x);
 typedef enum { T_TEMP, T_INPUT, T_PARAM, T_STATE } TensorKind;
 
@@ -53,7 +55,7 @@ typedef struct Term {
     int axis;                /* AT_AXIS */
     int64_t by;              /* AT_DIV, AT_MOD: floor division, non-negative remainder */
     const Affine *arg;       /* AT_DIV, AT_MOD */
-    const Expr *load;        /* AT_LOAD: an E_LOAD of an i32 tensor */
+    const Expr *load;        /* AT_LOAD: an E_LOAD of an i32 or u8 tensor */
     int64_t coef;            /* never 0 */
 } Term;
 struct Affine { uint32_t id; int64_t c; int n; Term term[]; };      /* c + sum coef * atom; terms sorted */

@@ -350,7 +350,7 @@ static void declaration(Parser *p)
     if (!p->failed && t < p->declared.n && p->declared.at[t])
         fail(p, "a tensor number that is not in use before this place");
     TensorKind kind = one_of(p, kind_name, LEN(kind_name), "temp, input, param or state");
-    DType dtype = one_of(p, dtype_name, LEN(dtype_name), "f32, f64, i32 or bf16");
+    DType dtype = one_of(p, dtype_name, LEN(dtype_name), "f32, f64, i32, bf16 or u8");
     Ext shape[MAX_RANK];
     int rank = 0;
     expect(p, "[");

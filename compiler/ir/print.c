@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const dtype_name[N_DTYPES] = { "f32", "f64", "i32", "bf16" };
+const char *const dtype_name[N_DTYPES] = { "f32", "f64", "i32", "bf16", "u8" };
 const char *const kind_name[4] = { "temp", "input", "param", "state" };
 const char *const init_name[3] = { "const", "normal", "uniform" };
 

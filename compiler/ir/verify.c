@@ -102,7 +102,7 @@ static bool ranges_of(Verify *v, const Expr *e)
 
 static bool index_loads(Verify *v, const Affine *a);
 
-static bool index_loads_of(Verify *v, const Expr *e)           /* every load inside an index map is of i32 */
+static bool index_loads_of(Verify *v, const Expr *e)           /* every load inside an index map is of whole numbers */
 {
     if (memo_get(&v->seen, e))
         return true;
@@ -124,8 +124,8 @@ static bool index_loads(Verify *v, const Affine *a)
         if (t->kind != AT_LOAD) {
             if (!index_loads(v, t->arg))
                 return false;
-        } else if (t->load->kind != E_LOAD || v->g->tensor[t->load->tensor].dtype != DT_I32) {
-            return refuse(v, "an index is read from something that is not an i32 tensor");
+        } else if (t->load->kind != E_LOAD || !dtype_whole(v->g->tensor[t->load->tensor].dtype)) {
+            return refuse(v, "an index is read from something that is neither an i32 nor a u8 tensor");
         } else if (!index_loads_of(v, t->load)) {
             return false;
         }
@@ -346,6 +346,8 @@ static bool check_shape(Verify *v, int t)
     for (int i = 0; i < own->rank; i++)
         if (own->shape[i] < 0 && own->shape[i] != EXT_BATCH)
             return refuse(v, "%%%d has a negative extent", t);
+    if (own->dtype == DT_U8 && own->kind != T_INPUT)
+        return refuse(v, "%%%d is of u8 and no input", t);
     return true;
 }
 

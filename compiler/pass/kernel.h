@@ -80,6 +80,9 @@ bool passes_forward(Graph *g, const PassOptions *o, Text *log, Text *why);     /
 bool passes_simplify(Graph *g, const PassOptions *o, Text *log, Text *why);    /* the whole step */
 /* train.precision = bf16: operands of contractions become bf16 tensors (pass/precision.c). After passes_simplify. */
 bool passes_precision(Graph *g, Text *why);
+/* The f32 input of this name comes in 8 bits, with a table beside it (pass/wire.c): for back ends that have to copy it. After
+ * all else that changes the graph. false: it has no such input. */
+bool pass_wire(Graph *g, const char *input);
 /* takes_score: does the back end lower this SCORE kernel? What it does not take, and everything when it is NULL, stays
  * apart: contractions, rows and maps with their scores in memory. The kernel lives until the call returns. */
 typedef struct { bool (*takes_score)(Graph *g, const Kernel *k); } FuseOptions;

@@ -20,7 +20,7 @@ enum { PREFETCH = 2 };
 typedef struct {
     int64_t step;
     int next, done;                /* slots given to workers, slots finished */
-    float *pixels;                 /* [batch, 3, size, size] */
+    uint8_t *planes;               /* [batch, 3, size, size] */
     int32_t *tokens;               /* [batch, context] */
     TicStatus status;              /* of the lowest slot that failed */
     int failed_slot;
@@ -34,6 +34,7 @@ struct TicLoader {
     TicLoaderConfig config;
     TicIndex **index;              /* of each source */
     double *share;                 /* cumulative, the last is 1 */
+    float table[3][256];           /* tic_normalise_table */
     int64_t samples;
     Buffer *buffer;
     int ring, threads, active;
@@ -120,7 +121,7 @@ static void choose(const TicLoader *l, int64_t step, int64_t slot, int attempt, 
 
 /* ---- one slot */
 
-static TicStatus fill_slot(TicLoader *l, TicDecoder *d, int64_t unit, int slot, float *pixels, int32_t *tokens, int64_t *skipped)
+static TicStatus fill_slot(TicLoader *l, TicDecoder *d, int64_t unit, int slot, uint8_t *planes, int32_t *tokens, int64_t *skipped)
 {
     const TicLoaderConfig *c = &l->config;
     int64_t step = unit / c->pieces / c->passes, global = c->first_slot + unit % c->pieces * c->batch + slot;
@@ -135,7 +136,7 @@ static TicStatus fill_slot(TicLoader *l, TicDecoder *d, int64_t unit, int slot, 
         choose(l, step, global, attempt, &source, &at);
         tic_index_locate(l->index[source], at, &shard, &sample);
         TicRandom crop = tic_random(c->seed ^ CROP, (uint64_t)step, (uint64_t)global << 10 | (unsigned)attempt);
-        TicStatus status = tic_decoder_read(d, l->index[source], shard, sample, c->augment ? &c->crop : NULL, crop, &ref, pixels, &reason);
+        TicStatus status = tic_decoder_read(d, l->index[source], shard, sample, c->augment ? &c->crop : NULL, crop, &ref, planes, &reason);
         if (status && status != TIC_BAD_SAMPLE)
             return status;
         if (!status && tic_decoder_caption(d, &text, &size, &reason)) {
@@ -174,7 +175,7 @@ static void *worker_main(void *arg)
     size_t plane = 3 * (size_t)c->image_size * (size_t)c->image_size;
     TicDecoder d;
     pthread_setname_np(pthread_self(), "ticc-data");
-    tic_decoder_init(&d, c->image_size, c->mean, c->std);
+    tic_decoder_init(&d, c->image_size);
     d.picture.scaled = c->scaled_decode;
     pthread_mutex_lock(&l->lock);
     while (!l->quit) {
@@ -187,7 +188,7 @@ static void *worker_main(void *arg)
         int64_t step = b->step, skipped[TIC_SKIP_REASONS] = { 0 };
         l->active++;
         pthread_mutex_unlock(&l->lock);
-        TicStatus status = fill_slot(l, &d, step, slot, b->pixels + (size_t)slot * plane, b->tokens + (size_t)slot * (size_t)c->context, skipped);
+        TicStatus status = fill_slot(l, &d, step, slot, b->planes + (size_t)slot * plane, b->tokens + (size_t)slot * (size_t)c->context, skipped);
         pthread_mutex_lock(&l->lock);
         l->active--;
         b->done++;
@@ -242,7 +243,7 @@ static TicStatus check(const TicLoaderConfig *c)
 
 int64_t tic_loader_bytes(int64_t batch, int image_size, int context, int prefetch)
 {
-    int64_t pair = 3ll * image_size * image_size * (int64_t)sizeof(float) + context * (int64_t)sizeof(int32_t);
+    int64_t pair = 3ll * image_size * image_size + context * (int64_t)sizeof(int32_t);
     return ((prefetch < 1 ? PREFETCH : prefetch) + 1) * batch * pair;
 }
 
@@ -284,10 +285,10 @@ TicStatus tic_loader_open(const TicLoaderConfig *config, TicLoader **out)
         tic_loader_close(l);
         return status;
     }
-    size_t pixels = 3 * (size_t)c.image_size * (size_t)c.image_size * (size_t)c.batch;
+    tic_normalise_table(c.mean, c.std, l->table);
     l->buffer = tic_alloc((size_t)l->ring * sizeof *l->buffer);
     for (int i = 0; i < l->ring; i++) {
-        l->buffer[i].pixels = tic_alloc(pixels * sizeof(float));
+        l->buffer[i].planes = tic_alloc(3 * (size_t)c.image_size * (size_t)c.image_size * (size_t)c.batch);
         l->buffer[i].tokens = tic_alloc((size_t)c.batch * (size_t)c.context * sizeof(int32_t));
         l->buffer[i].step = -1;
     }
@@ -323,7 +324,7 @@ static void retarget(TicLoader *l, int64_t step)
     pthread_cond_broadcast(&l->work);
 }
 
-TicStatus tic_loader_batch(TicLoader *l, int64_t step, float *pixels, int32_t *tokens)
+TicStatus tic_loader_batch(TicLoader *l, int64_t step, TicBatch to)
 {
     const TicLoaderConfig *c = &l->config;
     if (step < 0)
@@ -342,8 +343,9 @@ TicStatus tic_loader_batch(TicLoader *l, int64_t step, float *pixels, int32_t *t
     } else {
         /* nobody else touches a finished buffer */
         pthread_mutex_unlock(&l->lock);
-        memcpy(pixels, b->pixels, 3 * (size_t)c->image_size * (size_t)c->image_size * (size_t)c->batch * sizeof *pixels);
-        memcpy(tokens, b->tokens, (size_t)c->batch * (size_t)c->context * sizeof *tokens);
+        tic_batch_pictures(to, l->table, b->planes, c->batch, c->image_size, 0);
+        if (to.tokens)
+            memcpy(to.tokens, b->tokens, (size_t)c->batch * (size_t)c->context * sizeof *to.tokens);
         pthread_mutex_lock(&l->lock);
         bool first = step / c->pieces % c->passes == 0;
         l->stats.delivered += first ? c->batch : 0;
@@ -381,7 +383,7 @@ void tic_loader_close(TicLoader *l)
         if (l->worker[i].started)
             pthread_join(l->worker[i].thread, NULL);
     for (int i = 0; l->buffer && i < l->ring; i++) {
-        free(l->buffer[i].pixels);
+        free(l->buffer[i].planes);
         free(l->buffer[i].tokens);
         free(l->buffer[i].error);
     }

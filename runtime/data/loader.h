@@ -18,9 +18,9 @@
  * Captions: KEY.txt, else the "caption" of KEY.json. Any length, empty too; bytes that are not UTF-8 become U+FFFD. */
 #ifndef TIC_DATA_LOADER_H
 #define TIC_DATA_LOADER_H
+#include "data/batch.h"
 #include "data/bpe.h"
 #include "data/index.h"
-#include "data/resize.h"
 #include "data/shards.h"
 
 enum { TIC_MAX_ATTEMPTS = 1000, TIC_MAX_BATCH = 1 << 24, TIC_MAX_SOURCES = 4096, TIC_MAX_SIDE = 8192 };
@@ -61,7 +61,7 @@ typedef struct {
     int global_batch;              /* slots of the whole step on all devices; 0: batch * pieces */
     int first_slot;                /* the global number of this loader's slot 0 */
     int image_size, context;       /* 224, 77 */
-    float mean[3], std[3];
+    float mean[3], std[3];         /* for those who want pictures normalised */
     bool augment;                  /* true: random crop; false: the validation transform */
     TicCrop crop;
     bool scaled_decode;            /* TicPicture.scaled */
@@ -83,10 +83,10 @@ int64_t tic_loader_bytes(int64_t batch, int image_size, int context, int prefetc
 /* TIC_USER for an impossible configuration, no samples, or (without replacement) fewer samples than a batch. */
 TicStatus tic_loader_open(const TicLoaderConfig *config, TicLoader **out);
 
-/* Waits for step `step` and writes pixels [batch, 3, size, size] (normalised) and tokens [batch, context]. Steps are
- * expected in order, which prefetching relies on; any other step may be asked for and is only slower. Called from one
- * thread. After a failure of one step others may still be asked for. */
-TicStatus tic_loader_batch(TicLoader *l, int64_t step, float *pixels, int32_t *tokens);
+/* Waits for step `step` and writes its `batch` pictures and captions. Steps are expected in order, which prefetching
+ * relies on; any other step may be asked for and is only slower. Called from one thread. After a failure of one step others
+ * may still be asked for. */
+TicStatus tic_loader_batch(TicLoader *l, int64_t step, TicBatch to);
 
 int64_t tic_loader_samples(const TicLoader *l, int source);    /* -1 for source: of all together */
 void tic_loader_stats(const TicLoader *l, TicLoaderStats *stats);
@@ -96,13 +96,12 @@ void tic_loader_close(TicLoader *l);
 typedef struct {
     TicShardList shards;           /* copied */
     int image_size;
-    float mean[3], std[3];
     int threads;                   /* 0: one for each processor */
     TicWarn warn;
 } TicSamplesConfig;
 
 typedef struct {
-    const float *pixels;           /* [3, size, size], the validation transform, normalised */
+    const uint8_t *planes;         /* [3, size, size], the validation transform */
     const char *caption;           /* as stored, zero-terminated; "" when there is none */
     size_t caption_size;
     bool has_caption;

@@ -1,6 +1,5 @@
 /* picture.c -- see picture.h. */
 #include "data/picture.h"
-#include <stdlib.h>
 
 typedef struct {
     TicPicture *picture;
@@ -9,18 +8,15 @@ typedef struct {
     int width, height;             /* of the file, in pixels as they come out, rounded down; 0: as decoded */
 } Ask;
 
-void tic_picture_init(TicPicture *p, int size, const float mean[3], const float std[3])
+void tic_picture_init(TicPicture *p, int size)
 {
     *p = (TicPicture){ .size = size, .resizer = tic_resizer_new() };
-    p->planes = tic_alloc(3 * (size_t)size * (size_t)size);
-    tic_normalise_table(mean, std, p->table);
 }
 
 void tic_picture_free(TicPicture *p)
 {
     tic_image_free(&p->image);
     tic_resizer_free(p->resizer);
-    free(p->planes);
 }
 
 /* The same numbers for the same picture, however often it is asked. The last pixel of a picture that was made smaller may stand
@@ -57,13 +53,12 @@ static int eighths(void *user, int width, int height)
     return n;
 }
 
-TicStatus tic_picture_square(TicPicture *p, const uint8_t *data, size_t bytes, const TicCrop *crop, TicRandom random, float *out)
+TicStatus tic_picture_square(TicPicture *p, const uint8_t *data, size_t bytes, const TicCrop *crop, TicRandom random, uint8_t *planes)
 {
     Ask ask = { .picture = p, .crop = crop, .random = random };
     const TicWanted wanted = { box, p->scaled ? eighths : NULL, &ask };
     TRY(tic_image_decode_wanted(data, bytes, &wanted, &p->image));
     const TicView v = view_of(&ask, p->image.width, p->image.height);
-    tic_resize(p->resizer, &p->image, &v, p->planes);
-    tic_normalise(p->table, p->planes, (size_t)p->size * (size_t)p->size, out);
+    tic_resize(p->resizer, &p->image, &v, planes);
     return TIC_OK;
 }

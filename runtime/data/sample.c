@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-void tic_decoder_init(TicDecoder *d, int image_size, const float mean[3], const float std[3])
+void tic_decoder_init(TicDecoder *d, int image_size)
 {
     *d = (TicDecoder){ .json = NULL };
-    tic_picture_init(&d->picture, image_size, mean, std);
+    tic_picture_init(&d->picture, image_size);
 }
 
 void tic_decoder_free(TicDecoder *d)
@@ -29,7 +29,7 @@ static TicStatus name_it(TicIndex *x, int shard, const TicSampleRef *ref, const 
 }
 
 TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample, const TicCrop *crop, TicRandom random,
-                           TicSampleRef *ref, float *pixels, TicSkip *reason)
+                           TicSampleRef *ref, uint8_t *planes, TicSkip *reason)
 {
     tic_json_free(d->json);
     d->json = NULL;
@@ -45,7 +45,7 @@ TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample
     }
     TRY(tic_index_read(x, shard, ref, &d->bytes));
     *reason = TIC_SKIP_BAD_IMAGE;
-    TicStatus status = tic_picture_square(&d->picture, d->bytes.image, d->bytes.image_size, crop, random, pixels);
+    TicStatus status = tic_picture_square(&d->picture, d->bytes.image, d->bytes.image_size, crop, random, planes);
     return status == TIC_BAD_SAMPLE ? name_it(x, shard, ref, tic_error()) : status;
 }
 

@@ -16,7 +16,7 @@ typedef struct {
     size_t caption_size;
     bool has_caption;
     int64_t class_id;
-    float *pixels;
+    uint8_t *planes;               /* [3, size, size] */
 } Entry;
 
 typedef struct { struct TicSamples *samples; pthread_t thread; bool started; } Worker;
@@ -76,7 +76,7 @@ static void decode(TicSamples *s, TicDecoder *d, int64_t position, Entry *e)
     TicSampleRef ref;
     TicSkip ignored;
     tic_index_locate(s->index, position, &shard, &sample);
-    e->status = tic_decoder_read(d, s->index, shard, sample, NULL, tic_random(0, 0, 0), &ref, e->pixels, &e->reason);
+    e->status = tic_decoder_read(d, s->index, shard, sample, NULL, tic_random(0, 0, 0), &ref, e->planes, &e->reason);
     if (e->status) {
         e->error = tic_strdup(tic_error());
         tic_error_clear();
@@ -98,7 +98,7 @@ static void *worker_main(void *arg)
     TicSamples *s = ((Worker *)arg)->samples;
     TicDecoder d;
     pthread_setname_np(pthread_self(), "ticc-data");
-    tic_decoder_init(&d, s->config.image_size, s->config.mean, s->config.std);
+    tic_decoder_init(&d, s->config.image_size);
     pthread_mutex_lock(&s->lock);
     while (!s->quit) {
         /* the entry of the sample the caller holds (taken - 1) is not reused before the next call */
@@ -141,7 +141,7 @@ TicStatus tic_samples_open(const TicSamplesConfig *config, TicSamples **out)
     s->total = tic_index_total(s->index);
     s->entry = tic_alloc((size_t)s->ring * sizeof *s->entry);
     for (int i = 0; i < s->ring; i++)
-        s->entry[i].pixels = tic_alloc(3 * (size_t)config->image_size * (size_t)config->image_size * sizeof(float));
+        s->entry[i].planes = tic_alloc(3 * (size_t)config->image_size * (size_t)config->image_size);
     s->worker = tic_alloc((size_t)s->threads * sizeof *s->worker);
     for (int i = 0; i < s->threads; i++) {
         s->worker[i].samples = s;
@@ -183,7 +183,7 @@ TicStatus tic_samples_next(TicSamples *s, TicSample *sample)
         else
             s->stats.delivered++;
         pthread_mutex_unlock(&s->lock);
-        *sample = (TicSample){ e->pixels, e->caption, e->caption_size, e->has_caption, e->class_id, e->uid, e->key };
+        *sample = (TicSample){ e->planes, e->caption, e->caption_size, e->has_caption, e->class_id, e->uid, e->key };
         return status;
     }
 }
@@ -209,7 +209,7 @@ void tic_samples_close(TicSamples *s)
             pthread_join(s->worker[i].thread, NULL);
     for (int i = 0; s->entry && i < s->ring; i++) {
         clear(&s->entry[i]);
-        free(s->entry[i].pixels);
+        free(s->entry[i].planes);
     }
     if (s->index)
         tic_index_close(s->index);

@@ -13,6 +13,16 @@
 
 const char *tic_text(const TicProgram *p, uint32_t offset) { return (const char *)p + offset; }
 
+void tic_program_pixels(const TicProgram *p, float table[3][256])
+{
+    float mean[3], std[3];
+    for (int k = 0; k < 3; k++) {
+        mean[k] = (float)p->mean[k];
+        std[k] = (float)p->std[k];
+    }
+    tic_normalise_table(mean, std, table);
+}
+
 int64_t tic_poly(TicPoly p, int64_t b)
 {
     return p.c[0] + b * (p.c[1] + b * p.c[2]);
@@ -426,6 +436,14 @@ static TicStatus open_on(TicModel *m, TicPool *pool, bool gpu, const TicExecAt *
     return status;
 }
 
+/* An entry that takes pictures in 8 bits looks them up in a table of what they are normalised. */
+static void fill_table(TicExec *x)
+{
+    float (*table)[256] = tic_exec_input(x, "pixels:table");
+    if (table)
+        tic_program_pixels(x->model->program, table);
+}
+
 TicStatus tic_exec_open_all(TicModel *m, TicPool *pool, const TicExecAt *at, int n, TicExec **out)
 {
     for (int i = 0; i < n; i++)
@@ -442,6 +460,8 @@ TicStatus tic_exec_open_all(TicModel *m, TicPool *pool, const TicExecAt *at, int
         gpu = gpu && entry_for(m->program, at[i].entry, TIC_CUDA);
     if (gpu) {
         TicStatus status = open_on(m, pool, true, at, n, out);
+        for (int i = 0; i < n && !status; i++)
+            fill_table(out[i]);
         if (!status || device.required)
             return status;
         fprintf(stderr, "%s: going on with the CPU\n", tic_error());    /* too little memory there, say */
@@ -467,19 +487,34 @@ void tic_exec_close(TicExec *x)
     free(x);
 }
 
+static const TicTensor *input_tensor(const TicExec *x, const char *name)
+{
+    const TicTensor *t = tic_exec_tensors(x);
+    for (uint32_t i = 0; i < x->entry->n_tensor; i++)
+        if (t[i].kind == TIC_INPUT && !strcmp(tic_text(x->model->program, t[i].name), name))
+            return &t[i];
+    return NULL;
+}
+
 void *tic_exec_input(TicExec *x, const char *name)
 {
-    const TicProgram *p = x->model->program;
-    const TicTensor *t = TABLE(p, TicTensor, p->tensors) + x->entry->tensor;
-    for (uint32_t i = 0; i < x->entry->n_tensor; i++)
-        if (t[i].kind == TIC_INPUT && !strcmp(tic_text(p, t[i].name), name)) {
-            if (x->gpu) {
-                tic_exec_gpu_finish(x);          /* the last run may still be copying what was there */
-                tic_exec_gpu_touch(x, i);
-            }
-            return x->buffer[i];
-        }
-    return NULL;
+    const TicTensor *t = input_tensor(x, name);
+    if (!t)
+        return NULL;
+    uint32_t i = (uint32_t)(t - tic_exec_tensors(x));
+    if (x->gpu) {
+        tic_exec_gpu_finish(x);                  /* the last run may still be copying what was there */
+        tic_exec_gpu_touch(x, i);
+    }
+    return x->buffer[i];
+}
+
+TicBatch tic_exec_batch(TicExec *x)
+{
+    const TicTensor *t = input_tensor(x, "pixels");
+    void *pixels = tic_exec_input(x, "pixels");
+    bool bytes = t && t->dtype == TIC_U8;
+    return (TicBatch){ bytes ? NULL : pixels, bytes ? pixels : NULL, tic_exec_input(x, "tokens") };
 }
 
 static const TicTensor *output_tensor(TicExec *x, const char *name, int *index)
@@ -494,7 +529,10 @@ static const TicTensor *output_tensor(TicExec *x, const char *name, int *index)
     return NULL;
 }
 
-static int64_t element_bytes(const TicTensor *t) { return t->dtype == TIC_F64 ? 8 : t->dtype == TIC_BF16 ? 2 : 4; }
+int64_t tic_exec_element_bytes(const TicTensor *t)
+{
+    return t->dtype == TIC_F64 ? 8 : t->dtype == TIC_BF16 ? 2 : t->dtype == TIC_U8 ? 1 : 4;
+}
 
 static float from_bf16(uint16_t x)
 {
@@ -513,7 +551,7 @@ const void *tic_exec_output(TicExec *x, const char *name, int64_t *count)
     if (x->gpu)
         tic_exec_gpu_finish(x);
     if (count)
-        *count = tic_poly(t->bytes, x->batch) / element_bytes(t);
+        *count = tic_poly(t->bytes, x->batch) / tic_exec_element_bytes(t);
     return x->buffer[i];
 }
 
@@ -570,8 +608,8 @@ const TicEntry *tic_exec_entry(const TicExec *x) { return x->entry; }
 
 const char *tic_exec_not_finite(const TicTensor *t, const void *data, int64_t batch)
 {
-    int64_t n = tic_poly(t->bytes, batch) / element_bytes(t);
-    for (int64_t i = 0; i < n && t->dtype != TIC_I32; i++) {
+    int64_t n = tic_poly(t->bytes, batch) / tic_exec_element_bytes(t);
+    for (int64_t i = 0; i < n && t->dtype != TIC_I32 && t->dtype != TIC_U8; i++) {
         double v = t->dtype == TIC_F64 ? ((const double *)data)[i] : t->dtype == TIC_BF16 ? from_bf16(((const uint16_t *)data)[i])
                  : ((const float *)data)[i];
         if (isnan(v))

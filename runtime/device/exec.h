@@ -5,6 +5,7 @@
 #ifndef TIC_DEVICE_EXEC_H
 #define TIC_DEVICE_EXEC_H
 #include "base.h"
+#include "data/batch.h"
 #include "device/pool.h"
 #include "tic.h"
 
@@ -34,6 +35,8 @@ typedef struct {
  * the program has code for it and there is one, with a line on stderr when there is not. TIC_USER: another word. */
 TicStatus tic_device_choose(const char *text);
 
+/* What the program's data block makes of the 8 bits of each channel: tic_normalise_table. */
+void tic_program_pixels(const TicProgram *p, float table[3][256]);
 /* Text in the blob at a `name` offset. */
 const char *tic_text(const TicProgram *p, uint32_t offset);
 /* Checks magic, ABI and every table's range. TIC_BUG with a sentence when the blob is not sound. */
@@ -61,6 +64,8 @@ TicStatus tic_exec_open_all(TicModel *m, TicPool *pool, const TicExecAt *at, int
 const TicEntry *tic_program_entry(const TicProgram *p, const char *name);     /* NULL: none of that name */
 /* The buffer of an input tensor by name; NULL when the program does not read it (then there is nothing to fill). */
 void *tic_exec_input(TicExec *x, const char *name);
+/* The inputs "pixels" and "tokens", in the form the entry takes them. */
+TicBatch tic_exec_batch(TicExec *x);
 /* The buffer of a named output, and its element count; NULL: no such output. Valid until the next run. */
 const void *tic_exec_output(TicExec *x, const char *name, int64_t *count);
 double tic_exec_scalar(TicExec *x, const char *name, double missing);          /* a rank-0 output as a number */

@@ -31,6 +31,7 @@ struct TicExec {
 /* exec.c */
 const TicTensor *tic_exec_tensors(const TicExec *x);
 const TicLaunch *tic_exec_launches(const TicExec *x);
+int64_t tic_exec_element_bytes(const TicTensor *t);
 /* Live ranges to offsets; offset[t] is set for tensors that live in the arena and own their storage, else -1. Returns the
  * arena's bytes; inputs that the batch does not change come behind it, *kept bytes of them. */
 int64_t tic_exec_plan(const TicProgram *p, const TicEntry *e, int64_t batch, int64_t *offset, int64_t *kept);

@@ -26,8 +26,8 @@ struct TicTowers {
     TicPool *pool;
     const TicBpe *bpe;
     Queue image, text;
-    float *pixels;               /* [batch, 3, size, size] */
-    int32_t *tokens;             /* [batch, context] */
+    TicBatch to;                 /* the inputs of both */
+    float table[3][256];
     int64_t batch, width;
 };
 
@@ -46,8 +46,9 @@ TicStatus tic_towers_open(TicModel *m, TicPool *pool, const TicBpe *bpe, int64_t
         int64_t values;
         tic_exec_output(t->image.exec, "image_features", &values);
         t->width = values / batch;
-        t->pixels = tic_exec_input(t->image.exec, "pixels");
-        t->tokens = tic_exec_input(t->text.exec, "tokens");
+        t->to = tic_exec_batch(t->image.exec);
+        t->to.tokens = tic_exec_batch(t->text.exec).tokens;
+        tic_program_pixels(p, t->table);
         *out = t;
     } else {
         tic_towers_close(t);
@@ -84,27 +85,23 @@ static void begin(TicTowers *t, Queue *q, Rows rows, void *context)
 
 static void add_text(TicTowers *t, const char *text, size_t size)
 {
-    tic_bpe_encode(t->bpe, text, size, t->program->context, t->tokens + t->text.filled * t->program->context);
+    tic_bpe_encode(t->bpe, text, size, t->program->context, t->to.tokens + t->text.filled * t->program->context);
     if (++t->text.filled == t->batch)
         flush(&t->text);
 }
 
-static int64_t plane(const TicTowers *t) { return 3ll * t->program->image_size * t->program->image_size; }
+static int64_t picture_size(const TicTowers *t) { return 3ll * t->program->image_size * t->program->image_size; }
 
-static void add_image(TicTowers *t, const float *pixels)
+static void add_image(TicTowers *t, const uint8_t *planes)
 {
-    memcpy(t->pixels + t->image.filled * plane(t), pixels, (size_t)plane(t) * sizeof *pixels);
+    tic_batch_pictures(t->to, t->table, planes, 1, t->program->image_size, t->image.filled);
     if (++t->image.filled == t->batch)
         flush(&t->image);
 }
 
 static TicStatus open_samples(const TicTowers *t, const TicShardList *shards, TicSamples **samples)
 {
-    TicSamplesConfig c = { .shards = *shards, .image_size = t->program->image_size };
-    for (int k = 0; k < 3; k++) {
-        c.mean[k] = (float)t->program->mean[k];
-        c.std[k] = (float)t->program->std[k];
-    }
+    const TicSamplesConfig c = { .shards = *shards, .image_size = t->program->image_size };
     return tic_samples_open(&c, samples);
 }
 
@@ -172,7 +169,7 @@ TicStatus tic_towers_pairs(TicTowers *t, const TicShardList *shards, TicFeatures
     while (!(status = tic_samples_next(samples, &s))) {
         const char *at = s.caption, *line;
         size_t n;
-        add_image(t, s.pixels);
+        add_image(t, s.planes);
         while (s.has_caption && tic_caption_line(&at, s.caption + s.caption_size, &line, &n)) {
             f->image_of = grown(f->image_of, f->texts + 1, &f->of_room, sizeof *f->image_of);
             f->image_of[f->texts++] = f->images;
@@ -258,7 +255,7 @@ TicStatus tic_towers_classify(TicTowers *t, const TicShardList *shards, const fl
             break;
         }
         l.label[t->image.filled] = s.class_id;
-        add_image(t, s.pixels);
+        add_image(t, s.planes);
     }
     if (status == TIC_END)
         flush(&t->image);
@@ -271,9 +268,8 @@ TicStatus tic_towers_classify(TicTowers *t, const TicShardList *shards, const fl
 
 typedef struct {
     const TicTowers *towers;
-    float mean[3], std[3];
     char **path;                 /* [n] of this batch */
-    float *pixels;               /* [n, 3, size, size] */
+    uint8_t *planes;             /* [n, 3, size, size] */
     bool *bad;
 } Decode;
 
@@ -283,10 +279,10 @@ static void decode_one(void *const *buf, int64_t batch, int64_t task, void *scra
     char *data;
     size_t n;
     TicPicture picture;
-    tic_picture_init(&picture, d->towers->program->image_size, d->mean, d->std);
+    tic_picture_init(&picture, d->towers->program->image_size);
     TicStatus status = tic_read_file(d->path[task], TIC_MAX_MEMBER, &data, &n);
     if (!status) {
-        status = tic_picture_square(&picture, (const uint8_t *)data, n, NULL, tic_random(0, 0, 0), d->pixels + task * plane(d->towers));
+        status = tic_picture_square(&picture, (const uint8_t *)data, n, NULL, tic_random(0, 0, 0), d->planes + task * picture_size(d->towers));
         free(data);
     }
     d->bad[task] = status != TIC_OK;
@@ -348,11 +344,7 @@ TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const flo
 {
     Pictures p = { 0 };
     TicStatus status = list_classes(&p, folder, c->classes);
-    Decode d = { .towers = t, .pixels = tic_alloc((size_t)(t->batch * plane(t)) * sizeof(float)), .bad = tic_alloc((size_t)t->batch) };
-    for (int k = 0; k < 3; k++) {
-        d.mean[k] = (float)t->program->mean[k];
-        d.std[k] = (float)t->program->std[k];
-    }
+    Decode d = { .towers = t, .planes = tic_alloc((size_t)(t->batch * picture_size(t))), .bad = tic_alloc((size_t)t->batch) };
     Labelled l = { c, classifier, tic_alloc((size_t)t->batch * sizeof(int64_t)), t->width };
     begin(t, &t->image, count_rows, &l);
     for (int64_t at = 0; at < p.count && !status; at += t->batch) {
@@ -365,7 +357,7 @@ TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const flo
             if (d.bad[i])
                 continue;
             l.label[t->image.filled] = p.label[at + i];
-            add_image(t, d.pixels + i * plane(t));
+            add_image(t, d.planes + i * picture_size(t));
         }
     }
     if (!status)
@@ -374,7 +366,7 @@ TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const flo
         free(p.path[i]);
     free(p.path);
     free(p.label);
-    free(d.pixels);
+    free(d.planes);
     free(d.bad);
     free(l.label);
     return status;

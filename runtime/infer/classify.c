@@ -59,18 +59,18 @@ static void print_text(FILE *out, const char *image, const char *const *label, c
 
 static TicStatus encode_words(TicEncoder *e, const char *const *image, int n_image, const char *const *label, int n_label, float *u, float *v)
 {
-    float *pixels = tic_alloc((size_t)(n_image * tic_encoder_pixels(e)) * sizeof *pixels);
+    uint8_t *planes = tic_alloc((size_t)(n_image * tic_encoder_pixels(e)));
     int32_t *tokens = tic_alloc((size_t)n_label * (size_t)tic_encoder_context(e) * sizeof *tokens);
     TicStatus status = TIC_OK;
     for (int i = 0; i < n_image && !status; i++)
-        status = tic_encoder_picture_file(e, image[i], pixels + i * tic_encoder_pixels(e));
+        status = tic_encoder_picture_file(e, image[i], planes + i * tic_encoder_pixels(e));
     for (int k = 0; k < n_label; k++)
         tic_encoder_caption(e, label[k], strlen(label[k]), tokens + k * tic_encoder_context(e));
     if (!status)
-        status = tic_encoder_images(e, pixels, n_image, u);
+        status = tic_encoder_images(e, planes, n_image, u);
     if (!status)
         status = tic_encoder_texts(e, tokens, n_label, v);
-    free(pixels);
+    free(planes);
     free(tokens);
     return status;
 }

@@ -39,7 +39,7 @@ PUBLIC const char *clip_error(void) { return tic_error(); }
 PUBLIC int clip_encode_pixels(Clip *c, const float *pixels, int64_t n, float *features)
 {
     tic_error_clear();
-    return (int)tic_encoder_images(c->encoder, pixels, n, features);
+    return (int)tic_encoder_normalised(c->encoder, pixels, n, features);
 }
 
 PUBLIC int clip_encode_tokens(Clip *c, const int32_t *tokens, int64_t n, float *features)
@@ -50,23 +50,23 @@ PUBLIC int clip_encode_tokens(Clip *c, const int32_t *tokens, int64_t n, float *
 
 PUBLIC int clip_encode_image(Clip *c, const void *file, size_t size, float *features)
 {
-    float *pixels = tic_alloc((size_t)tic_encoder_pixels(c->encoder) * sizeof *pixels);
+    uint8_t *planes = tic_alloc((size_t)tic_encoder_pixels(c->encoder));
     tic_error_clear();
-    TicStatus status = tic_encoder_picture(c->encoder, file, size, "the picture", pixels);
+    TicStatus status = tic_encoder_picture(c->encoder, file, size, "the picture", planes);
     if (!status)
-        status = tic_encoder_images(c->encoder, pixels, 1, features);
-    free(pixels);
+        status = tic_encoder_images(c->encoder, planes, 1, features);
+    free(planes);
     return (int)status;
 }
 
 PUBLIC int clip_encode_image_file(Clip *c, const char *path, float *features)
 {
-    float *pixels = tic_alloc((size_t)tic_encoder_pixels(c->encoder) * sizeof *pixels);
+    uint8_t *planes = tic_alloc((size_t)tic_encoder_pixels(c->encoder));
     tic_error_clear();
-    TicStatus status = tic_encoder_picture_file(c->encoder, path, pixels);
+    TicStatus status = tic_encoder_picture_file(c->encoder, path, planes);
     if (!status)
-        status = tic_encoder_images(c->encoder, pixels, 1, features);
-    free(pixels);
+        status = tic_encoder_images(c->encoder, planes, 1, features);
+    free(planes);
     return (int)status;
 }
 

@@ -11,7 +11,8 @@
 typedef struct {
     TicEncoder *encoder;
     TicNpy file;
-    float *pixels, *features;
+    uint8_t *planes;
+    float *features;
     int32_t *tokens;
     int64_t batch, filled;
 } Rows;
@@ -22,7 +23,7 @@ static void rows_open(Rows *r, TicEncoder *e, int64_t batch, bool text)
     if (text)
         r->tokens = tic_alloc((size_t)(batch * tic_encoder_context(e)) * sizeof *r->tokens);
     else
-        r->pixels = tic_alloc((size_t)(batch * tic_encoder_pixels(e)) * sizeof *r->pixels);
+        r->planes = tic_alloc((size_t)(batch * tic_encoder_pixels(e)));
 }
 
 static TicStatus rows_flush(Rows *r)
@@ -31,8 +32,8 @@ static TicStatus rows_flush(Rows *r)
     r->filled = 0;
     if (!n)
         return TIC_OK;
-    if (r->pixels)
-        TRY(tic_encoder_images(r->encoder, r->pixels, n, r->features));
+    if (r->planes)
+        TRY(tic_encoder_images(r->encoder, r->planes, n, r->features));
     else
         TRY(tic_encoder_texts(r->encoder, r->tokens, n, r->features));
     return tic_npy_add(&r->file, r->features, n);
@@ -58,7 +59,7 @@ static TicStatus rows_close(Rows *r, TicStatus status)
         status = tic_npy_commit(&r->file);
     else
         tic_npy_abandon(&r->file);
-    free(r->pixels);
+    free(r->planes);
     free(r->tokens);
     free(r->features);
     return status;
@@ -70,7 +71,7 @@ static TicStatus embed_images(TicEncoder *e, const TicEmbedOptions *o, const cha
     rows_open(&r, e, o->batch, false);
     TicStatus status = tic_npy_open(&r.file, o->out, tic_encoder_width(e));
     for (int i = 0; i < n && !status; i++) {
-        status = tic_encoder_picture_file(e, path[i], r.pixels + r.filled * tic_encoder_pixels(e));
+        status = tic_encoder_picture_file(e, path[i], r.planes + r.filled * tic_encoder_pixels(e));
         if (!status)
             status = rows_next(&r);
     }
@@ -108,10 +109,6 @@ static TicStatus open_samples(const TicProgram *p, const char *const *path, int 
     TicStatus status = TIC_OK;
     for (int i = 0; i < n && !status; i++)
         status = tic_shards_add(&c.shards, path[i]);
-    for (int k = 0; k < 3; k++) {
-        c.mean[k] = (float)p->mean[k];
-        c.std[k] = (float)p->std[k];
-    }
     if (!status)
         status = tic_samples_open(&c, samples);
     tic_shards_clear(&c.shards);
@@ -135,7 +132,7 @@ static TicStatus embed_shards(TicEncoder *e, const TicProgram *p, const TicEmbed
         status = tic_npy_open(&text.file, of_texts, tic_encoder_width(e));
     if (!status && !(status = open_samples(p, path, n, &samples))) {
         while (!status && !(status = tic_samples_next(samples, &s))) {
-            memcpy(image.pixels + image.filled * tic_encoder_pixels(e), s.pixels, (size_t)tic_encoder_pixels(e) * sizeof(float));
+            memcpy(image.planes + image.filled * tic_encoder_pixels(e), s.planes, (size_t)tic_encoder_pixels(e));
             status = rows_next(&image);
             if (!status)
                 status = add_caption(&text, s.caption, s.caption_size);

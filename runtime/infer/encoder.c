@@ -10,8 +10,7 @@
 #include <string.h>
 
 typedef struct {
-    const char *entry, *input, *output;
-    int64_t row_bytes;           /* of the input */
+    const char *entry, *output;
     TicExec *exec;
     int64_t batch;               /* that `exec` was opened for */
 } Tower;
@@ -50,16 +49,11 @@ TicStatus tic_encoder_open(const TicProgram *p, const TicKernel *kernels, const 
     TRY(says_how_to_read(p));
     TicEncoder *e = tic_alloc(sizeof *e);
     *e = (TicEncoder){ .program = p, .batch = o->batch > 0 ? o->batch : 64 };
-    e->image = (Tower){ "image", "pixels", "image_features", tic_encoder_pixels(e) * (int64_t)sizeof(float), NULL, 0 };
-    e->text = (Tower){ "text", "tokens", "text_features", p->context * (int64_t)sizeof(int32_t), NULL, 0 };
+    e->image = (Tower){ "image", "image_features", NULL, 0 };
+    e->text = (Tower){ "text", "text_features", NULL, 0 };
     e->width = entry_width(p, "image") ? entry_width(p, "image") : entry_width(p, "text");
     pthread_mutex_init(&e->lock, NULL);
-    float mean[3], std[3];
-    for (int k = 0; k < 3; k++) {
-        mean[k] = (float)p->mean[k];
-        std[k] = (float)p->std[k];
-    }
-    tic_normalise_table(mean, std, e->table);
+    tic_program_pixels(p, e->table);
     TicStatus status = e->width ? TIC_OK : tic_fail(TIC_USER, "the model has neither encode_image nor encode_text");
     if (!status)
         status = tic_model_new(p, kernels, &e->model);
@@ -96,9 +90,8 @@ bool tic_encoder_is_fallback(const TicEncoder *e) { return tic_bpe_is_fallback(e
 
 /* ---- preparing */
 
-TicStatus tic_encoder_picture(const TicEncoder *e, const void *data, size_t size, const char *label, float *pixels)
+TicStatus tic_encoder_picture(const TicEncoder *e, const void *data, size_t size, const char *label, uint8_t *planes)
 {
-    size_t side = (size_t)e->program->image_size;
     TicNative image = { 0 };
     TicStatus status = tic_native_decode(data, size, &image);
     if (status) {
@@ -107,23 +100,20 @@ TicStatus tic_encoder_picture(const TicEncoder *e, const void *data, size_t size
         tic_fail(status, "%s: %s", label, why);
         free(why);
     } else {
-        uint8_t *planes = tic_alloc(3 * side * side);
         TicResizer *resizer = tic_resizer_new();
-        tic_native_square(resizer, &image, (int)side, planes);
-        tic_normalise(e->table, planes, side * side, pixels);
+        tic_native_square(resizer, &image, e->program->image_size, planes);
         tic_resizer_free(resizer);
-        free(planes);
     }
     tic_native_free(&image);
     return status;
 }
 
-TicStatus tic_encoder_picture_file(const TicEncoder *e, const char *path, float *pixels)
+TicStatus tic_encoder_picture_file(const TicEncoder *e, const char *path, uint8_t *planes)
 {
     char *data;
     size_t size;
     TRY(tic_read_file(path, TIC_MAX_MEMBER, &data, &size));
-    TicStatus status = tic_encoder_picture(e, data, size, path, pixels);
+    TicStatus status = tic_encoder_picture(e, data, size, path, planes);
     free(data);
     return status;
 }
@@ -135,10 +125,26 @@ void tic_encoder_caption(const TicEncoder *e, const char *utf8, size_t size, int
 
 /* ---- encoding */
 
-static TicStatus encode(TicEncoder *e, Tower *t, const void *rows, int64_t n, float *features)
+/* What is encoded: one of these. */
+typedef struct { const uint8_t *planes; const float *pixels; const int32_t *tokens; } Rows;
+
+static TicStatus give(const TicEncoder *e, const Rows *r, int64_t at, int64_t n, TicBatch to)
 {
-    while (n > 0) {
-        int64_t now = n < e->batch ? n : e->batch;
+    if (r->pixels && to.bytes)
+        return tic_fail(TIC_USER, "pictures that are normalised already go to the CPU's tower alone: a GPU's takes 8 bits");
+    if (r->pixels && to.pixels)
+        memcpy(to.pixels, r->pixels + at * tic_encoder_pixels(e), (size_t)(n * tic_encoder_pixels(e)) * sizeof *to.pixels);
+    if (r->planes)
+        tic_batch_pictures(to, e->table, r->planes + at * tic_encoder_pixels(e), n, e->program->image_size, 0);
+    if (r->tokens && to.tokens)
+        memcpy(to.tokens, r->tokens + at * e->program->context, (size_t)(n * e->program->context) * sizeof *to.tokens);
+    return TIC_OK;
+}
+
+static TicStatus encode(TicEncoder *e, Tower *t, Rows rows, int64_t n, float *features)
+{
+    for (int64_t at = 0, now; at < n; at += now) {
+        now = n - at < e->batch ? n - at : e->batch;
         if (t->batch != now) {
             tic_exec_close(t->exec);
             t->exec = NULL;
@@ -146,19 +152,14 @@ static TicStatus encode(TicEncoder *e, Tower *t, const void *rows, int64_t n, fl
             TRY(tic_exec_open(e->model, e->pool, t->entry, now, &t->exec));
             t->batch = now;
         }
-        void *input = tic_exec_input(t->exec, t->input);
-        if (input)
-            memcpy(input, rows, (size_t)(now * t->row_bytes));
+        TRY(give(e, &rows, at, now, tic_exec_batch(t->exec)));
         tic_exec_run(t->exec);
-        memcpy(features, tic_exec_output(t->exec, t->output, NULL), (size_t)(now * e->width) * sizeof *features);
-        rows = (const char *)rows + now * t->row_bytes;
-        features += now * e->width;
-        n -= now;
+        memcpy(features + at * e->width, tic_exec_output(t->exec, t->output, NULL), (size_t)(now * e->width) * sizeof *features);
     }
     return TIC_OK;
 }
 
-static TicStatus encode_alone(TicEncoder *e, Tower *t, const void *rows, int64_t n, float *features)
+static TicStatus encode_alone(TicEncoder *e, Tower *t, Rows rows, int64_t n, float *features)
 {
     if (entry_width(e->program, t->entry) != e->width)
         return tic_fail(TIC_USER, "the model has no encode_%s", t->entry);
@@ -168,9 +169,14 @@ static TicStatus encode_alone(TicEncoder *e, Tower *t, const void *rows, int64_t
     return status;
 }
 
-TicStatus tic_encoder_images(TicEncoder *e, const float *pixels, int64_t n, float *features)
+TicStatus tic_encoder_images(TicEncoder *e, const uint8_t *planes, int64_t n, float *features)
 {
-    return encode_alone(e, &e->image, pixels, n, features);
+    return encode_alone(e, &e->image, (Rows){ .planes = planes }, n, features);
+}
+
+TicStatus tic_encoder_normalised(TicEncoder *e, const float *pixels, int64_t n, float *features)
+{
+    return encode_alone(e, &e->image, (Rows){ .pixels = pixels }, n, features);
 }
 
 TicStatus tic_encoder_texts(TicEncoder *e, const int32_t *tokens, int64_t n, float *features)
@@ -179,5 +185,5 @@ TicStatus tic_encoder_texts(TicEncoder *e, const int32_t *tokens, int64_t n, flo
     for (int64_t i = 0; i < n * e->program->context; i++)
         if (tokens[i] < 0 || tokens[i] >= most)
             return tic_fail(TIC_USER, "token %d is outside the model's vocabulary of %lld", tokens[i], (long long)most);
-    return encode_alone(e, &e->text, tokens, n, features);
+    return encode_alone(e, &e->text, (Rows){ .tokens = tokens }, n, features);
 }

@@ -21,17 +21,18 @@ TicStatus tic_encoder_open(const TicProgram *p, const TicKernel *kernels, const 
 void tic_encoder_close(TicEncoder *e);                       /* NULL is fine */
 
 int64_t tic_encoder_width(const TicEncoder *e);              /* of a row of features */
-int64_t tic_encoder_pixels(const TicEncoder *e);             /* floats of one picture: 3 * size * size */
+int64_t tic_encoder_pixels(const TicEncoder *e);             /* values of one picture: 3 * size * size */
 int tic_encoder_context(const TicEncoder *e);                /* tokens of one caption */
 bool tic_encoder_is_fallback(const TicEncoder *e);           /* no vocabulary: captions are spelled byte by byte */
 
-/* A JPEG, PNG or WebP file in memory to pixels [3, size, size]; `label` stands before messages. TIC_BAD_SAMPLE: not usable. */
-TicStatus tic_encoder_picture(const TicEncoder *e, const void *data, size_t size, const char *label, float *pixels);
-TicStatus tic_encoder_picture_file(const TicEncoder *e, const char *path, float *pixels);
+/* A JPEG, PNG or WebP file in memory to planes [3, size, size]; `label` stands before messages. TIC_BAD_SAMPLE: not usable. */
+TicStatus tic_encoder_picture(const TicEncoder *e, const void *data, size_t size, const char *label, uint8_t *planes);
+TicStatus tic_encoder_picture_file(const TicEncoder *e, const char *path, uint8_t *planes);
 void tic_encoder_caption(const TicEncoder *e, const char *utf8, size_t size, int32_t *tokens);     /* [context] */
 
-/* Rows of unit length: pixels [n, 3, size, size] or tokens [n, context] to features [n, width]. TIC_USER when the model has
- * no such tower, or a token is outside its vocabulary. */
-TicStatus tic_encoder_images(TicEncoder *e, const float *pixels, int64_t n, float *features);
+/* Rows of unit length: planes [n, 3, size, size], the same as pixels that are normalised already (on the CPU), or tokens
+ * [n, context] to features [n, width]. TIC_USER when the model has no such tower, or a token is outside its vocabulary. */
+TicStatus tic_encoder_images(TicEncoder *e, const uint8_t *planes, int64_t n, float *features);
+TicStatus tic_encoder_normalised(TicEncoder *e, const float *pixels, int64_t n, float *features);
 TicStatus tic_encoder_texts(TicEncoder *e, const int32_t *tokens, int64_t n, float *features);
 #endif

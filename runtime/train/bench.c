@@ -18,25 +18,31 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step, float *pixels, int32_t *tokens)
+void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step, TicBatch to)
 {
-    int64_t image = 3ll * p->image_size * p->image_size, from = first * image, to = (first + n) * image;
-    for (int64_t i = from & ~(int64_t)3; pixels && i < to; i += 4) {
-        TicRandom4 r = tic_philox(1, (uint64_t)i, (uint64_t)step);
-        for (int64_t k = i < from ? from : i; k < to && k < i + 4; k++)
-            pixels[k - from] = (float)(4 * tic_uniform01(r.v[k - i], 0) - 2);
+    int64_t picture = 3ll * p->image_size * p->image_size;
+    uint8_t *planes = tic_alloc((size_t)picture + 15);
+    float table[3][256];
+    tic_program_pixels(p, table);
+    for (int64_t i = 0; i < n && (to.pixels || to.bytes); i++) {
+        for (int64_t k = 0; k < picture; k += 16) {
+            TicRandom4 r = tic_philox(1, (uint64_t)((first + i) * picture + k), (uint64_t)step);
+            memcpy(planes + k, r.v, 16);
+        }
+        tic_batch_pictures(to, table, planes, 1, p->image_size, i);
     }
+    free(planes);
     int64_t vocab = p->vocabulary > 2 ? p->vocabulary : TIC_VOCABULARY;
-    for (int64_t i = 0; tokens && i < n; i++)
+    for (int64_t i = 0; to.tokens && i < n; i++)
         for (int k = 0; k < p->context; k++) {   /* start, twelve words, end, padding */
             int64_t word = tic_philox(2, (uint64_t)((first + i) * 100 + k), 0).v[0] % (uint64_t)(vocab - 2);
-            tokens[i * p->context + k] = (int32_t)(k == 0 ? vocab - 2 : k < 13 ? word : k == 13 ? vocab - 1 : 0);
+            to.tokens[i * p->context + k] = (int32_t)(k == 0 ? vocab - 2 : k < 13 ? word : k == 13 ? vocab - 1 : 0);
         }
 }
 
 void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step)
 {
-    tic_bench_data(p, 0, batch, step, tic_exec_input(x, "pixels"), tic_exec_input(x, "tokens"));
+    tic_bench_data(p, 0, batch, step, tic_exec_batch(x));
     double *count = tic_exec_input(x, "step"), *total = tic_exec_input(x, "total");
     if (count)
         *count = (double)step;
@@ -47,11 +53,11 @@ void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t st
 /* batch: pairs asked for at a time; drawing: seconds that went into drawing them, which are not the step's */
 typedef struct { const TicProgram *program; int64_t batch, step; double drawing; } Data;
 
-static TicStatus feed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens)
+static TicStatus feed(void *context, int pass, int64_t piece, TicBatch to)
 {
     Data *d = context;
     double began = tic_now();
-    tic_bench_data(d->program, piece * d->batch, d->batch, d->step, pixels, tokens);
+    tic_bench_data(d->program, piece * d->batch, d->batch, d->step, to);
     d->drawing += tic_now() - began;
     return TIC_OK;
 }

@@ -13,9 +13,9 @@ typedef struct { const char *entry; int64_t batch, micro, steps, threads; bool e
  * every kernel (label, source line, milliseconds, share of the step, GFLOP/s). */
 TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenchOptions *o, FILE *out);
 
-/* Random pixels and captions of a dozen words (NULL: not wanted) for pairs first .. first + n - 1 of a batch: a function of
+/* Random pictures and captions of a dozen words for pairs first .. first + n - 1 of a batch: a function of
  * (step, position in the batch) alone. */
-void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step, float *pixels, int32_t *tokens);
+void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step, TicBatch to);
 /* The same into the inputs of a step, and its number. */
 void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step);
 #endif

@@ -36,7 +36,7 @@ static TicStatus open_side(Check *c, Side *s, const TicKernel *kernels, const ch
 static int64_t elements(const Side *s, uint32_t tensor)
 {
     const TicTensor *t = &tic_exec_tensors(s->x)[tensor];
-    return tic_poly(t->bytes, s->x->batch) / (t->dtype == TIC_F64 ? 8 : t->dtype == TIC_BF16 ? 2 : 4);
+    return tic_poly(t->bytes, s->x->batch) / tic_exec_element_bytes(t);
 }
 
 static double number(const void *data, uint8_t dtype, int64_t i)
@@ -47,7 +47,8 @@ static double number(const void *data, uint8_t dtype, int64_t i)
         memcpy(&f, &bits, sizeof f);
         return f;
     }
-    return dtype == TIC_F64 ? ((const double *)data)[i] : dtype == TIC_I32 ? ((const int32_t *)data)[i] : (double)((const float *)data)[i];
+    return dtype == TIC_F64 ? ((const double *)data)[i] : dtype == TIC_I32 ? ((const int32_t *)data)[i]
+         : dtype == TIC_U8 ? ((const uint8_t *)data)[i] : (double)((const float *)data)[i];
 }
 
 static double largest(const void *a, uint8_t dtype, int64_t n)
@@ -127,7 +128,8 @@ static const void *kept(const Check *c, uint32_t tensor)
         return NULL;
     const TicTensor *a = &tic_exec_tensors(c->cpu.x)[tensor], *b = &tic_exec_tensors(c->gpu.x)[tensor];
     bool same = a->dtype == b->dtype && !memcmp(&a->bytes, &b->bytes, sizeof a->bytes);
-    return same && !strcmp(tic_text(c->p, a->name), tic_text(c->p, b->name)) ? c->kept[tensor] : NULL;
+    bool made = a->kind == TIC_INPUT && b->kind == TIC_TEMP;     /* there from what it comes in, which is another input */
+    return same && (made || !strcmp(tic_text(c->p, a->name), tic_text(c->p, b->name))) ? c->kept[tensor] : NULL;
 }
 
 /* Whether another kernel, before or behind launches [from, to), writes (a part of) the tensor. */
@@ -152,6 +154,8 @@ static TicStatus prepare(Check *c, uint32_t from, const TicGpuPtr *at)
         for (uint32_t k = 0; k < l->n_arg; k++) {
             size_t bytes = (size_t)tic_poly(tic_exec_tensors(c->gpu.x)[arg[k]].bytes, c->o->batch);
             const void *data = kept(c, arg[k]);
+            if (!data && tic_exec_tensors(c->gpu.x)[arg[k]].kind == TIC_INPUT)
+                data = c->gpu.x->buffer[arg[k]];     /* the same batch, as it comes to a GPU */
             if (writes(l, k) != !pass || !data || (!pass && written_elsewhere(c, arg[k], 0, from)))
                 continue;
             void *none = pass ? NULL : memset(tic_alloc(bytes + 1), 0xff, bytes);
@@ -164,6 +168,21 @@ static TicStatus prepare(Check *c, uint32_t from, const TicGpuPtr *at)
     return TIC_OK;
 }
 
+/* Whether a kernel reads nothing but a picture in 8 bits and the table for it: then it makes the CPU's very numbers. */
+static bool from_inputs(const Check *c, uint32_t launch)
+{
+    const TicLaunch *l = &tic_exec_launches(c->gpu.x)[launch];
+    const TicTensor *t = tic_exec_tensors(c->gpu.x);
+    bool bytes = false;
+    for (uint32_t k = 0; k < l->n_arg; k++) {
+        const TicTensor *a = &t[args_of(c, c->gpu.x, launch)[k]];
+        if (!writes(l, k) && a->kind != TIC_INPUT)
+            return false;
+        bytes = bytes || a->dtype == TIC_U8;
+    }
+    return bytes;
+}
+
 /* What a kernel wrote, where no other will write into the same tensor: a difference relative to the largest number of the
  * tensor; but what is tiny beside the kernel's other results (the mean of numbers that were just normalised) is rounding
  * and nothing else. */
@@ -174,6 +193,7 @@ static TicStatus compare(Check *c, uint32_t from, uint32_t to, const TicGpuPtr *
     const TicTensor *t = tic_exec_tensors(c->gpu.x);
     const uint32_t *arg = args_of(c, c->gpu.x, from);
     double scale = 1e-30;
+    bool exact = from_inputs(c, from);
     *apart = 0;
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t k = 0; k < l->n_arg; k++) {
@@ -191,8 +211,8 @@ static TicStatus compare(Check *c, uint32_t from, uint32_t to, const TicGpuPtr *
             TicStatus status = tic_gpu_from(gpu, there, at[k], bytes);
             if (!status)
                 status = tic_gpu_wait(gpu);
-            if (!status)
-                *apart = fmax(*apart, distance(here, there, t[arg[k]].dtype, count) / fmax(scale, size));
+            double d = status ? 0 : distance(here, there, t[arg[k]].dtype, count);
+            *apart = fmax(*apart, exact && d > 0 ? INFINITY : d / fmax(scale, size));
             free(there);
             TRY(status);
         }
@@ -230,6 +250,7 @@ static TicStatus check_kernels(Check *c)
     const TicLaunch *l = tic_exec_launches(c->gpu.x);
     c->kept = tic_alloc((c->cpu.x->entry->n_tensor + 1) * sizeof *c->kept);
     run_cpu(c);
+    tic_bench_inputs(c->gpu.x, c->p, c->o->batch, 0);
     TicStatus status = TIC_OK;
     for (uint32_t i = 0, to; i < c->gpu.x->entry->n_launch && !status; i = to) {
         to = end_of(c->gpu.x, i);
@@ -304,10 +325,10 @@ static TicStatus check_steps(Check *c)
 
 typedef struct { const Check *c; int64_t micro, step; } Data;
 
-static TicStatus feed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens)
+static TicStatus feed(void *context, int pass, int64_t piece, TicBatch to)
 {
     const Data *d = context;
-    tic_bench_data(d->c->p, piece * d->micro, d->micro, d->step, pixels, tokens);
+    tic_bench_data(d->c->p, piece * d->micro, d->micro, d->step, to);
     return TIC_OK;
 }
 

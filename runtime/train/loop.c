@@ -189,13 +189,13 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     return tic_report_open(&ro, &r->report);
 }
 
-static TicStatus feed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens)
+static TicStatus feed(void *context, int pass, int64_t piece, TicBatch to)
 {
     Run *r = context;
     double began = tic_now();
     if (caught && r->size.micro)
         return TIC_END;
-    TicStatus status = tic_source_piece(r->source, r->state.step, pass, piece, pixels, tokens);
+    TicStatus status = tic_source_piece(r->source, r->state.step, pass, piece, to);
     r->waited += tic_now() - began;
     return status;
 }

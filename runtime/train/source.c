@@ -18,9 +18,7 @@ struct TicSource {
     int n;
     int64_t pairs;
     uint64_t digest;
-    int64_t batch, pieces, image_size, context;  /* batch: pairs that are asked for at a time */
-    float *spare_pixels;         /* for a program that reads no pixels, or no tokens */
-    int32_t *spare_tokens;
+    int64_t batch, pieces;       /* batch: pairs that are asked for at a time */
 };
 
 static void warn(void *context, const char *text)
@@ -208,7 +206,7 @@ TicStatus tic_source_open(TicModel *m, TicPool *pool, const TicSourceOptions *o,
     const TicProgram *p = m->program;
     TicSource *s = tic_alloc(sizeof *s);
     *out = NULL;
-    *s = (TicSource){ .batch = o->micro ? o->micro : o->batch, .pieces = o->micro ? o->batch / o->micro : 1, .image_size = p->image_size, .context = p->context };
+    *s = (TicSource){ .batch = o->micro ? o->micro : o->batch, .pieces = o->micro ? o->batch / o->micro : 1 };
     TicStatus status = choose(s, m, pool, o);
     if (!status)
         status = tic_captions_fit(p);
@@ -267,24 +265,9 @@ const TicShare *tic_source_shares(const TicSource *s, int *n)
 
 int64_t tic_source_pairs(const TicSource *s) { return s->pairs; }
 
-TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *tokens)
+TicStatus tic_source_piece(TicSource *s, int64_t step, int pass, int64_t piece, TicBatch to)
 {
-    return tic_source_piece(s, step, 0, 0, pixels, tokens);
-}
-
-TicStatus tic_source_piece(TicSource *s, int64_t step, int pass, int64_t piece, float *pixels, int32_t *tokens)
-{
-    if (!pixels) {
-        if (!s->spare_pixels)
-            s->spare_pixels = tic_alloc((size_t)(s->batch * 3 * s->image_size * s->image_size) * sizeof *pixels);
-        pixels = s->spare_pixels;
-    }
-    if (!tokens) {
-        if (!s->spare_tokens)
-            s->spare_tokens = tic_alloc((size_t)(s->batch * s->context) * sizeof *tokens);
-        tokens = s->spare_tokens;
-    }
-    return tic_loader_batch(s->loader, s->pieces > 1 ? (step * PASSES + pass) * s->pieces + piece : step, pixels, tokens);
+    return tic_loader_batch(s->loader, s->pieces > 1 ? (step * PASSES + pass) * s->pieces + piece : step, to);
 }
 
 uint64_t tic_source_digest(const TicSource *s) { return s->digest; }
@@ -332,7 +315,5 @@ void tic_source_close(TicSource *s)
         tic_shards_clear(&s->shards[i]);
     free(s->shards);
     free(s->share);
-    free(s->spare_pixels);
-    free(s->spare_tokens);
     free(s);
 }

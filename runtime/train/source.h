@@ -31,10 +31,8 @@ void tic_source_skipped(const TicSource *s, int64_t skipped[TIC_SKIP_REASONS]);
 int64_t tic_source_damaged(const TicSource *s);          /* shards found damaged so far */
 const TicShare *tic_source_shares(const TicSource *s, int *n);
 int64_t tic_source_pairs(const TicSource *s);            /* what the strategy lets the step see */
-/* Batch `step`: pixels [B,3,S,S], tokens [B,context]; NULL where the program reads none. */
-TicStatus tic_source_batch(TicSource *s, int64_t step, float *pixels, int32_t *tokens);
-/* With `micro`: piece `piece` of batch `step`, in pass 0 or 1 over the pieces. */
-TicStatus tic_source_piece(TicSource *s, int64_t step, int pass, int64_t piece, float *pixels, int32_t *tokens);
+/* Batch `step`; with `micro`, piece `piece` of it, in pass 0 or 1 over the pieces (else both are 0). */
+TicStatus tic_source_piece(TicSource *s, int64_t step, int pass, int64_t piece, TicBatch to);
 uint64_t tic_source_digest(const TicSource *s);          /* of the shards' names and sizes */
 void tic_source_describe(const TicSource *s, TicReport *r);      /* years, samples, vocabulary: one line each */
 void tic_source_close(TicSource *s);

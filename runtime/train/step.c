@@ -183,7 +183,7 @@ void tic_step_give(TicStep *s, const char *name, const float *value, int64_t cou
 
 static TicStatus feed_part(TicStep *s, int part, TicFeed *feed, void *context, int pass, int64_t piece)
 {
-    return feed(context, pass, piece, tic_exec_input(s->part[part], "pixels"), tic_exec_input(s->part[part], "tokens"));
+    return feed(context, pass, piece, tic_exec_batch(s->part[part]));
 }
 
 /* Feature i between a part's input or output and its place in the batch. */

@@ -33,8 +33,8 @@ void tic_step_set(TicStep *s, const char *name, double value);
 /* Values of an input that the batch does not change (a teacher's parameter), `count` floats; they stay. */
 void tic_step_give(TicStep *s, const char *name, const float *value, int64_t count);
 
-/* Writes piece `piece` of the batch: pixels [n,3,S,S] and tokens [n,context], NULL where the program reads none. */
-typedef TicStatus TicFeed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens);
+/* Writes piece `piece` of the batch. */
+typedef TicStatus TicFeed(void *context, int pass, int64_t piece, TicBatch to);
 /* Forward and backward; parameters and states are untouched until the update. What `feed` returns other than TIC_OK ends the
  * step and is returned. *loss may be no number: then the update must not run. */
 TicStatus tic_step_gradient(TicStep *s, TicFeed *feed, void *context, double *loss);

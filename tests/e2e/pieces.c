@@ -15,9 +15,9 @@ enum { LIMIT = 5 };              /* in units of 1e-6, of a parameter's gradient 
 static const TicProgram *program;
 static int64_t piece_size;
 
-static TicStatus feed(void *context, int pass, int64_t piece, float *pixels, int32_t *tokens)
+static TicStatus feed(void *context, int pass, int64_t piece, TicBatch to)
 {
-    tic_bench_data(program, piece * piece_size, piece_size, 0, pixels, tokens);
+    tic_bench_data(program, piece * piece_size, piece_size, 0, to);
     return TIC_OK;
 }
 

@@ -198,8 +198,8 @@ static void read_sample(TicIndex *x, TicDecoder *d, int64_t i, const uint8_t *da
     }
     tic_error_clear();
     static const TicCrop crop = { 0.5, 1, 3.0 / 4, 4.0 / 3 };           /* a crop and the whole in turn */
-    float pixels[3 * EDGE * EDGE];
-    if (!tic_decoder_read(d, x, 0, i, i % 2 ? &crop : NULL, tic_random(7, (uint64_t)i, 0), &ref, pixels, &reason) && tic_decoder_caption(d, &text, &n, &reason))
+    uint8_t planes[3 * EDGE * EDGE];
+    if (!tic_decoder_read(d, x, 0, i, i % 2 ? &crop : NULL, tic_random(7, (uint64_t)i, 0), &ref, planes, &reason) && tic_decoder_caption(d, &text, &n, &reason))
         wanted(tic_hash(text, n, 0) != 1, "a caption");                 /* reads every byte */
     tic_error_clear();
 }
@@ -212,7 +212,7 @@ static void read_index(const char *spec, const uint8_t *data, size_t size)
     int64_t count;
     bool usable = !tic_shards_add(&list, spec) && !tic_index_open(&list, 1, (TicWarn){ 0 }, &x);
     if (usable && !tic_index_count(x, 0, &count)) {
-        tic_decoder_init(&d, EDGE, (const float[]){ 0.5f, 0.5f, 0.5f }, (const float[]){ 0.25f, 0.25f, 0.25f });
+        tic_decoder_init(&d, EDGE);
         for (int64_t i = 0; i <= count && i < MOST_SAMPLES; i++)        /* the last one does not exist */
             read_sample(x, &d, i, data, size);
         tic_decoder_free(&d);

@@ -89,7 +89,7 @@ static void bad_text_is_refused(void **state)
     static const struct { const char *text, *message; } bad[] = {
         { "tensor %0 temp f32[2] \"x\"\n%0[a0] = %1[a0]", "line 2: found `[a0]`, wanted a declared tensor" },
         { "tensor %0 temp f32[2 \"x\"", "line 1: found `\"x\"`, wanted `,`" },
-        { "tensor %0 temp f31[2] \"x\"", "line 1: found `f31[2] \"x\"`, wanted f32, f64, i32 or bf16" },
+        { "tensor %0 temp f31[2] \"x\"", "line 1: found `f31[2] \"x\"`, wanted f32, f64, i32, bf16 or u8" },
         { "tensor %0 temp f32[] \"x", "line 1: the text ends, wanted the end of the string" },
         { "tensor %0 temp f32[] \"x\" tensor %0", "line 1: the text ends, wanted a tensor number that is not in use" },
         { "tensor %0 temp f32[] \"x\" %0 = exp 1", "line 1: found `1`, wanted `(`" },
@@ -352,7 +352,7 @@ static void verifier_refuses(void **state)
         { T0 "%2[a0] = %0[(-a0 div 2)] {a0:4}", "index out of range in %0[(-a0 div 2)]: -2 to 0, the extent is 4" },
         { T0 "%2[a0] = %0[%1[a0 + 1]] {a0:4}", "index out of range in %1[a0 + 1]: 1 to 4, the extent is 4" },
         { T0 "%2[a0] = where(%0[a0 + 1] > 0, 1, 2) {a0:4}", "index out of range in %0[a0 + 1]" },
-        { T0 "%2[a0] = %0[%0[a0]] {a0:4}", "an index is read from something that is not an i32 tensor" },
+        { T0 "%2[a0] = %0[%0[a0]] {a0:4}", "an index is read from something that is neither an i32 nor a u8 tensor" },
         { TB "%4[a0] = %0[a0] {a0:B}", "a batch axis indexes a dimension of extent 4 in %0[a0]" },
         { TB "%2[a0] = %3[a0] {a0:4}", "an index of the batch dimension in %3[a0] may be 3 for a batch of 1" },
         { TB "%4[a0] = %3[a0 + 1] {a0:B}", "an index of the batch dimension in %3[a0 + 1] may be 1 for a batch of 1" },

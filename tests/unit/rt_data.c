@@ -212,6 +212,8 @@ static int sweep(void **state)
 enum { B = 5, S = 16 };
 typedef struct { float pixels[B * 3 * S * S]; int32_t tokens[B * 77]; } Batch;
 
+static TicBatch to(Batch *b) { return (TicBatch){ .pixels = b->pixels, .tokens = b->tokens }; }
+
 /* pieces > 1: each batch in so many of them, twice */
 static TicLoader *loader(int threads, bool replacement, uint64_t seed, TicBpe *bpe, int pieces)
 {
@@ -246,22 +248,49 @@ static void test_loader(void **state)
     Batch *one = tic_alloc(6 * sizeof *one), *other = tic_alloc(sizeof *other);
     TicLoader *l = loader(1, true, 7, bpe, 1);
     for (int s = 0; s < 6; s++)
-        assert_int_equal(tic_loader_batch(l, s, one[s].pixels, one[s].tokens), TIC_OK);
+        assert_int_equal(tic_loader_batch(l, s, to(&one[s])), TIC_OK);
     tic_loader_close(l);
     assert_memory_not_equal(&one[0], &one[1], sizeof *one);
     l = loader(3, true, 7, bpe, 1);
     static const int order[] = { 4, 0, 1, 5, 2, 3, 3 };      /* jumps, repeats, more threads: the same batches */
     for (size_t i = 0; i < TIC_LEN(order); i++) {
-        assert_int_equal(tic_loader_batch(l, order[i], other->pixels, other->tokens), TIC_OK);
+        assert_int_equal(tic_loader_batch(l, order[i], to(other)), TIC_OK);
         assert_memory_equal(other, &one[order[i]], sizeof *other);
     }
     tic_loader_close(l);
     l = loader(2, true, 8, bpe, 1);
-    assert_int_equal(tic_loader_batch(l, 0, other->pixels, other->tokens), TIC_OK);
+    assert_int_equal(tic_loader_batch(l, 0, to(other)), TIC_OK);
     assert_memory_not_equal(other, &one[0], sizeof *other);
     tic_loader_close(l);
     free(one);
     free(other);
+    tic_bpe_close(bpe);
+}
+
+/* What comes in 8 bits is what the pixels were made of, bit by bit; what is not wanted is left alone. */
+static void test_forms(void **state)
+{
+    TicBpe *bpe;
+    TicLoaderConfig defaults;
+    float table[3][256];
+    enum { PLANE = S * S };
+    assert_int_equal(tic_bpe_open(NULL, &bpe), TIC_OK);
+    tic_loader_defaults(&defaults);
+    tic_normalise_table(defaults.mean, defaults.std, table);
+    Batch *b = tic_alloc(sizeof *b);
+    uint8_t *bytes = tic_alloc(sizeof b->pixels / sizeof *b->pixels);
+    TicLoader *l = loader(2, true, 7, bpe, 1);
+    assert_int_equal(tic_loader_batch(l, 3, to(b)), TIC_OK);
+    assert_int_equal(tic_loader_batch(l, 3, (TicBatch){ .bytes = bytes }), TIC_OK);
+    for (int i = 0; i < B * 3 * PLANE; i++) {
+        float again = (((float)bytes[i] / 255.0f) - defaults.mean[i / PLANE % 3]) / defaults.std[i / PLANE % 3];
+        assert_memory_equal(&table[i / PLANE % 3][bytes[i]], &b->pixels[i], sizeof(float));
+        assert_memory_equal(&again, &b->pixels[i], sizeof(float));
+    }
+    assert_int_equal(tic_loader_batch(l, 4, (TicBatch){ 0 }), TIC_OK);
+    tic_loader_close(l);
+    free(bytes);
+    free(b);
     tic_bpe_close(bpe);
 }
 
@@ -274,7 +303,7 @@ static void test_pass(void **state)
     uint64_t seen[60];
     Batch *b = tic_alloc(sizeof *b);
     for (int s = 0; s < 12; s++) {
-        assert_int_equal(tic_loader_batch(l, s, b->pixels, b->tokens), TIC_OK);
+        assert_int_equal(tic_loader_batch(l, s, to(b)), TIC_OK);
         for (int i = 0; i < B; i++) {
             uint64_t h = tic_hash(b->pixels + i * 3 * S * S, 3 * S * S * sizeof(float), 0);
             for (int k = 0; k < s * B + i; k++)
@@ -298,10 +327,10 @@ static void test_pieces(void **state)
         Batch *whole = tic_alloc(sizeof *whole), *part = tic_alloc(sizeof *part);
         TicLoader *l = loader(2, replacement, 7, bpe, 1), *pieces = loader(3, replacement, 7, bpe, B);
         for (int s = 0; s < STEPS; s++) {
-            assert_int_equal(tic_loader_batch(l, s, whole->pixels, whole->tokens), TIC_OK);
+            assert_int_equal(tic_loader_batch(l, s, to(whole)), TIC_OK);
             for (int unit = s * 2 * B; unit < (s + 1) * 2 * B; unit++) {
                 int slot = unit % B;
-                assert_int_equal(tic_loader_batch(pieces, unit, part->pixels, part->tokens), TIC_OK);
+                assert_int_equal(tic_loader_batch(pieces, unit, to(part)), TIC_OK);
                 assert_memory_equal(part->pixels, whole->pixels + slot * IMAGE, IMAGE * sizeof(float));
                 assert_memory_equal(part->tokens, whole->tokens + slot * 77, 77 * sizeof(int32_t));
             }
@@ -322,7 +351,7 @@ static void test_samples(void **state)
     snprintf(root, sizeof root, "%s/p", pool);
     uint64_t first[2] = { 0, 0 };
     for (int threads = 1; threads <= 3; threads += 2) {
-        TicSamplesConfig c = { .image_size = S, .std = { 1, 1, 1 }, .threads = threads };
+        TicSamplesConfig c = { .image_size = S, .threads = threads };
         TicSamples *s;
         TicSample sample;
         assert_int_equal(tic_shards_for_eval(&c.shards, root, "retrieval", 2015, NULL), TIC_OK);
@@ -331,7 +360,7 @@ static void test_samples(void **state)
         TicStatus status;
         while (!(status = tic_samples_next(s, &sample))) {
             assert_true(sample.has_caption && sample.caption_size > 0 && strlen(sample.uid) == 32);
-            first[threads > 1] = tic_hash(sample.pixels, 3 * S * S * sizeof(float), first[threads > 1]);
+            first[threads > 1] = tic_hash(sample.planes, 3 * S * S, first[threads > 1]);
             first[threads > 1] = tic_hash(sample.caption, sample.caption_size, first[threads > 1]);
             n++;
         }
@@ -366,7 +395,7 @@ int main(void)
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resize), cmocka_unit_test(test_crop), cmocka_unit_test(test_tar), cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_fallback), cmocka_unit_test(test_loader), cmocka_unit_test(test_pass), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_fallback), cmocka_unit_test(test_loader), cmocka_unit_test(test_forms), cmocka_unit_test(test_pass), cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_shards),
     };
