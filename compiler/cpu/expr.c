@@ -491,6 +491,18 @@ static Val load_guarded(Scope *s, const Expr *e, const Mem *mem, uint32_t leaves
     return loaded(g, v, mem->dtype);
 }
 
+Val load_at(Scope *s, const Mem *mem, const Affine *const *idx, const void *key, V further)
+{
+    Gen *g = s->l->g;
+    Lin lin = linear(s->l, mem, idx);
+    V p = pointer_at(s, mem, &lin, key, s->depth);
+    if (further)
+        p = gep(g, element_type(g, mem->dtype), p, further);
+    if (s->lanes >= 0 && (!poly_is(lin.axis[s->lanes], 0) || lane_atoms(s, &lin)))
+        return load_lanes(s, mem, &lin, p, s->mask);
+    return load_uniform(g, p, mem->dtype);
+}
+
 static Val eval_load(Scope *s, const Expr *e)
 {
     Low *l = s->l;
@@ -514,11 +526,7 @@ static Val eval_load(Scope *s, const Expr *e)
             leaves |= 1u << d;
     if (leaves)
         return load_guarded(s, e, &mem, leaves);
-    Lin lin = linear(l, &mem, e->idx);
-    V p = pointer_at(s, &mem, &lin, e, s->depth);
-    if (s->lanes >= 0 && (!poly_is(lin.axis[s->lanes], 0) || lane_atoms(s, &lin)))
-        return load_lanes(s, &mem, &lin, p, s->mask);
-    return load_uniform(l->g, p, mem.dtype);
+    return load_at(s, &mem, e->idx, e, NULL);
 }
 
 /* ---- operations */

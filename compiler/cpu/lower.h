@@ -90,10 +90,22 @@ bool lower_host(Low *l);
 bool lower_contract(Low *l);
 bool lower_score(Low *l);
 
-/* row.c: members that live along rows, whose axes are the first n_row. A member of a phase reduces all further axes or
- * none of them. apart (may be NULL): members that are none of these; the others find them in memory, if they read them. */
-typedef struct RowPlan { Low *l; int n_row, n_phase, *phase; bool *twice; } RowPlan;
+/* columns.c: members that are sums over the whole domain. A launch of CHUNKS tasks goes through the domain, each task
+ * adding to sums of its own in the workspace; a second launch joins them in order. What a task takes depends on shapes and
+ * the batch alone, never on the number of threads. at: by member, the place of its sums among a task's; -1: it is none. */
 struct Scope;
+enum { CHUNKS = 32 };
+typedef struct ColumnSums { Low *l; int n; int64_t *at, size; Mem *mem; } ColumnSums;
+bool columns_find(ColumnSums *c, Low *l);                           /* false: there are none */
+void columns_begin(ColumnSums *c, int arg);                         /* the task's sums, in buffer `arg`, begin at zero */
+void columns_add(const ColumnSums *c, struct Scope *s, int member, V x);    /* x at s's point */
+void columns_join(ColumnSums *c, int arg);                          /* the second launch */
+void chunk_of(Gen *g, V n, V *lo, V *hi);                        /* what the task takes of n points */
+
+/* row.c: members that live along rows, whose axes are the first n_row. A member of a phase reduces all further axes or
+ * none of them, or is one of `columns` (may be NULL). apart (may be NULL): members that are none of these; the others find
+ * them in memory, if they read them. */
+typedef struct RowPlan { Low *l; int n_row, n_phase, *phase; bool *twice; const ColumnSums *columns; } RowPlan;
 void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart);
 void rows_run(const RowPlan *p, struct Scope *row);              /* one row, whose axes the scope binds */
 
@@ -190,6 +202,8 @@ V    address(Scope *s, const Mem *p, const Affine *const *idx, const void *key);
 /* stores v at c's point: into its tensor's buffer, or any place */
 void store_member(Scope *s, const Comp *c, Val v);
 void store_at(Scope *s, const Mem *p, const Affine *const *idx, const void *key, Val v);
+/* what lies there; `further` (or NULL) elements on */
+Val  load_at(Scope *s, const Mem *p, const Affine *const *idx, const void *key, V further);
 bool is_written(const Low *l, int tensor);
 
 /* Runs body for `axis` from lo to hi, `lanes` at a time; the last round may have a mask. `unroll` bodies side by side

@@ -6,7 +6,7 @@
  * the result does not depend on the number of threads. */
 #include "cpu/lower.h"
 
-enum { CHUNKS = 32, FEW_COLUMNS = 16384, SMALL = 16384, WIDE = 4, MOST_MEMBERS = 16 };
+enum { FEW_COLUMNS = 16384, SMALL = 16384, WIDE = 4, MOST_MEMBERS = 16 };
 
 typedef struct Reduction {
     Low *l;
@@ -319,9 +319,8 @@ bool lower_reduce(Low *l)
         launch_begin(l, "reduce");
         scope_root(&root, l);
         scope_zero(&root, r.zero);
-        V terms = gen_poly(g, r.terms), size = i_ceil_div(g, terms, ic(g, CHUNKS));
-        V lo = i_min(g, i_mul(g, g->task, size), terms);
-        Range t = {lo, i_min(g, i_add(g, lo, size), terms), g->task};
+        Range t = {.chunk = g->task};
+        chunk_of(g, gen_poly(g, r.terms), &t.lo, &t.hi);
         each_row(&r, &root, first_body, &t);
         launch_tasks(l);
         launch_end(l, ic(g, CHUNKS));

@@ -1,6 +1,6 @@
 /* row.c -- ROW kernels: what happens to one row at a time. LayerNorm, softmax and their gradients.
  *
- * A task is a run of rows. A row is gone through in phases, each one loop along the row: a member goes into the first
+ * A task is a run of rows; where columns are summed too (columns.c), one of CHUNKS equal parts of them. A row is gone through in phases, each one loop along the row: a member goes into the first
  * phase in which all it needs is there. A sum is needed whole, so its readers come a phase later; a map is needed only
  * at the same point, so its readers share its phase. LayerNorm is three phases: mean, variance, result.
  *
@@ -31,6 +31,11 @@ static bool finds_peak(const Phase *p, int i)
 static bool in_phase(const Phase *p, int i)
 {
     return p->plan->phase[i] == p->number || finds_peak(p, i);
+}
+
+static bool is_column(const Phase *p, int i)
+{
+    return p->plan->columns && p->plan->columns->at[i] >= 0;
 }
 
 /* What a member does in this phase: the sum below a peak is a sum. */
@@ -157,7 +162,7 @@ static int carried(const Phase *p)
 {
     int n = 0;
     for (int i = 0; i < p->l->n_member; i++)
-        if (in_phase(p, i) && p->l->member[i].c->red)
+        if (in_phase(p, i) && p->l->member[i].c->red && !is_column(p, i))
             n += acc_width(reducer_of(p, i));
     return n;
 }
@@ -173,6 +178,10 @@ static void phase_body(void *ctx, Scope *s, int part, V *carry)
         if (!in_phase(p, i))
             continue;
         Val v = eval_member(s, c);
+        if (is_column(p, i)) {
+            columns_add(p->plan->columns, s, i, to_f(s, v));
+            continue;
+        }
         if (!c->red) {
             member_is(s, c, v);
             l->comp = c;
@@ -219,8 +228,8 @@ static void run_phase(Phase *p, Scope *row)
             continue;
         shape = c;
         loads_of(l, c, &acc, 0);
-        maps = maps || !c->red;
-        if (!c->red && is_written(l, c->out))
+        maps = maps || !c->red || is_column(p, i);
+        if (is_column(p, i) || (!c->red && is_written(l, c->out)))
             access_store(l, c, &acc);
     }
     int axis[MAX_AXES], n = 0;
@@ -248,7 +257,7 @@ static void run_phase(Phase *p, Scope *row)
         unroll = 1;
     for (int part = 0; part < unroll; part++)
         for (int i = 0; i < l->n_member; i++)
-            if (in_phase(p, i) && l->member[i].c->red) {
+            if (in_phase(p, i) && l->member[i].c->red && !is_column(p, i)) {
                 Acc e = acc_empty(g, reducer_of(p, i));
                 for (int k = 0; k < acc_width(reducer_of(p, i)); k++)
                     carry[at++] = e.v[k];
@@ -272,7 +281,7 @@ static void run_phase(Phase *p, Scope *row)
     at = 0;
     for (int i = 0; i < l->n_member; i++) {
         const Comp *c = l->member[i].c;
-        if (!in_phase(p, i) || !c->red)
+        if (!in_phase(p, i) || !c->red || is_column(p, i))
             continue;
         Reducer kind = reducer_of(p, i);
         int w = acc_width(kind);
@@ -343,7 +352,9 @@ bool lower_row(Low *l)
     Gen *g = l->g;
     int n_dom = l->k->n_dom;
     RowPlan plan;
+    ColumnSums columns;
     rows_plan(&plan, l, n_dom, NULL);
+    plan.columns = columns_find(&columns, l) ? &columns : NULL;
     Accesses acc = {0};
     for (int i = 0; i < l->n_member; i++) {
         access_loads(l, l->member[i].c->body, &acc);
@@ -369,8 +380,15 @@ bool lower_row(Low *l)
     Scope root, row;
     scope_root(&root, l);
     scope_zero(&root, zero);
-    V per = i_max(g, i_div(g, ic(g, ROW_POINTS), i_max(g, gen_poly(g, inner), ic(g, 1))), ic(g, 1));
-    V from = i_mul(g, g->task, per), to = i_min(g, i_add(g, from, per), gen_poly(g, rows));
+    V from, to, per = NULL;
+    if (plan.columns) {
+        columns_begin(&columns, l->k->n_args);
+        chunk_of(g, gen_poly(g, rows), &from, &to);
+    } else {
+        per = i_max(g, i_div(g, ic(g, ROW_POINTS), i_max(g, gen_poly(g, inner), ic(g, 1))), ic(g, 1));
+        from = i_mul(g, g->task, per);
+        to = i_min(g, i_add(g, from, per), gen_poly(g, rows));
+    }
     Loop loop;
     loop_begin(g, &loop, from, to, 1, NULL, 0);
     scope_in(&row, &root, loop.branch);
@@ -378,6 +396,11 @@ bool lower_row(Low *l)
     rows_run(&plan, &row);
     loop_end(g, &loop, NULL);
     launch_tasks(l);
+    if (plan.columns) {
+        launch_end(l, ic(g, CHUNKS));
+        columns_join(&columns, l->k->n_args);
+        return !l->failed;
+    }
     per = i_max(g, i_div(g, ic(g, ROW_POINTS), i_max(g, gen_poly(g, inner), ic(g, 1))), ic(g, 1));
     launch_end(l, i_ceil_div(g, gen_poly(g, rows), per));
     return !l->failed;

@@ -159,6 +159,29 @@ void cu_acc_warp(CuScope *s, CuAcc a, int threads);              /* each `thread
 void cu_acc_block(CuScope *s, CuAcc a, int threads, const char *shared, const char *tid);    /* all threads do */
 CuVal cu_acc_value(CuScope *s, CuAcc a);
 
+/* ---- columns.c: members that are sums over the whole domain, by column; all keep the same points. A grid of `parts` blocks
+ * goes through the domain. In shared memory each of a block's `slots` groups of threads adds up columns of its own, so a
+ * thread's columns must always be the same ones; they are joined in order, once at the end of a block and once in a second
+ * launch. The cut depends on shapes and the batch alone. */
+typedef struct CuColumns {
+    Cu *l;
+    int n, *number;                    /* by member: 0, 1 .. or -1 */
+    const CuGroup *grp;                /* what is kept: the order of a member's columns */
+    int n_grp;
+    uint32_t zero;
+    int64_t points;                    /* columns of one member */
+    int slots, parts;
+} CuColumns;
+bool cu_columns_find(CuColumns *c, Cu *l);                       /* false: there are none */
+/* decides slots, of at most `most`, and sets the workspace; grp, n_grp, zero are the caller's */
+void cu_columns_place(CuColumns *c, int most);
+int  cu_columns_bytes(const CuColumns *c);                       /* of shared memory */
+/* `sums`, at byte `at` of shared memory: the thread's group's; needs `slot`. All threads of the block come here. */
+void cu_columns_begin(CuColumns *c, CuScope *s, int at, int threads);
+void cu_columns_add(const CuColumns *c, CuScope *s, int member, const char *column, CuVal v);    /* v at columns `column` on */
+void cu_columns_end(CuColumns *c, CuScope *s, int at, int threads);      /* to the workspace; all threads come here */
+void cu_columns_join(CuColumns *c);                              /* the second launch */
+
 /* ---- emit.c */
 /* Begins launch `part` of the kernel: the signature goes to the file when the body is known. */
 void cu_launch(Cu *l, const char *part, CuScope *body, TicGrid grid, int threads, int blocks, int shared);

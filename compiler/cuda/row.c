@@ -6,7 +6,9 @@
  * LayerNorm is three phases.
  *
  * What several phases need stays in registers: a thread meets the same points in every phase, so its share of the row is
- * an array, indexed by the unrolled loop. Rows too long for that are read, or computed, again. */
+ * an array, indexed by the unrolled loop. Rows too long for that are read, or computed, again.
+ *
+ * Where columns are summed too (columns.c), a block goes through many rows, one after the other for each warp. */
 #include "cuda/lower.h"
 #include <string.h>
 
@@ -31,7 +33,13 @@ typedef struct Row {
     Shape shapes[MAX_SHAPES];
     int n_shape, threads;              /* threads of a row: a warp or part of one, or a block */
     ARRAY(Kept) kept;
+    CuColumns *columns;                /* NULL: no member sums columns */
 } Row;
+
+static bool is_column(const Row *r, int i)
+{
+    return r->columns && r->columns->number[i] >= 0;
+}
 
 static bool same_inner(const Comp *a, const Comp *b, int n_dom)
 {
@@ -153,7 +161,7 @@ static void find_shapes(Row *r)
         for (int i = 0; i < l->k->n_comp; i++)
             if (r->shape[i] == k) {
                 cu_access_loads(l, l->k->comp[i].body, &acc);
-                if (!l->k->comp[i].red && cu_is_written(l, l->k->comp[i].out))
+                if (is_column(r, i) || (!l->k->comp[i].red && cu_is_written(l, l->k->comp[i].out)))
                     cu_access_store(l, &l->k->comp[i], &acc);
             }
         int axis[MAX_AXES], n = 0;
@@ -177,7 +185,8 @@ static void find_shapes(Row *r)
         if (!pl_fixed(s->points, &fixed) || fixed > WARP_ROW)
             r->threads = ROW_THREADS;
     }
-    share_warp(r);
+    if (!r->columns)
+        share_warp(r);
     for (int k = 0; k < r->n_shape; k++) {
         Shape *s = &r->shapes[k];
         int64_t n;
@@ -274,7 +283,8 @@ static void store_once(CuScope *row, const Comp *c, CuVal v)
     cu_scope_close(&s, "if (lane == 0) {", "}");
 }
 
-static void points(Row *r, int phase, CuScope *s, CuAcc *acc)
+/* flat: the name of the number of the run of points */
+static void points(Row *r, int phase, CuScope *s, CuAcc *acc, const char *flat)
 {
     Cu *l = r->l;
     int width = s->lane >= 0 ? s->width : 1;
@@ -299,6 +309,10 @@ static void points(Row *r, int phase, CuScope *s, CuAcc *acc)
         if (r->phase[i] != phase)
             continue;
         CuVal v = cu_eval_member(s, c);
+        if (is_column(r, i)) {
+            cu_columns_add(r->columns, s, i, width == 1 ? flat : arena_printf(l->arena, "%s * %d", flat, width), v);
+            continue;
+        }
         if (c->red) {
             int axis = __builtin_ctz(c->red);
             for (int j = 0; j < width; j++) {
@@ -334,6 +348,13 @@ static void single_point(Row *r, int phase, CuScope *row)
         if (r->phase[i] != phase)
             continue;
         CuVal v = cu_eval_member(row, c);
+        if (is_column(r, i)) {
+            CuScope once;
+            cu_scope_in(&once, row);
+            cu_columns_add(r->columns, &once, i, "0", v);
+            cu_scope_close(&once, "if (lane == 0) {", "}");
+            continue;
+        }
         if (c->red) {
             CuAcc a = cu_acc_new(row, c->reducer);
             cu_acc_take(row, a, cu_f(row, v, 0), "0");
@@ -364,7 +385,7 @@ static void run_phase(Row *r, int phase, CuScope *row)
     }
     CuAcc *acc = NEWN(l->arena, CuAcc, l->k->n_comp);
     for (int i = 0; i < l->k->n_comp; i++)
-        if (r->phase[i] == phase && l->k->comp[i].red)
+        if (r->phase[i] == phase && l->k->comp[i].red && !is_column(r, i))
             acc[i] = cu_acc_new(row, l->k->comp[i].reducer);
     CuScope s;
     cu_scope_in(&s, row);
@@ -381,7 +402,7 @@ static void run_phase(Row *r, int phase, CuScope *row)
         cu_bind(&s, axis, arena_printf(l->arena, "(%s * %d)", s.at[axis], sh->width), false);
     s.lane = axis;
     s.width = sh->width;
-    points(r, phase, &s, acc);
+    points(r, phase, &s, acc, flat);
     Poly runs = sh->points;
     for (int i = 0; i < 3; i++)
         runs.c[i] /= sh->width;
@@ -400,7 +421,7 @@ static void run_phase(Row *r, int phase, CuScope *row)
     }
     for (int i = 0; i < l->k->n_comp; i++) {
         const Comp *c = &l->k->comp[i];
-        if (r->phase[i] != phase || !c->red)
+        if (r->phase[i] != phase || !c->red || is_column(r, i))
             continue;
         if (r->threads <= CU_WARP)
             cu_acc_warp(row, acc[i], r->threads);
@@ -413,14 +434,44 @@ static void run_phase(Row *r, int phase, CuScope *row)
     }
 }
 
+/* The rows of a block whose columns are summed: text around the scope of one of them, and the launches. */
+static void rows_with_columns(Row *r, CuScope *root, CuScope *row, Poly rows, bool wide)
+{
+    enum { JOINED = 64 };              /* bytes of shared memory in which a block of one row joins its sums */
+    Cu *l = r->l;
+    CuColumns *c = r->columns;
+    const char *type = wide ? "i64" : "i32";
+    int threads = c->slots * r->threads, at = r->threads > CU_WARP ? JOINED : 0;
+    cu_line(root, "const i32 lane = (i32)threadIdx.x %% %d, slot = (i32)threadIdx.x / %d;", r->threads, r->threads);
+    cu_columns_begin(c, root, at, threads);
+    cu_line(root, "const %s rows = %s, size = (rows + %d) / %d, from = blockIdx.x * size;", type, pl_text(l, rows), c->parts - 1, c->parts);
+    cu_line(root, "const %s to = from + size < rows ? from + size : rows;", type);
+    cu_scope_close(row, arena_printf(l->arena, "for (%s row = from + slot; row < to; row += %d) {", type, c->slots), "}");
+    cu_columns_end(c, root, at, threads);
+    cu_launch(l, "row", root, cu_grid(pl_const(c->parts), 1), threads, 1, at + cu_columns_bytes(c));
+    cu_columns_join(c);
+}
+
 bool cu_row(Cu *l)
 {
     Row r = {.l = l, .n_dom = l->k->n_dom, .phase = NEWN(l->arena, int, l->k->n_comp), .shape = NEWN(l->arena, int, l->k->n_comp)};
+    CuColumns columns;
+    if (cu_columns_find(&columns, l))
+        r.columns = &columns;
     assign_phases(&r);
     find_shapes(&r);
     if (l->failed)
         return false;
     find_kept(&r);
+    for (int i = 0; i < l->k->n_comp; i++)
+        if (is_column(&r, i)) {
+            const Shape *s = &r.shapes[r.shape[i]];
+            columns.grp = s->grp;
+            columns.n_grp = s->n_grp;
+            columns.zero = s->zero;
+        }
+    if (r.columns)
+        cu_columns_place(&columns, ROW_THREADS / r.threads);
     CuAccesses acc = {0};
     for (int i = 0; i < l->k->n_comp; i++) {
         cu_access_loads(l, l->k->comp[i].body, &acc);
@@ -439,12 +490,12 @@ bool cu_row(Cu *l)
     CuScope root, row;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, zero);
-    if (per > 1) {
+    if (!r.columns && per > 1) {
         cu_line(&root, "const i32 lane = (i32)threadIdx.x %% %d;", r.threads);
         cu_line(&root, "const %s row = (%s)blockIdx.x * %d + threadIdx.x / %d;", wide ? "i64" : "i32", wide ? "i64" : "i32", per, r.threads);
         cu_line(&root, "if (row >= %s)", pl_text(l, rows));
         cu_line(&root, "    return;");
-    } else {
+    } else if (!r.columns) {
         cu_line(&root, "const i32 lane = (i32)threadIdx.x;");
         cu_line(&root, "const %s row = blockIdx.x;", wide ? "i64" : "i32");
     }
@@ -458,6 +509,10 @@ bool cu_row(Cu *l)
     l->row_depth = row.depth;
     for (int p = 0; p < r.n_phase && !l->failed; p++)
         run_phase(&r, p, &row);
+    if (r.columns) {
+        rows_with_columns(&r, &root, &row, rows, wide);
+        return !l->failed;
+    }
     cu_scope_close(&row, "{", "}");
     int shared = per == 1 ? ROW_THREADS / CU_WARP * 2 * 4 : 0;
     cu_launch(l, "row", &root, cu_grid(rows, per), ROW_THREADS, 1, shared);

@@ -61,6 +61,7 @@ typedef struct { int axis[MAX_AXES]; uint32_t bound, used; } Align;
 bool align_pointwise(Fuser *f, int c, int n, Align *al);            /* MAP and CONTRACT: reads members at the same point */
 bool align_sibling(Fuser *f, int c, int n, Align *al);              /* reads what n reads, at the same point */
 bool align_row(Fuser *f, int c, int n, bool sibling, Align *al);    /* a member of a ROW kernel */
+bool align_columns(Fuser *f, int c, int n, Align *al);              /* a column sum in a ROW kernel */
 bool align_reduce(Fuser *f, int c, int n, Align *al);               /* a sibling of a REDUCE kernel */
 void fuser_join(Fuser *f, int c, int n, const Align *al);
 /* n, a MAP, becomes a ROW whose rows are the free axes of the reduction c, which joins it */

@@ -8,7 +8,8 @@
  *                written over that (inplace.c)
  *   a reduction  along the last axes: joins the row kernel that makes what it reads, turns a map into a row kernel,
  *                or joins a row kernel that reads the same rows
- *                across them (column sums, totals): joins a reduction of the same tensor over the same axes
+ *                across them (column sums, totals): joins the latest row kernel that makes what it reads, or one that
+ *                reads it, row by row; else a reduction of the same tensor over the same axes
  *   contractions and scatters always begin a kernel
  *
  * What is computed again (pass/remat.c) keeps to its like, or it would join the kernel that computes it first.
@@ -200,10 +201,29 @@ static bool place_rows(Fuser *f, int c)
     return false;
 }
 
+static bool join_rows(Fuser *f, int c, int n)
+{
+    Align al;
+    if (!usable(f, c, n, K_ROW) || !align_columns(f, c, n, &al) || !fuser_legal(f, c, n))
+        return false;
+    fuser_join(f, c, n, &al);
+    return true;
+}
+
 static bool place_columns(Fuser *f, int c)
 {
     const CompInfo *k = &f->info[c];
+    Candidates cand = producers(f, c);
     Align al;
+    for (int i = 0; i < cand.n; i++)
+        if (join_rows(f, c, cand.at[i]))
+            return true;
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n; j++)
+            if (join_rows(f, c, r->at[j]))
+                return true;
+    }
     for (int i = 0; i < k->n_load; i++) {
         const Ints *r = &f->readers[k->load[i]->tensor];
         for (int j = 0; j < r->n; j++)

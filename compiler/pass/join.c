@@ -240,8 +240,18 @@ static bool bind_load(const Fuser *f, Align *al, int c, int n, const Expr *l, in
     return true;
 }
 
+/* Is member q of kernel n a sum over the kernel's domain? It is not there before the kernel has ended. */
+static bool is_column_sum(const Fuser *f, int q, int n)
+{
+    const Comp *k = f->g->comp[q];
+    for (int a = 0; a < k->n_axes; a++)
+        if (k->red >> a & 1 && f->info[q].axis[a] < f->build.at[n]->n_dom)
+            return true;
+    return false;
+}
+
 /* Binds through all loads of members' results; false when one of them is not at the same point, or only part of its
- * tensor is made in the kernel. *own: how many there are. */
+ * tensor is made in the kernel, or only when the kernel ends. *own: how many there are. */
 static bool bind_own(const Fuser *f, Align *al, int c, int n, int *own)
 {
     const CompInfo *k = &f->info[c];
@@ -254,7 +264,7 @@ static bool bind_own(const Fuser *f, Align *al, int c, int n, int *own)
         if (!inside)
             continue;
         (*own)++;
-        if (p->n > 1 || !bind_load(f, al, c, n, k->load[i], p->at[0], f->g->comp[p->at[0]]->store, true))
+        if (p->n > 1 || is_column_sum(f, p->at[0], n) || !bind_load(f, al, c, n, k->load[i], p->at[0], f->g->comp[p->at[0]]->store, true))
             return false;
     }
     return true;
@@ -345,6 +355,69 @@ bool align_row(Fuser *f, int c, int n, bool sibling, Align *al)
                     continue;
                 *al = start;
                 if (bind_load(f, al, c, n, l, b->comp.at[j], q->load[m]->idx, false) && finish_row(f, al, c, n))
+                    return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Are all of c's axes bound, the reduced ones to the rows? */
+static bool sums_rows(const Fuser *f, const Align *al, int c, int n)
+{
+    const Comp *k = f->g->comp[c];
+    bool fits = al->bound == axes_mask(k->n_axes);
+    for (int a = 0; fits && a < k->n_axes; a++)
+        fits = (k->red >> a & 1) == (al->axis[a] < f->build.at[n]->n_dom);
+    return fits;
+}
+
+static double tensor_points(const Graph *g, int t)
+{
+    return points(g->tensor[t].shape, axes_mask(g->tensor[t].rank), TYPICAL_BATCH);
+}
+
+/* Partial sums of a kernel's columns stay on chip: there must not be too many of them, whatever the batch is. */
+static bool few_columns(const Fuser *f, int c, int n)
+{
+    enum { MOST_COLUMNS = 16384 };
+    const Build *b = f->build.at[n];
+    const Tensor *out = &f->g->tensor[f->g->comp[c]->out];
+    double columns = tensor_points(f->g, f->g->comp[c]->out);
+    for (int i = 0; i < b->comp.n; i++)
+        if (is_column_sum(f, b->comp.at[i], n))
+            columns += tensor_points(f->g, f->g->comp[b->comp.at[i]]->out);
+    for (int d = 0; d < out->rank; d++)
+        if (out->shape[d] == EXT_BATCH)
+            return false;
+    return columns <= MOST_COLUMNS;
+}
+
+/* What c sums must be at hand at every point of the rows: a member's result, or a tensor that the kernel reads. */
+bool align_columns(Fuser *f, int c, int n, Align *al)
+{
+    const Build *b = f->build.at[n];
+    const Comp *k = f->g->comp[c];
+    const CompInfo *info = &f->info[c];
+    double all = points(k->ext, axes_mask(k->n_axes), TYPICAL_BATCH);
+    int own;
+    *al = align_none();
+    if (k->reducer != RED_SUM || k->n_axes != b->n_axis || !free_axes(k) || !few_columns(f, c, n) || !bind_own(f, al, c, n, &own))
+        return false;
+    const Align start = *al;
+    if (own && sums_rows(f, al, c, n))
+        return true;
+    for (int i = 0; i < info->n_load; i++) {
+        const Expr *l = info->load[i];
+        if (points(k->ext, l->axes, TYPICAL_BATCH) < all || !contains(&f->readers[l->tensor], n))
+            continue;
+        for (int j = 0; j < b->comp.n; j++) {
+            const CompInfo *q = &f->info[b->comp.at[j]];
+            for (int m = 0; m < q->n_load; m++) {
+                if (q->load[m]->tensor != l->tensor)
+                    continue;
+                *al = start;
+                if (bind_load(f, al, c, n, l, b->comp.at[j], q->load[m]->idx, false) && sums_rows(f, al, c, n))
                     return true;
             }
         }

@@ -6,8 +6,9 @@
  * member's result either at the very same point (a value still in a register) or along inner axes of the same row.
  *
  *   MAP       members have exactly the domain's axes, no reducers. One loop nest; results in registers.
- *   ROW       dom = the rows. A member either reduces all its inner axes (to one value a row) or none (a map along
- *             the row). LayerNorm, softmax, l2-normalise, their gradients, losses by row.
+ *   ROW       dom = the rows. A member reduces all its inner axes (to one value a row) or none (a map along the row), or
+ *             it is a column sum: all rows are summed and the inner axes stay; no member reads one. LayerNorm, softmax,
+ *             l2-normalise, their gradients with those of weights and biases, losses by row.
  *   REDUCE    members have the same axes: dom = what stays, the rest reduced; the fastest dimension of what they
  *             read is kept (column sums), or everything is reduced (norms, totals). No member reads another.
  *   CONTRACT  comp[0] is a sum of a product of exactly two loads (times a constant) that splits in two sides, see
@@ -46,6 +47,9 @@ typedef struct Kernel {
     uint64_t signature;      /* equal: the same kernel up to tensor numbers (and labels) */
     const int *args; int n_args;   /* tensors in canonical order of appearance (equal signatures: args correspond) */
 } Kernel;
+
+/* Of a member of a kernel whose domain is n_dom axes: a column sum. */
+static inline bool sums_domain(const Comp *c, int n_dom) { return c->red & ((1u << n_dom) - 1); }
 
 /* What a member of a SCORE kernel is. All members have the axes of the domain, M and N, then axes of their own. A score is
  * a value at (dom, M, N); the back end keeps as many rows of M as it likes, each over the whole of N.

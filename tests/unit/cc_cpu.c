@@ -150,6 +150,69 @@ static const Shape rows[] = {
 
 static void row_kernels(void **state) { all_extents(rows, LEN(rows), 1e-5); }
 
+/* Column sums that come with the rows: one kernel, no other. */
+static const Shape columns[] = {
+    { "gradient of a layer norm", K_ROW,
+      "tensor %0 input f32[B, $m, $n] \"x\" tensor %1 input f32[B, $m, $n] \"dy\" tensor %2 input f32[B, $m, $n] \"residual\"\n"
+      "tensor %3 param f32[$n] \"w\" tensor %4 input f32[B, $m] \"mu\" tensor %5 temp f32[B, $m] \"s\" tensor %6 temp f32[B, $m] \"t\"\n"
+      "tensor %7 temp f32[B, $m, $n] \"dx\" tensor %8 temp f32[$n] \"dw\" tensor %9 temp f32[$n] \"db\" tensor %10 temp f32[$n] \"below\"\n"
+      "%5[a0, a1] = sum{a2:$n}(%1[a0, a1, a2] * %3[a2])  {a0:B, a1:$m}\n"
+      "%6[a0, a1] = sum{a2:$n}(%1[a0, a1, a2] * %3[a2] * (%0[a0, a1, a2] - %4[a0, a1]))  {a0:B, a1:$m}\n"
+      "%7[a0, a1, a2] = %2[a0, a1, a2] + %1[a0, a1, a2] * %3[a2] - %5[a0, a1] / $n - (%0[a0, a1, a2] - %4[a0, a1]) * %6[a0, a1] / $n\n"
+      "  {a0:B, a1:$m, a2:$n}\n"
+      "%8[a0] = sum{a1:B, a2:$m}(%1[a1, a2, a0] * (%0[a1, a2, a0] - %4[a1, a2]))  {a0:$n}\n"
+      "%9[a0] = sum{a1:B, a2:$m}(%1[a1, a2, a0])  {a0:$n} %10[a0] = sum{a1:B, a2:$m}(%7[a1, a2, a0])  {a0:$n}\n"
+      "output \"dx\" = %7 output \"dw\" = %8 output \"db\" = %9 output \"below\" = %10" },
+    { "a sum of what is nowhere in memory", K_ROW,
+      "tensor %0 input f32[B, 67, $n] \"x\" tensor %1 temp f32[B, 67] \"n\" tensor %2 temp f32[B, 67, $n] \"y\" tensor %3 temp f32[$n] \"s\"\n"
+      "%1[a0, a1] = sum{a2:$n}(%0[a0, a1, a2]^2)  {a0:B, a1:67}\n"
+      "%2[a0, a1, a2] = %0[a0, a1, a2] * rsqrt(%1[a0, a1] + 1)  {a0:B, a1:67, a2:$n}\n"
+      "%3[a0] = sum{a1:B, a2:67}(%2[a1, a2, a0] * 0.25)  {a0:$n} output \"s\" = %3" },
+    { "rows of two axes, columns the other way round", K_ROW,
+      "tensor %0 input f32[B, 65, $n, $k] \"x\" tensor %1 temp f32[B, 65] \"n\" tensor %2 temp f32[B, 65, $n, $k] \"y\"\n"
+      "tensor %3 temp f32[$k, $n] \"s\"\n"
+      "%1[a0, a1] = max{a2:$n, a3:$k}(%0[a0, a1, a2, a3])  {a0:B, a1:65}\n"
+      "%2[a0, a1, a2, a3] = %0[a0, a1, a2, a3] - %1[a0, a1]  {a0:B, a1:65, a2:$n, a3:$k}\n"
+      "%3[a3, a2] = sum{a0:B, a1:65}(%2[a0, a1, a2, a3])  {a2:$n, a3:$k} output \"y\" = %2 output \"s\" = %3" },
+};
+
+static void column_sums_of_rows(void **state)
+{
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(columns); i++)
+        for (size_t e = 0; e < LEN(extent); e++) {
+            const Case *c = add_shape(&s, &columns[i], extent[e], 13, 6);
+            if (extent[e] > 1 && c->f.n_kernel != 1)
+                fail_msg("%s: %d kernels", c->name, c->f.n_kernel);
+        }
+    check_all(&s, 1e-5);
+}
+
+/* What reads a column sum waits for the whole kernel; and what another kernel needs first may not come in. */
+static void column_sums_apart(void **state)
+{
+    static const struct { const char *name, *more; int kernels; } apart[] = {
+        { "read at every row", "%3[a0, a1] = %1[a0, a1] - %2[a1]  {a0:B, a1:24} output \"z\" = %3", 2 },
+        { "a maximum by column", "%4[a0] = max{a1:B}(%1[a1, a0])  {a0:24} output \"h\" = %4", 2 },
+        { "with what comes later", "%3[a0, a1] = sum{a2:24}(%1[a0, a2] * %6[a2, a1])  {a0:B, a1:24}\n"
+          "%4[a0] = sum{a1:B}(%1[a1, a0] * %3[a1, a0])  {a0:24} output \"z\" = %3 output \"h\" = %4", 3 },
+    };
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(apart); i++) {
+        const char *text = arena_printf(&s.arena,
+            "tensor %%0 input f32[B, 24] \"x\" tensor %%5 temp f32[B] \"n\" tensor %%1 temp f32[B, 24] \"y\" tensor %%2 temp f32[24] \"s\"\n"
+            "tensor %%3 temp f32[B, 24] \"z\" tensor %%4 temp f32[24] \"h\" tensor %%6 param f32[24, 24] \"w\"\n"
+            "%%5[a0] = sum{a1:24}(%%0[a0, a1]^2)  {a0:B} %%1[a0, a1] = %%0[a0, a1] * rsqrt(%%5[a0] + 1)  {a0:B, a1:24}\n"
+            "%%2[a0] = sum{a1:B}(%%1[a1, a0])  {a0:24} output \"y\" = %%1 output \"s\" = %%2 %s", apart[i].more);
+        const Case *c = suite_add(&s, apart[i].name, text);
+        if (c->f.n_kernel != apart[i].kernels)
+            fail_msg("%s: %d kernels", c->name, c->f.n_kernel);
+    }
+    check_all(&s, 1e-5);
+}
+
 /* ---- reductions of what is not a row */
 
 static const Shape reductions[] = {
@@ -496,7 +559,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map_kernels),
-        cmocka_unit_test(row_kernels),
+        cmocka_unit_test(row_kernels), cmocka_unit_test(column_sums_of_rows), cmocka_unit_test(column_sums_apart),
         cmocka_unit_test(reduce_kernels),
         cmocka_unit_test(scatter_kernels),
         cmocka_unit_test(host_kernels),
