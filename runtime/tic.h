@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
-enum { TIC_ABI = 6, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+enum { TIC_ABI = 7, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
 enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
 
 typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
@@ -44,7 +44,8 @@ typedef struct {
     uint32_t host;               /* CUDA entries: runs on the CPU, before everything else */
     uint32_t step;               /* which fused kernel of its entry it is (part) of */
     uint32_t arg, n_arg;         /* range in args: buf[i] = storage of tensor args[arg + i] */
-    uint64_t writes;             /* bit i: buf[i] is written (the first 64) */
+    uint32_t period, pad;        /* one launch over many sets of tensors has its arguments set by set, so many each; else n_arg */
+    uint64_t writes;             /* bit i: buf[i], buf[i + period], .. are written (the first 64 of a period) */
     TicPoly flops;
 } TicLaunch;
 
@@ -65,7 +66,8 @@ typedef struct { int32_t arg, box_inner, box_outer, pad; int64_t offset, stride;
 /* How the same kernel is launched when its image is of sm_90a; threads 0: not otherwise. Two maps come before the arguments,
  * and as many blocks as there are multiprocessors, or tiles if those are fewer: the kernel goes on by itself. */
 typedef struct { int32_t threads, shared; TicGrid tiles; TicGpuMap map[2]; } TicGpuHopper;
-typedef struct { uint32_t name, file; TicGrid grid; int32_t threads, shared; TicGpuHopper hopper; } TicGpuKernel;
+/* table: its one argument, besides the batch, is an array in the device's memory of what else would be its arguments. */
+typedef struct { uint32_t name, file; TicGrid grid; int32_t threads, shared, table, pad; TicGpuHopper hopper; } TicGpuKernel;
 
 enum TicTarget { TIC_CPU, TIC_CUDA };
 

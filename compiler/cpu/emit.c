@@ -125,7 +125,7 @@ void launch_end(Low *l, V tasks)
 static bool lower_class(Low *l)
 {
     switch (l->k->cls) {
-    case K_MAP: return lower_map(l);
+    case K_MAP: return l->sets ? lower_sets(l) : lower_map(l);
     case K_ROW: return lower_row(l);
     case K_REDUCE: return lower_reduce(l);
     case K_CONTRACT: return lower_contract(l);
@@ -175,13 +175,15 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
     if (!known) {
         Lowered made = {.signature = k->signature};
         Part *part = next_part(m);
-        Low l = {.m = m, .part = part, .g = &part->gen, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .out = &made,
-                 .why = why};
-        l.member = NEWN(m->arena, Member, k->n_comp);
-        l.n_member = k->n_comp;
-        for (int i = 0; i < k->n_comp; i++)
-            l.member[i].c = &k->comp[i];
-        l.comp = &k->comp[0];
+        Low l = {.m = m, .part = part, .g = &part->gen, .arena = m->arena, .sets = k->sets, .out = &made, .why = why};
+        l.f = k->sets ? k->sets->form : f;
+        l.graph = l.f->graph;
+        l.k = k->sets ? &l.f->kernel[0] : k;
+        l.n_member = l.k->n_comp;
+        l.member = NEWN(m->arena, Member, l.n_member);
+        for (int i = 0; i < l.n_member; i++)
+            l.member[i].c = &l.k->comp[i];
+        l.comp = &l.k->comp[0];
         if (!lower_class(&l) || l.failed)
             return -1;
         for (int i = 0; i < made.n; i++)

@@ -7,12 +7,12 @@
  *   expr.c    what they are worth: scalar expressions evaluated in a scope, which says what each axis is: a number,
  *             or the lanes of a vector. Scopes nest as the loops do; a sub-expression is computed in the outermost
  *             scope that knows all it needs, in front of the loop.
- *   map.c row.c reduce.c scatter.c contract.c host.c    the loops of each class and how they are cut into tasks. */
+ *   map.c sets.c row.c reduce.c scatter.c contract.c host.c    the loops of each class and how they are cut into tasks. */
 #ifndef CPU_LOWER_H
 #define CPU_LOWER_H
 #include "cpu/vec.h"
 
-enum { MAX_LAUNCH = 2, MAX_WORKSPACE = 1 };
+enum { MAX_LAUNCH = 2, MAX_WORKSPACE = 1, MAP_TASK_POINTS = 8192 };
 
 /* What a kernel became; kept by signature. Launch i runs kernel[i] on the arguments of the kernel, with the workspace
  * (if it has one) after them. */
@@ -67,7 +67,8 @@ typedef struct Low {
     Arena *arena;
     const Fused *f;
     const Graph *graph;
-    const Kernel *k;
+    const Kernel *k;                   /* of many maps (sets): their form, as f and graph are */
+    const Sets *sets;                  /* NULL: one map, or another class */
     Member *member;
     int n_member;
     const Comp *comp;                  /* the member being evaluated */
@@ -83,6 +84,7 @@ typedef struct Low {
 void low_fail(Low *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 bool lower_map(Low *l);
+bool lower_sets(Low *l);               /* a MAP of many maps */
 bool lower_row(Low *l);
 bool lower_reduce(Low *l);
 bool lower_scatter(Low *l);

@@ -6,8 +6,6 @@
  * operands of the same shape (an optimiser updates parameters in place). */
 #include "cpu/lower.h"
 
-enum { TASK_POINTS = 8192 };
-
 typedef struct Map {
     Low *l;
     Group grp[MAX_AXES];
@@ -34,7 +32,7 @@ static void map_body(void *ctx, Scope *s, int part, V *carry)
 static V rows_per_task(const Map *m)
 {
     Gen *g = m->l->g;
-    V fit = i_div(g, ic(g, TASK_POINTS), i_max(g, gen_poly(g, m->length), ic(g, 1)));
+    V fit = i_div(g, ic(g, MAP_TASK_POINTS), i_max(g, gen_poly(g, m->length), ic(g, 1)));
     return i_max(g, fit, ic(g, 1));
 }
 
@@ -43,7 +41,7 @@ static V map_tasks(const Map *m)
     Gen *g = m->l->g;
     V rows = gen_poly(g, m->rows), n = gen_poly(g, m->length);
     if (m->pieces)
-        return i_mul(g, rows, i_ceil_div(g, n, ic(g, TASK_POINTS)));
+        return i_mul(g, rows, i_ceil_div(g, n, ic(g, MAP_TASK_POINTS)));
     V none = LLVMBuildICmp(g->b, LLVMIntEQ, n, ic(g, 0), "");
     return select_(g, none, ic(g, 0), i_ceil_div(g, rows, rows_per_task(m)));
 }
@@ -75,7 +73,7 @@ bool lower_map(Low *l)
     m.lanes = best_lanes(l, &acc, m.grp, m.n_grp);
     m.rows = group_points(l, m.grp, m.n_grp, m.lanes);
     m.length = m.lanes < 0 ? poly_const(1) : m.grp[m.lanes].n;
-    m.pieces = poly_is(m.rows, 1) || poly_guess(m.length) >= 2 * TASK_POINTS;
+    m.pieces = poly_is(m.rows, 1) || poly_guess(m.length) >= 2 * MAP_TASK_POINTS;
 
     launch_begin(l, "map");
     Scope root, row;
@@ -85,12 +83,12 @@ bool lower_map(Low *l)
     if (m.lanes < 0) {
         map_body(NULL, &root, 0, NULL);
     } else if (m.pieces) {
-        V cuts = i_ceil_div(g, length, ic(g, TASK_POINTS));
+        V cuts = i_ceil_div(g, length, ic(g, MAP_TASK_POINTS));
         V r = poly_is(m.rows, 1) ? ic(g, 0) : i_div(g, g->task, cuts);
         int64_t fixed;
-        if (!ic_value(length, &fixed) || fixed > TASK_POINTS) {
-            from = i_mul(g, i_sub(g, g->task, i_mul(g, r, cuts)), ic(g, TASK_POINTS));
-            to = i_min(g, length, i_add(g, from, ic(g, TASK_POINTS)));
+        if (!ic_value(length, &fixed) || fixed > MAP_TASK_POINTS) {
+            from = i_mul(g, i_sub(g, g->task, i_mul(g, r, cuts)), ic(g, MAP_TASK_POINTS));
+            to = i_min(g, length, i_add(g, from, ic(g, MAP_TASK_POINTS)));
         }
         scope_in(&row, &root, NULL);
         scope_digits(&row, m.grp, m.n_grp, m.lanes, r);

@@ -26,6 +26,7 @@ typedef struct {
     int file;                /* which text holds it */
     TicGrid grid;
     int threads, shared;     /* a block's threads; bytes of dynamic shared memory */
+    bool table;              /* gets its arguments as one array of pointers in the device's memory */
     TicGpuHopper hopper;
 } CudaKernel;
 int cuda_kernels(const CudaModule *m);

@@ -76,7 +76,7 @@ static const char *file_of(const Place *p)
 }
 
 /* "k12_map_nn_14": number, part, and the source line it came from. */
-static const char *kernel_name(const Cu *l, const char *part)
+const char *cu_kernel_name(const Cu *l, const char *part)
 {
     Arena *a = l->m->arena;
     int k = l->m->kernels.n;
@@ -101,16 +101,20 @@ static bool shares(const Cu *l, int i)
     return false;
 }
 
+const char *cu_arg_type(const Cu *l, int i, bool is_restrict)
+{
+    int x = l->k->args[i];
+    return arena_printf(l->arena, "%s%s *%s", cu_is_written(l, x) ? "" : "const ", cu_type(l->graph->tensor[x].dtype),
+                        is_restrict && !shares(l, i) ? "TC_RESTRICT " : "");
+}
+
 const char *cu_params(const Cu *l, bool names_only)
 {
     Text t = {.arena = l->arena};
+    if (l->sets)
+        return names_only ? "table, batch" : "void *const *TC_RESTRICT table, i32 batch";
     for (int i = 0; i < l->k->n_args; i++) {
-        int x = l->k->args[i];
-        if (names_only)
-            text_printf(&t, "p%d, ", i);
-        else
-            text_printf(&t, "%s%s *%sp%d, ", cu_is_written(l, x) ? "" : "const ", cu_type(l->graph->tensor[x].dtype),
-                        shares(l, i) ? "" : "TC_RESTRICT ", i);
+        text_printf(&t, "%sp%d, ", names_only ? "" : cu_arg_type(l, i, true), i);
     }
     if (!pl_is(l->out->workspace, 0))
         text_printf(&t, names_only ? "ws, " : "float *TC_RESTRICT ws, ");
@@ -148,7 +152,8 @@ static void add_kernel(Cu *l, const char *name, TicGrid grid, int threads, int s
     }
     if (!l->out->n++)
         l->out->first = l->m->kernels.n;
-    CudaKernel k = {.name = name, .file = l->m->files.n, .grid = grid, .threads = threads, .shared = shared};
+    CudaKernel k = {.name = name, .file = l->m->files.n, .grid = grid, .threads = threads, .shared = shared,
+                    .table = l->sets != NULL};
     if (l->out->n == 1)
         k.hopper = l->out->hopper;
     PUSH(l->m->arena, l->m->kernels, k);
@@ -156,7 +161,7 @@ static void add_kernel(Cu *l, const char *name, TicGrid grid, int threads, int s
 
 void cu_launch(Cu *l, const char *part, CuScope *body, TicGrid grid, int threads, int blocks, int shared)
 {
-    const char *name = kernel_name(l, part);
+    const char *name = cu_kernel_name(l, part);
     text_printf(&l->file, "TC_KERNEL void TC_BOUNDS(%d, %d) %s(%s)\n{\n%s%s}\n", threads, blocks, name, cu_params(l, false),
                 shared ? "    TC_SMEM(shared);\n" : "", text_data(&body->body));
     add_kernel(l, name, grid, threads, shared);
@@ -164,7 +169,7 @@ void cu_launch(Cu *l, const char *part, CuScope *body, TicGrid grid, int threads
 
 const char *cu_launch_template(Cu *l, const char *part, TicGrid grid, int threads, int shared)
 {
-    const char *name = kernel_name(l, part);
+    const char *name = cu_kernel_name(l, part);
     add_kernel(l, name, grid, threads, shared);
     return name;
 }
@@ -172,7 +177,7 @@ const char *cu_launch_template(Cu *l, const char *part, TicGrid grid, int thread
 static bool lower_class(Cu *l)
 {
     switch (l->k->cls) {
-    case K_MAP: return cu_map(l);
+    case K_MAP: return l->sets ? cu_sets(l) : cu_map(l);
     case K_ROW: return cu_row(l);
     case K_REDUCE: return cu_reduce(l);
     case K_CONTRACT: return cu_contract(l);
@@ -207,10 +212,17 @@ static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Tex
 {
     Cu l = {.m = m, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .comp = &k->comp[0], .out = made, .why = why,
             .file = {.arena = m->arena}};
-    l.again = NEWN(m->arena, bool, k->n_comp);
-    l.placed = NEWN(m->arena, bool, k->n_comp);
-    for (int i = 0; i < k->n_args; i++)
-        l.fast = l.fast || l.graph->tensor[k->args[i]].dtype == DT_BF16;
+    if (k->sets) {
+        l.sets = k->sets;
+        l.f = k->sets->form;
+        l.graph = l.f->graph;
+        l.k = &l.f->kernel[0];
+        l.comp = &l.k->comp[0];
+    }
+    l.again = NEWN(m->arena, bool, l.k->n_comp);
+    l.placed = NEWN(m->arena, bool, l.k->n_comp);
+    for (int i = 0; i < l.k->n_args; i++)
+        l.fast = l.fast || l.graph->tensor[l.k->args[i]].dtype == DT_BF16;
     heading(&l);
     if (!lower_class(&l) || l.failed)
         return false;

@@ -6,7 +6,7 @@
  *              as the loops do, each with a text of its own; a value is written in the outermost scope that knows all it
  *              needs, and so stands in front of the inner loops.
  *   acc.c      reducers: accumulators, and joining them across a warp and a block in a fixed order.
- *   map.c row.c reduce.c scatter.c contract.c score.c    the threads, loops and launches of each class.
+ *   map.c sets.c row.c reduce.c scatter.c contract.c score.c    the threads, loops and launches of each class.
  *
  * A thread may hold `width` neighbouring points of one axis at once, so that its loads and stores are 8 or 16 bytes. */
 #ifndef CUDA_LOWER_H
@@ -37,7 +37,8 @@ typedef struct Cu {
     Arena *arena;
     const Fused *f;
     const Graph *graph;
-    const Kernel *k;
+    const Kernel *k;                   /* of many maps (sets): their form, as f and graph are */
+    const Sets *sets;                  /* NULL: one map, or another class */
     const Comp *comp;                  /* the member being evaluated */
     Text file;                         /* the kernel file so far */
     int n_name;                        /* temporaries have numbers */
@@ -53,6 +54,7 @@ typedef struct Cu {
 void cu_fail(Cu *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 bool cu_map(Cu *l);
+bool cu_sets(Cu *l);                   /* many maps of one form */
 bool cu_row(Cu *l);
 bool cu_reduce(Cu *l);
 bool cu_scatter(Cu *l);
@@ -149,6 +151,8 @@ const char *cu_index(CuScope *s, const Affine *a, int component);        /* an i
 const char *cu_pointer(CuScope *s, int tensor, const Affine *const *idx, const void *key);
 void  cu_store(CuScope *s, const Comp *c, CuVal v);
 
+void cu_map_body(CuScope *s);                                    /* map.c: a MAP at the points of the scope */
+
 /* ---- acc.c: an accumulator is one or two names (argmax: value and position; logsumexp: maximum and sum) */
 typedef struct CuAcc { Reducer r; const char *v[2]; } CuAcc;
 int  cu_acc_width(Reducer r);
@@ -187,6 +191,9 @@ void cu_columns_join(CuColumns *c);                              /* the second l
 void cu_launch(Cu *l, const char *part, CuScope *body, TicGrid grid, int threads, int blocks, int shared);
 /* The same for a template: returns the kernel's name; its text is the caller's. */
 const char *cu_launch_template(Cu *l, const char *part, TicGrid grid, int threads, int shared);
+const char *cu_kernel_name(const Cu *l, const char *part);         /* of the next launch */
+/* "const float *TC_RESTRICT ", the type of an argument; without restrict: as in a cast */
+const char *cu_arg_type(const Cu *l, int i, bool is_restrict);
 const char *cu_params(const Cu *l, bool names_only);             /* "float *p0, ..., i32 B" or "p0, ..., B" */
 TicGrid cu_grid(Poly points, int64_t per_block);
 void cu_grid_times(TicGrid *g, Poly points, int64_t per_block);

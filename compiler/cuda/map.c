@@ -40,7 +40,7 @@ static void analyse(CuMap *m)
     m->length = m->lanes < 0 ? pl_const(1) : m->grp[m->lanes].n;
 }
 
-static void body(CuScope *s)
+void cu_map_body(CuScope *s)
 {
     Cu *l = s->l;
     CuVal *value = NEWN(l->arena, CuVal, l->k->n_comp);
@@ -102,7 +102,7 @@ bool cu_map(Cu *l)
         s.lane = m.grp[m.lanes].axis;
         s.width = m.width;
     }
-    body(&s);
+    cu_map_body(&s);
     cu_scope_close(&s, "{", "}");
     cu_launch(l, "map", &root, grid, MAP_THREADS, 1, 0);
     return !l->failed;

@@ -259,6 +259,7 @@ static void put_gpu(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
         row.grid = k->grid;
         row.threads = k->threads;
         row.shared = k->shared;
+        row.table = k->table;
         row.hopper = k->hopper;
         PUT(out, row);
     }
@@ -336,7 +337,8 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
             row.arg = arg;
             row.n_arg = (uint32_t)x->n_arg;
             memcpy(row.flops.c, x->flops.c, sizeof row.flops.c);
-            for (int k = 0; k < x->n_arg && k < 64; k++)
+            row.period = (uint32_t)(x->from->sets ? x->from->sets->form->kernel[0].n_args : x->n_arg);
+            for (int k = 0; k < (int)row.period && k < 64; k++)
                 row.writes |= (uint64_t)writes_tensor(x->from, x->arg[k]) << k;
             arg += row.n_arg;
             PUT(&out, row);

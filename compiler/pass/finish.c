@@ -47,7 +47,7 @@ static int by_number(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-static void sort_unique(Ints *xs)
+void sort_unique(Ints *xs)
 {
     int n = 0;
     if (xs->n)
@@ -94,7 +94,7 @@ static void roles_of(Kernel *k, const Sides *s)
     x->scale = s->scale;
 }
 
-static const char *label_of(const Kernel *k, Arena *a)
+const char *kernel_label(const Kernel *k, Arena *a)
 {
     const char *tag[2] = { NULL, NULL };
     bool more = false;
@@ -136,7 +136,7 @@ static Kernel make_kernel(Fuser *f, Arena *a, int n)
     k.writes = writes.at;
     k.n_writes = writes.n;
     k.span = k.comp[0].span;
-    k.label = label_of(&k, a);
+    k.label = kernel_label(&k, a);
     Sides s;
     if (k.cls == K_CONTRACT && comp_sides(f->g, &k.comp[0], &s))
         roles_of(&k, &s);

@@ -8,6 +8,7 @@
  *   storage    values are written over their targets; what cannot be is copied, and the last two steps are repeated;
  *              temporaries with two batch axes are written over others  (inplace.c)
  *   finish     order, aligned members, reads and writes                  (finish.c)
+ *   sets       maps of one form become one kernel                        (sets.c)
  *   signature  equal kernels are recognised, tensors get their order     (signature.c) */
 #include "pass/fuse.h"
 
@@ -54,6 +55,7 @@ bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why)
             return false;
         }
         if (bad < 0) {
+            fuse_sets(out, a);
             fuse_signatures(out);
             return true;
         }

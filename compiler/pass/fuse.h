@@ -88,6 +88,9 @@ int  fuse_storage(Fuser *f, int *storage);
 bool fuse_check_updates(Graph *g, Text *why);
 void fuse_copy_value(Graph *g, int update);             /* the update takes a copy of its value instead */
 void fuse_finish(Fuser *f, Arena *a, Fused *out);
+const char *kernel_label(const Kernel *k, Arena *a);    /* from the tags of its members */
+void sort_unique(Ints *xs);                           /* ascending, each once */
+void fuse_sets(Fused *f, Arena *a);                     /* maps of one form become one kernel */
 void fuse_signatures(Fused *f);                         /* signature, args, n_distinct; sorts members canonically */
 
 /* dependencies between kernels: read after write, and update after read */

@@ -5,7 +5,8 @@
  * the member's own (inner) axes follow. Members are in dependency order. Inside a kernel a member reads another
  * member's result either at the very same point (a value still in a register) or along inner axes of the same row.
  *
- *   MAP       members have exactly the domain's axes, no reducers. One loop nest; results in registers.
+ *   MAP       members have exactly the domain's axes, no reducers. One loop nest; results in registers. It may be many maps
+ *             of one form, see Sets.
  *   ROW       dom = the rows. A member reduces all its inner axes (to one value a row) or none (a map along the row), or
  *             it is a column sum: all rows are summed and the inner axes stay; no member reads one. LayerNorm, softmax,
  *             l2-normalise, their gradients with those of weights and biases, losses by row.
@@ -32,6 +33,17 @@ typedef struct {
     double scale;            /* the constant factor */
 } Contract;
 
+/* Maps whose code is the same but for sizes, tensors and numbers, as one kernel (pass/sets.c): an optimiser over all parameters.
+ * Each runs over whole tensors without gaps, point by point, so that it has one axis. `form` says once what all of them do: its
+ * only kernel is a MAP over one axis whose extent is the batch; tensors have that axis alone or are numbers (rank 0). In the
+ * Kernel, comp has the members of all maps, one map after the other, with axes of their own; dom is all points in a row; args are
+ * those of form's kernel for the first map, then for the second, ... */
+typedef struct Sets {
+    int n;
+    const int64_t *size;     /* [n] points of each map, at most 2^30 */
+    struct Fused *form;      /* of a graph of its own */
+} Sets;
+
 typedef struct Kernel {
     KernelClass cls;
     int n_dom;
@@ -41,6 +53,7 @@ typedef struct Kernel {
     int *reads, n_reads;     /* tensors from outside, ascending */
     int *writes, n_writes;   /* tensors that must exist in memory afterwards, ascending; others stay inside */
     Contract split;          /* K_CONTRACT */
+    const Sets *sets;        /* K_MAP: many maps at once; NULL: one */
     bool again;              /* computes something again, to be run when it is needed */
     Span span;               /* of the first member */
     const char *label;       /* "visual.transformer.resblocks.3.ln_1" or two of them */
@@ -68,7 +81,7 @@ static inline bool score_over_m(const Kernel *k, const Comp *c) { return c->red 
 typedef struct { const Expr *a, *b; double scale; } ScoreSum;
 ScoreSum score_sum(Graph *g, const Kernel *k, const Comp *c);
 
-typedef struct {
+typedef struct Fused {
     Graph *graph;
     Kernel *kernel;          /* in execution order */
     int n_kernel, n_distinct;

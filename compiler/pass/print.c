@@ -27,6 +27,30 @@ static void print_tensors(const Graph *g, Text *out, const char *what, const int
     text_char(out, '\n');
 }
 
+/* The form once, then what each map runs it on. */
+static void print_sets(const Graph *g, const Kernel *k, Text *out)
+{
+    const Fused *form = k->sets->form;
+    const Kernel *one = &form->kernel[0];
+    text_printf(out, "    %d maps, each over B points of its own:\n", k->sets->n);
+    for (int i = 0; i < form->graph->n_tensor; i++)
+        if (form->storage[i] != i)
+            text_printf(out, "    %%%d in place of %%%d\n", i, form->storage[i]);
+    for (int i = 0; i < one->n_comp; i++) {
+        text_bytes(out, "    ", 4);
+        comp_print(form->graph, &one->comp[i], out);
+        text_char(out, '\n');
+    }
+    for (int s = 0; s < k->sets->n; s++) {
+        text_printf(out, "    B=%lld", (long long)k->sets->size[s]);
+        for (int i = 0; i < one->n_args; i++) {
+            int t = k->args[s * one->n_args + i];
+            text_printf(out, " %%%d=%%%d:%s", one->args[i], t, g->tensor[t].name ? g->tensor[t].name : "");
+        }
+        text_char(out, '\n');
+    }
+}
+
 void fused_print(const Fused *f, Text *out)
 {
     const Graph *g = f->graph;
@@ -47,6 +71,10 @@ void fused_print(const Fused *f, Text *out)
             print_axes(out, "k", k->split.k, k->split.n_k);
         }
         text_printf(out, "  # %s\n", k->label);
+        if (k->sets) {
+            print_sets(g, k, out);
+            continue;
+        }
         print_tensors(g, out, "reads ", k->reads, k->n_reads);
         print_tensors(g, out, "writes", k->writes, k->n_writes);
         for (int j = 0; j < k->n_writes; j++)

@@ -49,6 +49,36 @@ static void keep(const Fused *f, const Kernel *k, int t, int64_t batch, double *
     }
 }
 
+/* Many maps: the form on the tensors of each, with as many points as it has. */
+static bool run_sets(const Fused *f, const Kernel *k, double *const *buffer, const Env *env, Text *why)
+{
+    Fused *form = k->sets->form;
+    const Kernel *one = &form->kernel[0];
+    bool good = true;
+    for (int s = 0; s < k->sets->n && good; s++) {
+        Arena scratch = { 0 };
+        Graph part = *form->graph;
+        const int *args = k->args + s * one->n_args;
+        Env seen = { NEWN(&scratch, double *, part.n_tensor), k->sets->size[s] };
+        part.comp = NEWN(&scratch, Comp *, one->n_comp);
+        part.n_comp = part.cap_comp = one->n_comp;
+        for (int i = 0; i < one->n_comp; i++)
+            part.comp[i] = &one->comp[i];
+        for (int i = 0; i < one->n_args; i++)
+            if (part.tensor[one->args[i]].kind == T_INPUT)
+                seen.value[one->args[i]] = buffer[f->storage[args[i]]];
+        good = interp_run(&part, &seen, &scratch, why);
+        for (int i = 0; i < one->n_args && good; i++)
+            if (part.tensor[one->args[i]].kind == T_TEMP) {
+                double *to = buffer[f->storage[args[i]]];
+                memcpy(to, seen.value[one->args[i]], (size_t)k->sets->size[s] * sizeof *to);
+                env->value[args[i]] = to;
+            }
+        arena_free(&scratch);
+    }
+    return good;
+}
+
 bool fused_run(Fused *f, Env *env, Arena *a, Text *why)
 {
     Graph *g = f->graph;
@@ -82,8 +112,11 @@ bool fused_run(Fused *f, Env *env, Arena *a, Text *why)
                 text_printf(why, "kernel %d (%s, %s) reads `%s`, which nobody has written", i, kernel_class_name[k->cls],
                             k->label, g->tensor[t].name);
         }
-        good = good && interp_run(&part, &seen, &scratch, why);
-        for (int j = 0; j < k->n_writes && good; j++) {
+        for (int j = 0; j < k->n_writes && k->sets; j++)
+            if (!buffer[f->storage[k->writes[j]]])
+                buffer[f->storage[k->writes[j]]] = NEWN(a, double, tensor_count(g, k->writes[j], env->batch));
+        good = good && (k->sets ? run_sets(f, k, buffer, env, why) : interp_run(&part, &seen, &scratch, why));
+        for (int j = 0; j < k->n_writes && good && !k->sets; j++) {
             int t = k->writes[j], s = f->storage[t];
             if (!buffer[s])
                 buffer[s] = NEWN(a, double, tensor_count(g, t, env->batch));

@@ -214,8 +214,27 @@ static bool has(const int *xs, int n, int x)
     return false;
 }
 
+static void write_kernel(Writer *w, Kernel *k);
+
+/* Of many maps: their form, written once, and their sizes. */
+static void write_sets(Writer *w, const Sets *s)
+{
+    Fused *f = s->form;
+    Writer form = { .f = f, .g = f->graph, .a = w->a, .out = w->out, .number = NEWN(w->a, int, f->graph->n_tensor) };
+    for (int t = 0; t < f->graph->n_tensor; t++)
+        form.number[t] = -1;
+    put(w, -1 - s->n);
+    write_kernel(&form, &f->kernel[0]);
+    for (int i = 0; i < s->n; i++)
+        put(w, s->size[i]);
+}
+
 static void write_kernel(Writer *w, Kernel *k)
 {
+    if (k->sets) {
+        write_sets(w, k->sets);
+        return;
+    }
     put(w, k->cls);
     put(w, k->n_dom);
     put(w, k->n_comp);
@@ -260,9 +279,11 @@ void fuse_signatures(Fused *f)
         Kernel *k = &f->kernel[i];
         Text t = { .arena = &a };
         Writer w = { .f = f, .g = g, .a = &a, .out = &t, .number = number };
-        sort_members(f, k, made_by, &a);
+        if (!k->sets)
+            sort_members(f, k, made_by, &a);
         write_kernel(&w, k);
-        name_args(&w, k, g->arena);
+        if (!k->sets)                                          /* sets.c has said which argument is which */
+            name_args(&w, k, g->arena);
         for (int j = 0; j < w.order.n; j++)
             number[w.order.at[j]] = -1;
         bytes[i] = (Bytes){ (const uint8_t *)text_data(&t), t.n };

@@ -644,8 +644,8 @@ void tic_exec_find_not_finite(TicExec *x, char *text, size_t size)
     for (uint32_t i = 0; i < x->entry->first_update; i++) {
         const TicLaunch *l = &tic_exec_launches(x)[i];
         launch(x, l, x->args[i]);
-        for (uint32_t k = 0; k < l->n_arg && k < 64; k++)
-            if (l->writes >> k & 1 && (what = tic_exec_not_finite(&t[arg[l->arg + k]], x->args[i][k], x->batch))) {
+        for (uint32_t k = 0; k < l->n_arg; k++)
+            if (tic_launch_writes(l, k) && (what = tic_exec_not_finite(&t[arg[l->arg + k]], x->args[i][k], x->batch))) {
                 tic_exec_blame(x, l, what, text, size);
                 return;
             }

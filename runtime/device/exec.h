@@ -39,6 +39,12 @@ TicStatus tic_device_choose(const char *text);
 void tic_program_pixels(const TicProgram *p, float table[3][256]);
 /* Text in the blob at a `name` offset. */
 const char *tic_text(const TicProgram *p, uint32_t offset);
+/* Whether the launch writes its argument (of those that TicLaunch.writes can name). */
+static inline bool tic_launch_writes(const TicLaunch *l, uint32_t arg)
+{
+    uint32_t i = l->period ? arg % l->period : 64;
+    return i < 64 && l->writes >> i & 1;
+}
 /* Checks magic, ABI and every table's range. TIC_BUG with a sentence when the blob is not sound. */
 TicStatus tic_program_check(const TicProgram *p);
 

@@ -25,6 +25,7 @@ typedef struct TicExecGpu {
     TicGpu *gpu;
     TicGpuPtr *at;                   /* at[t]: where tensor t is */
     TicGpuPtr *arg_memory, **args;   /* [n_launch] */
+    TicGpuPtr tables, *table;        /* [n_launch]: the launch's arguments once more, on the device, for kernels that want them there */
     Mirror *up, *down;               /* to the device before a run; back after it */
     int n_up, n_down;
     TicGpuGraph *graph[2];           /* the two halves */
@@ -149,6 +150,29 @@ static TicStatus ready_kernels(TicExec *x)
     return status;
 }
 
+/* Kernels of which one launch has more arguments than can be given find them in the device's memory. */
+static TicStatus tables_there(TicExec *x)
+{
+    TicExecGpu *g = x->gpu;
+    const TicLaunch *l = tic_exec_launches(x);
+    const TicGpuKernel *k = TABLE(x->model->program, TicGpuKernel, x->model->program->gpu_kernels);
+    size_t n = 0;
+    for (uint32_t i = 0; i < x->entry->n_launch; i++)
+        n += !l[i].host && k[l[i].kernel].table ? l[i].n_arg : 0;
+    if (!n)
+        return TIC_OK;
+    TRY(tic_gpu_alloc(g->gpu, n * sizeof **g->args, "the arguments of launches over many tensors", &g->tables));
+    TicGpuPtr at = g->tables;
+    for (uint32_t i = 0; i < x->entry->n_launch; i++) {
+        if (l[i].host || !k[l[i].kernel].table)
+            continue;
+        TRY(tic_gpu_to(g->gpu, at, g->args[i], l[i].n_arg * sizeof **g->args));
+        g->table[i] = at;
+        at += l[i].n_arg * sizeof **g->args;
+    }
+    return tic_gpu_wait(g->gpu);
+}
+
 static void bind(TicExec *x)
 {
     TicExecGpu *g = x->gpu;
@@ -182,6 +206,7 @@ TicStatus tic_exec_gpu_open(TicExec *x, const int64_t *offset)
     x->args = tic_alloc((n_launch + 1) * sizeof *x->args);
     g->at = tic_alloc((n_tensor + 1) * sizeof *g->at);
     g->args = tic_alloc((n_launch + 1) * sizeof *g->args);
+    g->table = tic_alloc((n_launch + 1) * sizeof *g->table);
     g->up = tic_alloc((n_tensor + 1) * sizeof *g->up);
     g->down = tic_alloc((x->entry->n_output + 1) * sizeof *g->down);
     TRY(ready_kernels(x));
@@ -189,6 +214,7 @@ TicStatus tic_exec_gpu_open(TicExec *x, const int64_t *offset)
     TRY(places(x, offset));
     TRY(host_scalars(x));
     bind(x);                                     /* storage is settled before inputs and outputs look at it */
+    TRY(tables_there(x));
     TRY(inputs_and_outputs(x));
     return TIC_OK;
 }
@@ -208,6 +234,9 @@ void tic_exec_gpu_close(TicExec *x)
     free(g->at);
     free(g->arg_memory);
     free(g->args);
+    free(g->table);
+    if (g->tables)
+        tic_gpu_free(g->gpu, g->tables);
     free(g->up);
     free(g->down);
     free(g);
@@ -231,7 +260,11 @@ void tic_exec_gpu_args(const TicExec *x, uint32_t launch, uint64_t *at)
 TicStatus tic_exec_gpu_launch(TicExec *x, uint32_t i)
 {
     const TicLaunch *l = &tic_exec_launches(x)[i];
-    return l->host ? TIC_OK : tic_gpu_launch(x->gpu->gpu, l->kernel, x->gpu->args[i], (int)l->n_arg, x->batch);
+    TicExecGpu *g = x->gpu;
+    if (l->host)
+        return TIC_OK;
+    return g->table[i] ? tic_gpu_launch(g->gpu, l->kernel, &g->table[i], 1, x->batch)
+                       : tic_gpu_launch(g->gpu, l->kernel, g->args[i], (int)l->n_arg, x->batch);
 }
 
 /* Everything the host gives: scalars first computed, then all of it on its way. */
@@ -343,9 +376,9 @@ static TicStatus find(TicExec *x, char *text, size_t size, bool *found)
     for (uint32_t i = 0; i < x->entry->first_update && !*found; i++) {
         const TicLaunch *l = &tic_exec_launches(x)[i];
         TRY(tic_exec_gpu_launch(x, i));
-        for (uint32_t k = 0; k < l->n_arg && k < 64 && !*found && !l->host; k++) {
+        for (uint32_t k = 0; k < l->n_arg && !*found && !l->host; k++) {
             uint32_t a = arg[l->arg + k];
-            if (!(l->writes >> k & 1))
+            if (!tic_launch_writes(l, k))
                 continue;
             size_t bytes = bytes_of(x, a);
             void *copy = tic_alloc(bytes + 1);

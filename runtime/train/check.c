@@ -89,11 +89,6 @@ static const uint32_t *args_of(const Check *c, const TicExec *x, uint32_t launch
     return TABLE(c->p, uint32_t, c->p->args) + tic_exec_launches(x)[launch].arg;
 }
 
-static bool writes(const TicLaunch *l, uint32_t arg)
-{
-    return arg < 64 && l->writes >> arg & 1;
-}
-
 static void keep(Check *c, uint32_t tensor, const void *data)
 {
     size_t bytes = (size_t)tic_poly(tic_exec_tensors(c->cpu.x)[tensor].bytes, c->o->batch);
@@ -111,11 +106,11 @@ static void run_cpu(Check *c)
         const TicLaunch *l = &tic_exec_launches(x)[i];
         const uint32_t *arg = args_of(c, x, i);
         for (uint32_t k = 0; k < l->n_arg; k++)
-            if (!c->kept[arg[k]] && !writes(l, k))
+            if (!c->kept[arg[k]] && !tic_launch_writes(l, k))
                 keep(c, arg[k], x->args[i][k]);
         tic_exec_launch_host(c->cpu.x, i);
         for (uint32_t k = 0; k < l->n_arg; k++)
-            if (writes(l, k))
+            if (tic_launch_writes(l, k))
                 keep(c, arg[k], x->args[i][k]);
     }
 }
@@ -138,7 +133,7 @@ static bool written_elsewhere(const Check *c, uint32_t tensor, uint32_t from, ui
     for (uint32_t i = from; i < to; i++) {
         const TicLaunch *l = &tic_exec_launches(c->gpu.x)[i];
         for (uint32_t k = 0; k < l->n_arg; k++)
-            if (writes(l, k) && args_of(c, c->gpu.x, i)[k] == tensor)
+            if (tic_launch_writes(l, k) && args_of(c, c->gpu.x, i)[k] == tensor)
                 return true;
     }
     return false;
@@ -153,10 +148,11 @@ static TicStatus prepare(Check *c, uint32_t from, const TicGpuPtr *at)
     for (int pass = 0; pass < 2; pass++)             /* a result may lie where an operand does */
         for (uint32_t k = 0; k < l->n_arg; k++) {
             size_t bytes = (size_t)tic_poly(tic_exec_tensors(c->gpu.x)[arg[k]].bytes, c->o->batch);
-            const void *data = kept(c, arg[k]);
-            if (!data && tic_exec_tensors(c->gpu.x)[arg[k]].kind == TIC_INPUT)
-                data = c->gpu.x->buffer[arg[k]];     /* the same batch, as it comes to a GPU */
-            if (writes(l, k) != !pass || !data || (!pass && written_elsewhere(c, arg[k], 0, from)))
+            const TicTensor *t = &tic_exec_tensors(c->gpu.x)[arg[k]];
+            const void *data = t->dtype == TIC_F64 ? NULL : kept(c, arg[k]);
+            if (!data && (t->kind == TIC_INPUT || t->dtype == TIC_F64))
+                data = c->gpu.x->buffer[arg[k]];     /* the same batch, as it comes to a GPU; what its host has computed */
+            if (tic_launch_writes(l, k) != !pass || !data || (!pass && written_elsewhere(c, arg[k], 0, from)))
                 continue;
             void *none = pass ? NULL : memset(tic_alloc(bytes + 1), 0xff, bytes);
             TicStatus status = tic_gpu_to(gpu, at[k], pass ? data : none, bytes);
@@ -176,7 +172,7 @@ static bool from_inputs(const Check *c, uint32_t launch)
     bool bytes = false;
     for (uint32_t k = 0; k < l->n_arg; k++) {
         const TicTensor *a = &t[args_of(c, c->gpu.x, launch)[k]];
-        if (!writes(l, k) && a->kind != TIC_INPUT)
+        if (!tic_launch_writes(l, k) && a->kind != TIC_INPUT)
             return false;
         bytes = bytes || a->dtype == TIC_U8;
     }
@@ -198,7 +194,7 @@ static TicStatus compare(Check *c, uint32_t from, uint32_t to, const TicGpuPtr *
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t k = 0; k < l->n_arg; k++) {
             const void *here = kept(c, arg[k]);
-            if (!writes(l, k) || !here || written_elsewhere(c, arg[k], to, c->gpu.x->entry->n_launch))
+            if (!tic_launch_writes(l, k) || !here || written_elsewhere(c, arg[k], to, c->gpu.x->entry->n_launch))
                 continue;
             int64_t count = elements(&c->gpu, arg[k]);
             double size = largest(here, t[arg[k]].dtype, count);
@@ -254,7 +250,9 @@ static TicStatus check_kernels(Check *c)
     TicStatus status = TIC_OK;
     for (uint32_t i = 0, to; i < c->gpu.x->entry->n_launch && !status; i = to) {
         to = end_of(c->gpu.x, i);
-        if (!l[i].host)
+        if (l[i].host)
+            tic_exec_launch_host(c->gpu.x, i);
+        else
             status = check_kernel(c, i, to);
     }
     for (uint32_t i = 0; i < c->cpu.x->entry->n_tensor; i++)

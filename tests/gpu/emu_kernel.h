@@ -43,6 +43,7 @@ emu_dim3 emu_gdim(void) __attribute__((const));
 #define TC_DEV static inline __attribute__((unused))
 #define TC_SMEM(name) u8 *name = emu_smem()
 #define TC_GRIDCONST
+#define TC_TABLE static const
 #define TC_RESTRICT
 #define TC_UNROLL
 #define TC_NO_UNROLL

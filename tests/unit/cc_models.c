@@ -264,6 +264,16 @@ static bool holds(const int *list, int n, int x)
     return false;
 }
 
+/* A number of the host that is the same in every step: what it is. */
+static bool constant(const Fused *f, int tensor, double *value)
+{
+    for (int k = 0; k < f->n_kernel; k++)
+        for (int i = 0; i < f->kernel[k].n_comp && f->kernel[k].cls == K_HOST; i++)
+            if (f->kernel[k].comp[i].out == tensor)
+                return expr_is_const(f->kernel[k].comp[i].body, value);
+    return false;
+}
+
 static double *zeros(int64_t n)
 {
     double *x = calloc((size_t)n + 1, sizeof *x);
@@ -327,6 +337,8 @@ static void run_kernel(const Native *n, Fused *f, const Kernel *k, const CpuLaun
         int64_t count = tensor_count(g, t, BATCH);
         r.env.value[t] = zeros(count);
         void *made = fill(&g->tensor[t], count, r.env.value[t], low);
+        if (g->tensor[t].dtype == DT_F64 && constant(f, t, r.env.value[t]))
+            *(double *)made = r.env.value[t][0];
         if (data[home])
             free(made);              /* two names of one buffer: the first stands */
         else
@@ -378,6 +390,41 @@ static void run_kernel(const Native *n, Fused *f, const Kernel *k, const CpuLaun
     }
 }
 
+/* Of a kernel of many maps: the same for a few of them, one of each size, no more points than these. */
+static void take_some(Arena *a, Kernel *k)
+{
+    enum { MOST_POINTS = 1 << 22 };
+    int n_args = k->sets->form->kernel[0].n_args, n_comp = k->sets->form->kernel[0].n_comp, n = 0;
+    Sets *some = NEW(a, Sets);
+    int64_t *size = NEWN(a, int64_t, k->sets->n), points = 0;
+    int *args = NEWN(a, int, k->n_args), *list[] = { k->reads, k->writes }, *count[] = { &k->n_reads, &k->n_writes };
+    Comp *comp = NEWN(a, Comp, k->n_comp);
+    for (int s = 0; s < k->sets->n; s++) {
+        bool seen = points + k->sets->size[s] > MOST_POINTS;
+        for (int i = 0; i < n; i++)
+            seen |= size[i] == k->sets->size[s];
+        if (seen)
+            continue;
+        memcpy(args + n * n_args, k->args + s * n_args, (size_t)n_args * sizeof *args);
+        memcpy(comp + n * n_comp, k->comp + s * n_comp, (size_t)n_comp * sizeof *comp);
+        points += size[n++] = k->sets->size[s];
+    }
+    for (int i = 0; i < 2; i++) {
+        int left = 0;
+        for (int j = 0; j < *count[i]; j++)
+            if (holds(args, n * n_args, list[i][j]))
+                list[i][left++] = list[i][j];
+        *count[i] = left;
+    }
+    *some = (Sets){ .n = n, .size = size, .form = k->sets->form };
+    k->sets = some;
+    k->args = args;
+    k->n_args = n * n_args;
+    k->comp = comp;
+    k->n_comp = n * n_comp;
+    k->signature++;
+}
+
 typedef struct Item { Fused *f; int k; CpuLaunch launch[8]; int n; } Item;
 
 static void model_kernels(const char *path, bool bf16)
@@ -397,6 +444,8 @@ static void model_kernels(const char *path, bool bf16)
     for (int e = 0; e < 3; e++) {
         for (int k = 0; k < f[e]->n_kernel; k++) {
             Item it = { .f = f[e], .k = k };
+            if (f[e]->kernel[k].sets)
+                take_some(&m.arena, &f[e]->kernel[k]);
             it.n = cpu_lower(module, f[e], &f[e]->kernel[k], it.launch, 8, &why);
             if (it.n < 0)
                 fail_msg("%s: %s", path, text_data(&why));

@@ -24,7 +24,7 @@
 #include <tic.h>
 #include <unistd.h>
 
-enum { MOST_TARGETS = 4, MOST_BUFFERS = 256 };
+enum { MOST_TARGETS = 4, MOST_BUFFERS = 4096 };
 
 typedef struct Launches { CpuLaunch at[2]; int n; } Launches;
 

@@ -31,6 +31,7 @@ typedef struct __align__(64) { u64 q[16]; } tc_tmap;          /* a CUtensorMap, 
 #define TC_DEV static __device__ __forceinline__
 #define TC_SMEM(name) extern __shared__ __align__(1024) u8 name[]
 #define TC_GRIDCONST __grid_constant__
+#define TC_TABLE static __constant__ const
 #define TC_RESTRICT __restrict__
 #define TC_UNROLL _Pragma("unroll")
 #define TC_NO_UNROLL _Pragma("unroll 1")
