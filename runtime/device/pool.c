@@ -12,11 +12,14 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { SPIN_ROUNDS = 20000, YIELD_AFTER = 2000 };
 static const uint64_t OPEN = 1ull << 31, ACTIVE = OPEN - 1;
+
+enum { HUGE_PAGE = 2 << 20 };
 
 typedef struct { TicPool *pool; pthread_t thread; int cpu; void *scratch; } Worker;
 
@@ -99,9 +102,10 @@ TicPool *tic_pool_new(int threads)
     for (int i = 0; i < threads; i++) {
         Worker *w = &p->worker[i];
         w->pool = p;
-        w->scratch = aligned_alloc(4096, TIC_SCRATCH_BYTES);
+        w->scratch = aligned_alloc(HUGE_PAGE, TIC_SCRATCH_BYTES);
         if (!w->scratch)
             abort();
+        madvise(w->scratch, TIC_SCRATCH_BYTES, MADV_HUGEPAGE);
         if (pin)
             do
                 cpu++;
