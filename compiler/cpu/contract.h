@@ -17,7 +17,7 @@ enum {
     KC = 768,                          /* terms (or pairs) of a block: a slice streams from the second-level cache */
     K_ROOM = KC + 16,                  /* room for a whole last square of a transposing pack */
     MC = 144,                          /* rows of packed A at a time */
-    NB_MOST = 8,                       /* slices of B side by side: 1.2 MB */
+    NB_MOST = 4,                       /* slices of B side by side: 0.6 MB, of a second-level cache that others may share */
     MB_MOST = 1536,                    /* rows of a task */
 };
 

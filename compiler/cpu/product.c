@@ -366,7 +366,7 @@ V part_blocks(Low *l)
 {
     enum { ENOUGH_TASKS = 16 };
     static const struct { int rows, slices; } size[] = {
-        {MB_MOST, NB_MOST}, {768, 8}, {768, 4}, {384, 4}, {192, 4}, {96, 4}, {96, 2},
+        {MB_MOST, NB_MOST}, {768, 4}, {384, 4}, {192, 4}, {96, 4}, {96, 2},
     };
     V fn = part_helper(l->part, "blocks");
     if (fn)
