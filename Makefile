@@ -142,6 +142,11 @@ bench-torch: build                                      ## the step, its memory 
 $(B)/tests/bench_images: tests/bench/images.c $(B)/libticrt.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticrt.a $(RT_LIBS) -o $@
+$(B)/tests/bench_linear: tests/bench/linear.c $(B)/libticc.a $(B)/libticrt.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $< $(B)/libticc.a $(B)/libticrt.a $(LLVM_LIBS) $(RT_LIBS) -o $@
+bench-linear: build $(B)/tests/bench_linear             ## time the products of ViT-B/16's linear layers alone, then beside PyTorch; PYTHON=... has it
+	@$(B)/tests/bench_linear && $(PYTHON) tests/bench/linear.py $(B)/tests/bench_linear
 bench-images: build $(B)/tests/bench_images             ## time the picture pipeline beside Pillow and torchvision; PYTHON=... has them
 	@$(PYTHON) tests/bench/images.py $(B)/tests/bench_images
 parity: build                                           ## ViT-B/16 against OpenCLIP; PYTHON=... has torch and open_clip_torch
@@ -167,4 +172,4 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:
-.PHONY: all unit unit-rt emu deps build bench bench-torch bench-images run demo demo-years test vocab parity asan tsan fuzz fuzz-targets clean help
+.PHONY: all unit unit-rt emu deps build bench bench-torch bench-linear bench-images run demo demo-years test vocab parity asan tsan fuzz fuzz-targets clean help
