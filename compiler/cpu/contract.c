@@ -224,6 +224,15 @@ static void pack_other(Contraction *c, Scope *outer, V panel, V n0, V k0, V len)
     }
 }
 
+static V first_of_slice(Contraction *c, Scope *outer, V n0, V k0)
+{
+    Scope s;
+    scope_in(&s, outer, NULL);
+    scope_bind(&s, c->n.axis, n0);
+    scope_bind(&s, c->k[0].axis, k0);
+    return operand(c, &s, c->b);
+}
+
 static V make_pack_b(Contraction *c)
 {
     Gen *g = c->g;
@@ -231,18 +240,26 @@ static V make_pack_b(Contraction *c)
     Scope root, outer, s;
     V shared = c->b_mode == B_STRAIGHT ? part_pack_straight(c->l, c->b_form) :
                c->b_mode == B_TRANSPOSED ? part_pack_transposed(c->l, c->b_form) : NULL;
-    own_begin(c, &aside, &root, &outer, "pack_b", 7);
+    own_begin(c, &aside, &root, &outer, "pack_b", 8);
     V panel = LLVMGetParam(g->fn, 3), n0 = LLVMGetParam(g->fn, 4), k0 = LLVMGetParam(g->fn, 5), len = LLVMGetParam(g->fn, 6);
+    V slices = LLVMGetParam(g->fn, 7), columns = gen_poly(g, c->n.n);
+    int nr = tile_columns(g->t);
+    if (c->b_mode == B_STRAIGHT) {
+        V arg[] = {first_of_slice(c, &outer, n0, k0), gen_poly(g, c->b_term), i_sub(g, columns, n0), len, panel, slices};
+        call(g, shared, arg, 6);
+        return aside_end(c->l, &aside, NULL);
+    }
+    Loop slice;
+    loop_begin(g, &slice, ic(g, 0), slices, 1, NULL, 0);
+    scope_in(&s, &outer, slice.branch);
+    V at = i_add(g, n0, i_mul(g, slice.i, ic(g, nr))), to = gep(g, g->t->f32, panel, i_mul(g, slice.i, ic(g, (int64_t)K_ROOM * nr)));
     if (shared) {
-        scope_in(&s, &outer, NULL);
-        scope_bind(&s, c->n.axis, n0);
-        scope_bind(&s, c->k[0].axis, k0);
-        V stride = gen_poly(g, c->b_mode == B_STRAIGHT ? c->b_term : c->b_column), left = i_sub(g, gen_poly(g, c->n.n), n0);
-        V arg[] = {operand(c, &s, c->b), stride, left, len, panel};
+        V arg[] = {first_of_slice(c, &s, at, k0), gen_poly(g, c->b_column), i_sub(g, columns, at), len, to};
         call(g, shared, arg, 5);
     } else {
-        pack_other(c, &outer, panel, n0, k0, len);
+        pack_other(c, &s, to, at, k0, len);
     }
+    loop_end(g, &slice, NULL);
     return aside_end(c->l, &aside, NULL);
 }
 

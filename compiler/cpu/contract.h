@@ -34,11 +34,11 @@ V    aside_end(Low *l, Aside *a, V result);
 /* void run(bufs, batch, outer, scratch, terms, m_from, m_to, s_from, s_to, a, a_row, pack_b, finish): one task. A in place
  * (rows a_row elements apart, terms side by side) at a, or through the function a:
  *   void a(bufs, batch, outer, panel, m0, m1, k0, len)          tiles K_ROOM * MR elements apart; k0 is even
- *   void pack_b(bufs, batch, outer, panel, n0, k0, len)         one slice
+ *   void pack_b(bufs, batch, outer, panel, n0, k0, len, slices) slices K_ROOM * NR elements apart
  *   void finish(bufs, batch, outer, tile, m0, rows, n0)         after the last term */
 V part_product(Low *l, bool packed, bool half);
 /* Ways of packing. left: columns (rows) from the first on, at least 1.
- *   straight(p, term_stride, left, len, panel)       columns side by side
+ *   straight(p, term_stride, left, len, panel, slices)   columns side by side; slices K_ROOM * NR elements apart
  *   transposed(p, column_stride, left, len, panel)   terms side by side
  *   rows(p, term_stride, left, len, panel)           A whose rows lie side by side; all tiles of `left` rows
  *   terms(p, row_stride, left, len, panel)           A of bf16 whose terms lie side by side, widened */

@@ -127,48 +127,59 @@ static V interleave(Gen *g, V a, V b, int n)
     return LLVMBuildShuffleVector(g->b, a, b ? b : LLVMConstNull(LLVMTypeOf(a)), LLVMConstVector(order, (unsigned)(2 * n)), "");
 }
 
+/* Row by row over all slices, so that what is read of a row lies in one piece: rows are far apart, and nobody else fetches
+ * them ahead. */
+static void straight_rows(Gen *g, Form form, V p, V stride, V len, V panel, V slices, V const *mask)
+{
+    bool half = form == PAIRS, narrow = form != PLAIN;
+    Ty type = narrow ? g->t->i16 : g->t->f32, vector = narrow ? g->t->vs : g->t->vf, unit = half ? g->t->i32 : g->t->f32;
+    int w = g->t->lanes, nr = tile_columns(g->t), step = half ? 2 : 1;
+    V whole = LLVMBuildAnd(g->b, len, ic(g, -step), "");
+    for (int odd = 0; odd < step; odd++) {           /* whole pairs; then the last term alone */
+        Loop loop, slice;
+        loop_begin(g, &loop, odd ? whole : ic(g, 0), odd ? len : whole, step, NULL, 0);
+        V row = half ? LLVMBuildLShr(g->b, loop.i, ic(g, 1), "") : loop.i;
+        V first = gep(g, type, p, i_mul(g, loop.i, stride)), place = gep(g, unit, panel, i_mul(g, row, ic(g, nr)));
+        loop_begin(g, &slice, ic(g, 0), slices, 1, NULL, 0);
+        V source = gep(g, type, first, i_mul(g, slice.i, ic(g, nr)));
+        V target = gep(g, g->t->f32, place, i_mul(g, slice.i, ic(g, (int64_t)K_ROOM * nr)));
+        for (int v = 0; v < NV; v++) {
+            V x[2] = {NULL, NULL};
+            for (int i = 0; i < step - odd; i++) {
+                V at = gep(g, type, gep(g, type, source, i ? stride : ic(g, 0)), ic(g, v * w));
+                x[i] = mask ? llvm_masked_load(g->t, g->b, vector, at, mask[v]) : load(g, vector, at, narrow ? 2 : 4);
+            }
+            V y = half ? interleave(g, x[0], x[1], w) : narrow ? f_from_bf16(g, x[0]) : x[0];
+            store(g, y, gep(g, g->t->f32, target, ic(g, v * w)), 4);
+        }
+        loop_end(g, &slice, NULL);
+        loop_end(g, &loop, NULL);
+    }
+}
+
 V part_pack_straight(Low *l, Form form)
 {
     static const char *const names[] = {"pack_straight", "pack_straight_widen", "pack_straight_pairs"}, *name;
     name = names[form];
-    bool half = form == PAIRS, narrow = form != PLAIN;
     V fn = part_helper(l->part, name);
     if (fn)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr}, type = narrow ? g->t->i16 : g->t->f32;
-    Ty vector = narrow ? g->t->vs : g->t->vf, unit = half ? g->t->i32 : g->t->f32;
-    aside_begin(l, &aside, name, g->t->none, t, 5);
+    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr, g->t->i64};
+    aside_begin(l, &aside, name, g->t->none, t, 6);
     fn = g->fn;
     V p = LLVMGetParam(fn, 0), stride = LLVMGetParam(fn, 1), left = LLVMGetParam(fn, 2), len = LLVMGetParam(fn, 3);
-    V panel = LLVMGetParam(fn, 4), mask[NV];
-    int w = g->t->lanes, nr = tile_columns(g->t), step = half ? 2 : 1;
-    V whole = LLVMBuildAnd(g->b, len, ic(g, -step), "");
+    V panel = LLVMGetParam(fn, 4), slices = LLVMGetParam(fn, 5), mask[NV];
+    int w = g->t->lanes, nr = tile_columns(g->t);
+    V whole = i_min(g, slices, i_div(g, left, ic(g, nr))), done = i_mul(g, whole, ic(g, nr));
+    straight_rows(g, form, p, stride, len, panel, whole, NULL);
     Branch f;
+    if_begin(g, &f, i_less(g, whole, slices), NULL, 0);
     for (int v = 0; v < NV; v++)
-        mask[v] = mask_first(g, i_max(g, i_sub(g, left, ic(g, v * w)), ic(g, 0)));
-    if_begin(g, &f, i_less(g, left, ic(g, nr)), NULL, 0);
-    for (int full = 0; full < 2; full++) {
-        if (full)
-            if_else(g, &f, NULL);
-        for (int odd = 0; odd < step; odd++) {       /* whole pairs; then the last term alone */
-            Loop loop;
-            loop_begin(g, &loop, odd ? whole : ic(g, 0), odd ? len : whole, step, NULL, 0);
-            V row = half ? LLVMBuildLShr(g->b, loop.i, ic(g, 1), "") : loop.i;
-            V from = gep(g, type, p, i_mul(g, loop.i, stride)), to = gep(g, unit, panel, i_mul(g, row, ic(g, nr)));
-            for (int v = 0; v < NV; v++) {
-                V x[2] = {NULL, NULL};
-                for (int i = 0; i < step - odd; i++) {
-                    V at = gep(g, type, gep(g, type, from, i ? stride : ic(g, 0)), ic(g, v * w));
-                    x[i] = full ? load(g, vector, at, narrow ? 2 : 4) : llvm_masked_load(g->t, g->b, vector, at, mask[v]);
-                }
-                V y = half ? interleave(g, x[0], x[1], w) : narrow ? f_from_bf16(g, x[0]) : x[0];
-                store(g, y, gep(g, g->t->f32, to, ic(g, v * w)), 4);
-            }
-            loop_end(g, &loop, NULL);
-        }
-    }
+        mask[v] = mask_first(g, i_max(g, i_sub(g, i_sub(g, left, done), ic(g, v * w)), ic(g, 0)));
+    straight_rows(g, form, gep(g, form == PLAIN ? g->t->f32 : g->t->i16, p, done), stride, len,
+                  gep(g, g->t->f32, panel, i_mul(g, whole, ic(g, (int64_t)K_ROOM * nr))), ic(g, 1), mask);
     if_end(g, &f, NULL);
     return aside_end(l, &aside, NULL);
 }
@@ -415,15 +426,12 @@ V part_product(Low *l, bool packed, bool half)
     V kc = i_mul(g, i_ceil_div(g, i_ceil_div(g, terms, k_blocks), ic(g, 8)), ic(g, 8));
     V one_block = LLVMBuildICmp(g->b, LLVMIntEQ, k_blocks, ic(g, 1), "");
 
-    Loop kb, sl, mc, panel, tile;
+    Loop kb, mc, panel, tile;
     loop_begin(g, &kb, ic(g, 0), k_blocks, 1, NULL, 0);
     V k0 = i_mul(g, kb.i, kc), len = i_max(g, i_min(g, kc, i_sub(g, terms, k0)), ic(g, 0));
     V last_block = LLVMBuildICmp(g->b, LLVMIntEQ, kb.i, i_sub(g, k_blocks, ic(g, 1)), "");
-    loop_begin(g, &sl, s_from, s_to, 1, NULL, 0);
-    V place = gep(g, f32, scratch, i_mul(g, i_sub(g, sl.i, s_from), ic(g, slice)));
-    V b_arg[] = {bufs, batch, outer, place, i_mul(g, sl.i, ic(g, nr)), k0, len};
-    call_pointer(g, g->t->none, pack_b, b_arg, 7);
-    loop_end(g, &sl, NULL);
+    V b_arg[] = {bufs, batch, outer, scratch, i_mul(g, s_from, ic(g, nr)), k0, len, s_count};
+    call_pointer(g, g->t->none, pack_b, b_arg, 8);
     loop_begin(g, &mc, m_from, m_to, MC, NULL, 0);
     V c_to = i_min(g, i_add(g, mc.i, ic(g, MC)), m_to);
     if (packed) {
