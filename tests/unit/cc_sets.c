@@ -109,6 +109,10 @@ static void one_kernel(void **state)
     const Kernel *form = &k->sets->form->kernel[0];
     assert_int_equal(form->n_args, 7);
     assert_int_equal(k->n_args, 7 * (int)LEN(some));
+    int in_place = 0;
+    for (int t = 0; t < k->sets->form->graph->n_tensor; t++)
+        in_place += k->sets->form->storage[t] != t;
+    assert_int_equal(in_place, 2);
     int64_t points = 0;
     int ones = 0;
     for (int s = 0; s < k->sets->n; s++) {
@@ -168,6 +172,8 @@ static void apart(void **state)
         { "another order in memory", TWO("%0[a0, a1] * 0.9 + %3[a1*4 + a0]", "%1[a0] * 0.9 + %3[a0]", THREE), 2, 2 },
         { "a part of a tensor", TWO("%0[a0, a1] * 0.9 + %4[a0*6 + a1]", "%1[a0] * 0.9 + %3[a0]", THREE), 2, 2 },
         { "not from its beginning", TWO("%0[a0, a1] * 0.9 + %4[a0*6 + a1 + 6]", "%1[a0] * 0.9 + %3[a0]", THREE), 2, 2 },
+        { "and beyond its end", TWO("%0[a0, a1] * 0.9 + where(%0[a0, a1] > 2, %3[a0*6 + a1 + 1], 0)",
+          "%1[a0] * 0.9 + where(%1[a0] > 2, %3[a0], 0)", ""), 2, 0 },
         { "another operation", TWO("%0[a0, a1] * 0.9 - %3[a0*6 + a1]", "%1[a0] * 0.9 + %3[a0]", ""), 2, 0 },
         { "an index as a number", TWO("%0[a0, a1] * 0.9 + [a1]", "%1[a0] * 0.9 + [a0]", ""), 2, 0 },
         { "beside a result that is no update", TWO("%0[a0, a1] * 0.9 + %3[a0*6 + a1]", "%1[a0] * 0.9 + %3[a0]",
@@ -229,6 +235,7 @@ static void memory(void **state)
 static void native(void **state)
 {
     static const Parameter few[] = { { .rank = 1, .d = { 3 } }, { .rank = 2, .d = { 5, 3 }, .decays = true } };
+    static const Parameter others[] = { { .rank = 1, .d = { 30 } }, { .rank = 2, .d = { 5, 9 }, .decays = true } };
     static const Parameter turned[] = { { .rank = 2, .d = { 6, 9 }, .decays = true },
                                         { .rank = 2, .d = { 12, 11 }, .decays = true, .gradient = "a1, a0" },
                                         { .rank = 1, .d = { 16 }, .decays = true, .scale = "0.3" } };
@@ -237,6 +244,7 @@ static void native(void **state)
     suite_add(&s, "f32", optimiser(&s.arena, some, LEN(some), "f32"));
     suite_add(&s, "moments in bf16", optimiser(&s.arena, some, LEN(some), "bf16"));
     suite_add(&s, "two", optimiser(&s.arena, few, LEN(few), "f32"));
+    suite_add(&s, "two others", optimiser(&s.arena, others, LEN(others), "f32"));
     suite_add(&s, "one stays apart", optimiser(&s.arena, turned, LEN(turned), "f32"));
     for (int i = 0; i < s.cases.n; i++)
         assert_non_null(sets_of(&s.cases.at[i]->f));
