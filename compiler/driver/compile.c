@@ -246,10 +246,12 @@ static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch)
     static const FuseOptions cpu = { cpu_takes_score }, gpu = { cuda_takes_score };
     Text why = { .arena = &j->arena };
     Graph *copy = j->o->gpu && runs_on_gpu(e) ? graph_clone(g) : NULL;
+    if (copy)
+        pass_wire(copy, "pixels");
+    while (copy && g->n_tensor < copy->n_tensor)         /* what fusing adds has one number on both sides: `check` compares by it */
+        graph_tensor(g, "", 0, NULL, T_TEMP, DT_F32);
     for (int k = 0; k < 1 + (copy != NULL); k++) {
         Text table = { .arena = &j->arena };
-        if (k)
-            pass_wire(copy, "pixels");
         Fused *f = NEW(&j->arena, Fused);
         int64_t reached;
         bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, &goal, &j->arena, f, &reached, &table, &why);

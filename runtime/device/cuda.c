@@ -31,9 +31,12 @@ typedef struct Opaque *Object;                   /* context, stream, event, modu
     F(cuMemFreeHost, void *) \
     F(cuMemcpyHtoDAsync_v2, TicGpuPtr, const void *, size_t, Object) \
     F(cuMemcpyDtoHAsync_v2, void *, TicGpuPtr, size_t, Object) \
+    F(cuMemcpyDtoDAsync_v2, TicGpuPtr, TicGpuPtr, size_t, Object) \
     F(cuStreamCreate, Object *, unsigned) \
     F(cuStreamDestroy_v2, Object) \
     F(cuStreamSynchronize, Object) \
+    F(cuStreamQuery, Object) \
+    F(cuStreamWaitEvent, Object, Object, unsigned) \
     F(cuStreamBeginCapture_v2, Object, int) \
     F(cuStreamEndCapture, Object, Object *) \
     F(cuGraphInstantiateWithFlags, Object *, Object, unsigned long long) \
@@ -42,6 +45,7 @@ typedef struct Opaque *Object;                   /* context, stream, event, modu
     F(cuGraphDestroy, Object) \
     F(cuEventCreate, Object *, unsigned) \
     F(cuEventRecord, Object, Object) \
+    F(cuEventSynchronize, Object) \
     F(cuEventElapsedTime, float *, Object, Object) \
     F(cuEventDestroy_v2, Object) \
     F(cuModuleLoadData, Object *, const void *) \
@@ -53,7 +57,7 @@ typedef struct Opaque *Object;                   /* context, stream, event, modu
     F(cuLaunchKernel, Object, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Object, void **, void **)
 
 enum { ATTR_PROCESSORS = 16, ATTR_CC_MAJOR = 75, ATTR_CC_MINOR = 76, FUNC_MAX_DYNAMIC_SHARED = 8, STREAM_NON_BLOCKING = 1, CAPTURE_THREAD_LOCAL = 1 };
-enum { OLDEST_DRIVER = 12000, OLDEST_ARCH = 80, OUT_OF_MEMORY = 2, MOST_ARGS = 256, HOPPER = 90 };
+enum { OLDEST_DRIVER = 12000, OLDEST_ARCH = 80, OUT_OF_MEMORY = 2, NOT_READY = 600, EVENT_NO_TIMING = 2, MOST_ARGS = 256, HOPPER = 90 };
 
 struct TicGpu {
 #define POINTER(name, ...) int (*name)(__VA_ARGS__);
@@ -62,6 +66,7 @@ struct TicGpu {
     const TicProgram *program;
     int device, arch, processors;                /* arch: 90 for compute capability 9.0 */
     Object context, stream;
+    Object sender, sent, taken;                  /* the stream of tic_gpu_send; the end of its last copy; of the last tic_gpu_take */
     char name[160];
     Object *module;                              /* by file */
     bool *hopper;                                /* by file: it is sm_90a's own */
@@ -135,6 +140,9 @@ static TicStatus open_device(TicGpu *g, int ordinal)
     CALL(g, "context", cuDevicePrimaryCtxRetain(&g->context, g->device));
     CALL(g, "context", cuCtxSetCurrent(g->context));
     CALL(g, "stream", cuStreamCreate(&g->stream, STREAM_NON_BLOCKING));
+    CALL(g, "stream", cuStreamCreate(&g->sender, STREAM_NON_BLOCKING));
+    CALL(g, "event", cuEventCreate(&g->sent, EVENT_NO_TIMING));
+    CALL(g, "event", cuEventCreate(&g->taken, EVENT_NO_TIMING));
     return TIC_OK;
 }
 
@@ -164,6 +172,12 @@ void tic_gpu_close(TicGpu *g)
     for (int i = 0; i < g->n_event; i++)
         if (g->event[i])
             g->cuEventDestroy_v2(g->event[i]);
+    if (g->sent)
+        g->cuEventDestroy_v2(g->sent);
+    if (g->taken)
+        g->cuEventDestroy_v2(g->taken);
+    if (g->sender)
+        g->cuStreamDestroy_v2(g->sender);
     if (g->stream)
         g->cuStreamDestroy_v2(g->stream);
     if (g->context)
@@ -230,6 +244,32 @@ TicStatus tic_gpu_from(TicGpu *g, void *to, TicGpuPtr from, size_t bytes)
 TicStatus tic_gpu_wait(TicGpu *g)
 {
     CALL(g, "waiting", cuStreamSynchronize(g->stream));
+    return TIC_OK;
+}
+
+bool tic_gpu_busy(TicGpu *g) { return g->cuStreamQuery(g->stream) == NOT_READY; }
+
+/* ---- copies beside the stream */
+
+TicStatus tic_gpu_send(TicGpu *g, TicGpuPtr to, const void *from, size_t bytes)
+{
+    CALL(g, "copying to the device", cuMemcpyHtoDAsync_v2(to, from, bytes, g->sender));
+    CALL(g, "event", cuEventRecord(g->sent, g->sender));
+    return TIC_OK;
+}
+
+TicStatus tic_gpu_take(TicGpu *g, TicGpuPtr to, TicGpuPtr from, size_t bytes)
+{
+    CALL(g, "waiting", cuStreamWaitEvent(g->stream, g->sent, 0));
+    CALL(g, "copying on the device", cuMemcpyDtoDAsync_v2(to, from, bytes, g->stream));
+    CALL(g, "event", cuEventRecord(g->taken, g->stream));
+    CALL(g, "waiting", cuStreamWaitEvent(g->sender, g->taken, 0));
+    return TIC_OK;
+}
+
+TicStatus tic_gpu_wait_sent(TicGpu *g)
+{
+    CALL(g, "waiting", cuEventSynchronize(g->sent));
     return TIC_OK;
 }
 

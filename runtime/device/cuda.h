@@ -22,6 +22,14 @@ void tic_gpu_host_free(TicGpu *g, void *p);
 TicStatus tic_gpu_to(TicGpu *g, TicGpuPtr to, const void *from, size_t bytes);           /* from must stay until a wait */
 TicStatus tic_gpu_from(TicGpu *g, void *to, TicGpuPtr from, size_t bytes);               /* there after a wait */
 TicStatus tic_gpu_wait(TicGpu *g);
+bool tic_gpu_busy(TicGpu *g);                    /* the stream has something to do yet */
+
+/* Copies beside the stream, while it works. send: from memory of tic_gpu_host to a place on the device that nothing else
+ * uses. take, in its turn on the stream, waits for all that was sent before and copies from there; what is sent later comes
+ * after that. wait_sent: the host's memory may be written again. */
+TicStatus tic_gpu_send(TicGpu *g, TicGpuPtr to, const void *from, size_t bytes);
+TicStatus tic_gpu_take(TicGpu *g, TicGpuPtr to, TicGpuPtr from, size_t bytes);
+TicStatus tic_gpu_wait_sent(TicGpu *g);
 
 /* Makes a kernel (index into gpu_kernels) ready: from its embedded image, else compiled with NVRTC and kept in
  * ~/.cache/ticc (or XDG_CACHE_HOME). All kernels asked for at once compile in parallel. */

@@ -509,13 +509,44 @@ void *tic_exec_input(TicExec *x, const char *name)
     return x->buffer[i];
 }
 
-TicBatch tic_exec_batch(TicExec *x)
+static const char *const batch_inputs[] = { "pixels", "tokens" };
+
+static TicBatch batch_of(TicExec *x, void *(*place)(TicExec *x, const char *name))
 {
     const TicTensor *t = input_tensor(x, "pixels");
-    void *pixels = tic_exec_input(x, "pixels");
+    void *pixels = place(x, "pixels");
     bool bytes = t && t->dtype == TIC_U8;
-    return (TicBatch){ bytes ? NULL : pixels, bytes ? pixels : NULL, tic_exec_input(x, "tokens") };
+    return (TicBatch){ bytes ? NULL : pixels, bytes ? pixels : NULL, place(x, "tokens") };
 }
+
+TicBatch tic_exec_batch(TicExec *x) { return batch_of(x, tic_exec_input); }
+
+bool tic_exec_sends(TicExec *x)
+{
+    uint32_t input[TIC_LEN(batch_inputs)];
+    int n = 0;
+    for (size_t i = 0; i < TIC_LEN(batch_inputs); i++) {
+        const TicTensor *t = input_tensor(x, batch_inputs[i]);
+        if (t)
+            input[n++] = (uint32_t)(t - tic_exec_tensors(x));
+    }
+    return x->gpu && tic_exec_gpu_sends(x, input, n);
+}
+
+static void *place_of(TicExec *x, const char *name)
+{
+    const TicTensor *t = input_tensor(x, name);
+    return t ? x->buffer[t - tic_exec_tensors(x)] : NULL;
+}
+
+TicBatch tic_exec_next_batch(TicExec *x)
+{
+    tic_exec_gpu_next(x);
+    return batch_of(x, place_of);
+}
+
+void tic_exec_send(TicExec *x) { tic_exec_gpu_send(x); }
+bool tic_exec_busy(const TicExec *x) { return x->gpu && tic_exec_gpu_busy(x); }
 
 static const TicTensor *output_tensor(TicExec *x, const char *name, int *index)
 {

@@ -72,6 +72,13 @@ const TicEntry *tic_program_entry(const TicProgram *p, const char *name);     /*
 void *tic_exec_input(TicExec *x, const char *name);
 /* The inputs "pixels" and "tokens", in the form the entry takes them. */
 TicBatch tic_exec_batch(TicExec *x);
+/* The batch of the next run, on a device beside the host, while a run is at work. tic_exec_sends: this entry's batch can be
+ * sent ahead (asked once, before the first run, since there must be room for it). Then tic_exec_next_batch is where to write
+ * it, and tic_exec_send sends it; the next run takes it, and its inputs are not written otherwise until then. */
+bool tic_exec_sends(TicExec *x);
+TicBatch tic_exec_next_batch(TicExec *x);
+void tic_exec_send(TicExec *x);
+bool tic_exec_busy(const TicExec *x);                        /* the device is at work */
 /* The buffer of a named output, and its element count; NULL: no such output. Valid until the next run. */
 const void *tic_exec_output(TicExec *x, const char *name, int64_t *count);
 double tic_exec_scalar(TicExec *x, const char *name, double missing);          /* a rank-0 output as a number */

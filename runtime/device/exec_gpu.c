@@ -1,8 +1,9 @@
 /* exec_gpu.c -- an entry on a GPU. See exec.h.
  *
  * Parameters, states and the arena live on the device. What the host writes (inputs, the scalars it computes) has a place
- * in pinned memory and one on the device, and is copied before a run; outputs come back after it. Each half of a step is
- * one graph. Launches marked `host` compute with f64 scalars from the step number; they run before everything else. */
+ * in pinned memory and one on the device, and is copied before a run; outputs come back after it. A batch that is sent
+ * ahead goes to a place of its own while another run is at work, and from there, before its own run, to where the kernels
+ * read it: they, and so the graphs, know one address. Each half of a step is one graph. Launches marked `host` compute with f64 scalars from the step number; they run before everything else. */
 #include "device/cuda.h"
 #include "device/exec_impl.h"
 #include <math.h>
@@ -19,6 +20,7 @@ typedef struct Mirror {
     bool own;                /* the place on the device is this mirror's, not the arena's */
     bool keeps;              /* an input that the batch does not change: copied when the host has touched it */
     bool touched;
+    TicGpuPtr stage;         /* where it goes while a run is at work; 0: it is copied before its run */
 } Mirror;
 
 typedef struct TicExecGpu {
@@ -30,6 +32,7 @@ typedef struct TicExecGpu {
     int n_up, n_down;
     TicGpuGraph *graph[2];           /* the two halves */
     bool pending;                    /* outputs are on their way */
+    bool sent;                       /* the next run's batch is in the stages, or on its way there */
 } TicExecGpu;
 
 enum { SMALL = 4096 };
@@ -226,9 +229,11 @@ void tic_exec_gpu_close(TicExec *x)
         return;
     for (int i = 0; i < 2; i++)
         tic_gpu_graph_free(g->gpu, g->graph[i]);
-    for (int i = 0; i < g->n_up; i++)
+    for (int i = 0; i < g->n_up; i++) {
         if (g->up[i].own)
             tic_gpu_free(g->gpu, g->up[i].device);
+        tic_gpu_free(g->gpu, g->up[i].stage);
+    }
     for (uint32_t i = 0; x->buffer && i < x->entry->n_tensor; i++)
         tic_gpu_host_free(g->gpu, x->buffer[i]);
     free(g->at);
@@ -247,10 +252,68 @@ void tic_exec_gpu_close(TicExec *x)
 
 void tic_exec_gpu_touch(TicExec *x, uint32_t input)
 {
-    for (int i = 0; i < x->gpu->n_up; i++)
-        if (x->gpu->up[i].tensor == input)
-            x->gpu->up[i].touched = true;
+    TicExecGpu *g = x->gpu;
+    for (int i = 0; i < g->n_up; i++) {
+        Mirror *m = &g->up[i];
+        if (m->tensor != input)
+            continue;
+        m->touched = true;
+        if (m->stage)
+            tic_exec_gpu_next(x);
+    }
 }
+
+/* ---- a batch ahead */
+
+static TicStatus make_stages(TicExec *x, const uint32_t *input, int n)
+{
+    TicExecGpu *g = x->gpu;
+    for (int i = 0; i < g->n_up; i++)
+        for (int k = 0; k < n; k++)
+            if (g->up[i].tensor == input[k] && !g->up[i].stage)
+                TRY(tic_gpu_alloc(g->gpu, g->up[i].bytes, "the next batch", &g->up[i].stage));
+    return TIC_OK;
+}
+
+bool tic_exec_gpu_sends(TicExec *x, const uint32_t *input, int n)
+{
+    TicExecGpu *g = x->gpu;
+    if (!make_stages(x, input, n))
+        return true;
+    tic_error_clear();                           /* there is no room for two: then one after the other */
+    for (int i = 0; i < g->n_up; i++) {
+        tic_gpu_free(g->gpu, g->up[i].stage);
+        g->up[i].stage = 0;
+    }
+    return false;
+}
+
+void tic_exec_gpu_next(TicExec *x)
+{
+    x->gpu->sent = false;
+    if (!x->failed)
+        x->failed = tic_gpu_wait_sent(x->gpu->gpu);
+}
+
+static TicStatus send(TicExec *x)
+{
+    TicExecGpu *g = x->gpu;
+    for (int i = 0; i < g->n_up; i++)
+        if (g->up[i].stage)
+            TRY(tic_gpu_send(g->gpu, g->up[i].stage, g->up[i].host, g->up[i].bytes));
+    g->sent = true;
+    return TIC_OK;
+}
+
+void tic_exec_gpu_send(TicExec *x)
+{
+    if (!x->failed)
+        x->failed = send(x);
+}
+
+bool tic_exec_gpu_busy(const TicExec *x) { return tic_gpu_busy(x->gpu->gpu); }
+
+/* ---- before and after a run */
 
 void tic_exec_gpu_args(const TicExec *x, uint32_t launch, uint64_t *at)
 {
@@ -275,11 +338,17 @@ static TicStatus give(TicExec *x)
     for (uint32_t i = 0; i < x->entry->n_launch; i++)
         if (tic_exec_launches(x)[i].host)
             tic_exec_launch_host(x, i);
-    for (int i = 0; i < g->n_up; i++)
-        if (!g->up[i].keeps || g->up[i].touched) {
-            TRY(tic_gpu_to(g->gpu, g->up[i].device, g->up[i].host, g->up[i].bytes));
-            g->up[i].touched = false;
-        }
+    if (!g->sent)
+        TRY(send(x));
+    g->sent = false;
+    for (int i = 0; i < g->n_up; i++) {
+        Mirror *m = &g->up[i];
+        if (m->stage)
+            TRY(tic_gpu_take(g->gpu, m->device, m->stage, m->bytes));
+        else if (!m->keeps || m->touched)
+            TRY(tic_gpu_to(g->gpu, m->device, m->host, m->bytes));
+        m->touched = false;
+    }
     return TIC_OK;
 }
 

@@ -50,7 +50,11 @@ void tic_exec_blame(const TicExec *x, const TicLaunch *l, const char *what, char
 /* exec_gpu.c. open fills x->buffer and x->gpu; run: launches [from, to). */
 TicStatus tic_exec_gpu_open(TicExec *x, const int64_t *offset);
 void tic_exec_gpu_close(TicExec *x);
-void tic_exec_gpu_touch(TicExec *x, uint32_t input);         /* the host is about to write it */
+void tic_exec_gpu_touch(TicExec *x, uint32_t input);         /* the host is about to write it, and what was sent does not count */
+bool tic_exec_gpu_sends(TicExec *x, const uint32_t *input, int n);
+void tic_exec_gpu_next(TicExec *x);                          /* the host is about to write what will be sent */
+void tic_exec_gpu_send(TicExec *x);
+bool tic_exec_gpu_busy(const TicExec *x);
 void tic_exec_gpu_run(TicExec *x, bool first_half, bool second_half);
 void tic_exec_gpu_finish(TicExec *x);                        /* outputs are there */
 void tic_exec_gpu_timed(TicExec *x, TicTiming *timing);

@@ -33,7 +33,7 @@ static int64_t group_left(const char *dir, const char *limit_file, const char *u
     free(stat);
     if (most < 0 || used < 0)
         return INT64_MAX;
-    int64_t held = used - (cache > 0 ? cache : 0);
+    int64_t held = used > cache ? used - (cache > 0 ? cache : 0) : 0;    /* counted at different moments: the cache may seem the larger */
     return held < most ? most - held : 0;
 }
 

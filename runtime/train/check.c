@@ -321,12 +321,12 @@ static TicStatus check_steps(Check *c)
 
 /* ---- steps in pieces, on the device, against the same steps at once, on the CPU */
 
-typedef struct { const Check *c; int64_t micro, step; } Data;
+typedef struct { const Check *c; int64_t micro; } Data;
 
-static TicStatus feed(void *context, int pass, int64_t piece, TicBatch to)
+static TicStatus feed(void *context, TicPlace at, TicBatch to)
 {
     const Data *d = context;
-    tic_bench_data(d->c->p, piece * d->micro, d->micro, d->step, to);
+    tic_bench_data(d->c->p, at.piece * d->micro, d->micro, at.step, to);
     return TIC_OK;
 }
 
@@ -334,9 +334,9 @@ static TicStatus train_in_pieces(Check *c, TicStep *step, Data *d, double *loss)
 {
     tic_model_init(c->gpu.model, c->pool, 0);
     tic_step_set(step, "total", 1000);
-    for (d->step = 0; d->step < c->o->steps; d->step++) {
-        tic_step_set(step, "step", (double)d->step);
-        TRY(tic_step_gradient(step, feed, d, &loss[d->step]));
+    for (int64_t i = 0; i < c->o->steps; i++) {
+        tic_step_set(step, "step", (double)i);
+        TRY(tic_step_gradient(step, i, i + 1 < c->o->steps, feed, d, &loss[i]));
         TRY(tic_step_update(step));
     }
     return tic_model_to_host(c->gpu.model);
@@ -352,7 +352,7 @@ static TicStatus check_pieces(Check *c)
     TRY(tic_step_size(c->p, batch, batch % 2 ? 1 : batch / 2, false, &size));
     TRY(tic_step_open(c->gpu.model, c->pool, size, &step));
     double *cpu = tic_alloc((size_t)n * sizeof *cpu), *gpu = tic_alloc((size_t)n * sizeof *gpu), worst = 0;
-    Data d = { c, size.micro, 0 };
+    Data d = { c, size.micro };
     TicStatus status = train_side(c, &c->cpu, cpu);
     if (!status)
         status = train_in_pieces(c, step, &d, gpu);

@@ -1,6 +1,7 @@
 /* loop.c -- see loop.h.
  *
- * A step is: wait for the batch that (seed, step) names, run forward and backward, look at the loss, run the update. The
+ * A step is: wait for the batch that (seed, step) names, run forward and backward, look at the loss, run the update; a GPU is
+ * sent the next batch meanwhile. The
  * update is a half of its own so that a loss that is not a number ends the run with the parameters still good. A signal lets
  * the step end; but one in pieces, which may take an hour, is given up between two of them: it has changed nothing yet that
  * is saved. Everything
@@ -47,6 +48,7 @@ typedef struct {
     int lock;
     TicStepSize size;
     int64_t batch, total, skipped[TIC_SKIP_REASONS];     /* skipped: before this process began */
+    bool ahead;                                          /* the next step's data has been asked for, and is not counted yet */
     double waited;                                       /* for data, in this step */
 } Run;
 
@@ -63,8 +65,11 @@ static void close_run(Run *r)
     free(r->latest);
 }
 
+/* In the steps that are done, not in what is only ready for the next. */
 static void count_skipped(Run *r)
 {
+    if (r->ahead)
+        return;
     memcpy(r->state.skipped, r->skipped, sizeof r->skipped);
     tic_source_skipped(r->source, r->state.skipped);
 }
@@ -189,21 +194,25 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     return tic_report_open(&ro, &r->report);
 }
 
-static TicStatus feed(void *context, int pass, int64_t piece, TicBatch to)
+static TicStatus feed(void *context, TicPlace at, TicBatch to)
 {
     Run *r = context;
     double began = tic_now();
     if (caught && r->size.micro)
         return TIC_END;
-    TicStatus status = tic_source_piece(r->source, r->state.step, pass, piece, to);
-    r->waited += tic_now() - began;
+    if (at.step > r->state.step) {
+        count_skipped(r);
+        r->ahead = true;
+    }
+    TicStatus status = tic_source_piece(r->source, at.step, at.pass, at.piece, to);
+    r->waited += tic_step_busy(r->step) ? 0 : tic_now() - began;         /* nobody waits while a GPU has something to do */
     return status;
 }
 
 static TicStatus not_a_number(Run *r, double loss)
 {
     char what[512];
-    tic_step_find_not_finite(r->step, feed, r, what, sizeof what);
+    tic_step_find_not_finite(r->step, r->state.step, feed, r, what, sizeof what);
     return tic_fail(TIC_USER, "step %lld: the loss is %g; %s. Nothing was saved after step %lld; a lower learning rate or clipping (train.clip) may help",
                     (long long)r->state.step + 1, loss, what, (long long)r->state.saved);
 }
@@ -218,11 +227,12 @@ static TicStatus train(Run *r)
     while (r->state.step < r->total && !caught) {
         double began = tic_now(), loss;
         r->waited = 0;
+        r->ahead = false;
         tic_step_set(r->step, "step", (double)r->state.step);
         tic_step_set(r->step, "total", (double)r->total);
         tic_step_set(r->step, "updates", (double)(r->state.carried + r->state.step));
         tic_step_set(r->step, "t", t_index < 0 ? 0 : t_index);
-        TicStatus status = tic_step_gradient(r->step, feed, r, &loss);
+        TicStatus status = tic_step_gradient(r->step, r->state.step, r->state.step + 1 < r->total, feed, r, &loss);
         if (status == TIC_END)
             break;
         TRY(status);

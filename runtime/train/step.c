@@ -24,6 +24,8 @@ struct TicStep {
     Feature *feature;
     int n_feature;
     double loss, logit_scale;
+    bool sends, ahead;           /* batches can be sent ahead; that of `next` has been */
+    TicPlace next;
 };
 
 static bool in_pieces(TicStepSize s) { return s.micro > 0 && s.micro < s.batch; }
@@ -126,6 +128,7 @@ TicStatus tic_step_open(TicModel *m, TicPool *pool, TicStepSize size, TicStep **
         return status;
     }
     s->n = n;
+    s->sends = tic_exec_sends(s->part[0]) && (!s->pieces || tic_exec_sends(s->part[PIECE]));
     for (;; s->n_feature++) {
         int64_t count;
         char *name = tic_format("feature:%d", s->n_feature), *gradient = tic_format("gradient:%d", s->n_feature);
@@ -181,9 +184,38 @@ void tic_step_give(TicStep *s, const char *name, const float *value, int64_t cou
 
 /* ---- running */
 
-static TicStatus feed_part(TicStep *s, int part, TicFeed *feed, void *context, int pass, int64_t piece)
+static TicExec *part_of(TicStep *s, TicPlace at) { return s->part[!s->pieces ? 0 : at.pass ? PIECE : FEATURES]; }
+
+static TicStatus feed_part(TicStep *s, TicFeed *feed, void *context, TicPlace at)
 {
-    return feed(context, pass, piece, tic_exec_batch(s->part[part]));
+    bool there = s->ahead && s->next.step == at.step && s->next.pass == at.pass && s->next.piece == at.piece;
+    s->ahead = false;
+    return there ? TIC_OK : feed(context, at, tic_exec_batch(part_of(s, at)));
+}
+
+/* While a part is at work: the pairs that come after those of a place. */
+static void feed_ahead(TicStep *s, TicFeed *feed, void *context, TicPlace at, bool more)
+{
+    if (++at.piece == s->count) {
+        at.piece = 0;
+        at.pass++;
+    }
+    if (at.pass == (s->pieces ? 2 : 1)) {
+        at.pass = 0;
+        at.step++;
+        if (!more)
+            return;
+    }
+    if (!s->sends)
+        return;
+    TicExec *x = part_of(s, at);
+    if (feed(context, at, tic_exec_next_batch(x))) {
+        tic_error_clear();
+        return;
+    }
+    tic_exec_send(x);
+    s->next = at;
+    s->ahead = true;
 }
 
 /* Feature i between a part's input or output and its place in the batch. */
@@ -203,11 +235,13 @@ static void *input(TicStep *s, int part, const char *what, int i)
     return tic_exec_input(s->part[part], name);
 }
 
-static TicStatus compute_features(TicStep *s, TicFeed *feed, void *context)
+static TicStatus compute_features(TicStep *s, int64_t step, TicFeed *feed, void *context)
 {
     for (int64_t k = 0; k < s->count; k++) {
-        TRY(feed_part(s, FEATURES, feed, context, 0, k));
+        const TicPlace at = { step, k, 0 };
+        TRY(feed_part(s, feed, context, at));
         tic_exec_run(s->part[FEATURES]);
+        feed_ahead(s, feed, context, at, true);
         for (int i = 0; i < s->n_feature; i++)
             memcpy(place(&s->feature[i], false, k), output(s, FEATURES, "feature", i), s->feature[i].bytes);
         TRY(tic_exec_status(s->part[FEATURES]));
@@ -237,10 +271,11 @@ static TicStatus compute_loss(TicStep *s)
     return tic_exec_status(x);
 }
 
-static TicStatus compute_gradient(TicStep *s, TicFeed *feed, void *context)
+static TicStatus compute_gradient(TicStep *s, int64_t step, bool more, TicFeed *feed, void *context)
 {
     for (int64_t k = 0; k < s->count; k++) {
-        TRY(feed_part(s, PIECE, feed, context, 1, k));
+        const TicPlace at = { step, k, 1 };
+        TRY(feed_part(s, feed, context, at));
         for (int i = 0; i < s->n_feature; i++) {
             void *to = s->feature[i].gradient ? input(s, PIECE, "gradient", i) : NULL;
             if (to)
@@ -248,20 +283,23 @@ static TicStatus compute_gradient(TicStep *s, TicFeed *feed, void *context)
         }
         tic_exec_run(s->part[PIECE]);
         TRY(tic_exec_status(s->part[PIECE]));
+        feed_ahead(s, feed, context, at, more);
     }
     return TIC_OK;
 }
 
-TicStatus tic_step_gradient(TicStep *s, TicFeed *feed, void *context, double *loss)
+TicStatus tic_step_gradient(TicStep *s, int64_t step, bool more, TicFeed *feed, void *context, double *loss)
 {
+    const TicPlace at = { step, 0, 0 };
     if (s->pieces) {
-        TRY(compute_features(s, feed, context));
+        TRY(compute_features(s, step, feed, context));
         TRY(compute_loss(s));
         *loss = s->loss;
-        return isfinite(s->loss) ? compute_gradient(s, feed, context) : TIC_OK;
+        return isfinite(s->loss) ? compute_gradient(s, step, more, feed, context) : TIC_OK;
     }
-    TRY(feed_part(s, 0, feed, context, 0, 0));
+    TRY(feed_part(s, feed, context, at));
     tic_exec_run_forward_backward(s->part[0]);
+    feed_ahead(s, feed, context, at, more);
     *loss = tic_exec_scalar(s->part[0], "loss", NAN);
     return tic_exec_status(s->part[0]);
 }
@@ -294,11 +332,18 @@ static bool all_finite(const void *data, size_t bytes)
     return true;
 }
 
-void tic_step_find_not_finite(TicStep *s, TicFeed *feed, void *context, char *text, size_t size)
+bool tic_step_busy(const TicStep *s) { return tic_exec_busy(s->part[0]); }
+
+void tic_step_find_not_finite(TicStep *s, int64_t step, TicFeed *feed, void *context, char *text, size_t size)
 {
+    if (s->sends && !s->pieces && feed_part(s, feed, context, (TicPlace){ step, 0, 0 })) {
+        snprintf(text, size, "its batch cannot be read again: %s", tic_error());      /* the next one stands in its place */
+        tic_error_clear();
+        return;
+    }
     for (int i = 0; i < s->n_feature; i++)
         for (int64_t k = 0; k < s->count; k++)
-            if (!all_finite(place(&s->feature[i], false, k), s->feature[i].bytes) && !feed_part(s, FEATURES, feed, context, 0, k)) {
+            if (!all_finite(place(&s->feature[i], false, k), s->feature[i].bytes) && !feed_part(s, feed, context, (TicPlace){ step, k, 0 })) {
                 tic_exec_find_not_finite(s->part[FEATURES], text, size);
                 return;
             }

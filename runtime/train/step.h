@@ -33,15 +33,19 @@ void tic_step_set(TicStep *s, const char *name, double value);
 /* Values of an input that the batch does not change (a teacher's parameter), `count` floats; they stay. */
 void tic_step_give(TicStep *s, const char *name, const float *value, int64_t count);
 
-/* Writes piece `piece` of the batch. */
-typedef TicStatus TicFeed(void *context, int pass, int64_t piece, TicBatch to);
-/* Forward and backward; parameters and states are untouched until the update. What `feed` returns other than TIC_OK ends the
- * step and is returned. *loss may be no number: then the update must not run. */
-TicStatus tic_step_gradient(TicStep *s, TicFeed *feed, void *context, double *loss);
+/* Which pairs: piece `piece` of step `step`, in pass 0 or 1; at once both are 0. */
+typedef struct { int64_t step, piece; int pass; } TicPlace;
+/* Writes the pairs of a place. Where the device works beside the host, each place is asked for while the one before it is
+ * computed, and the first of a step in the step before it; one that fails then is asked for again in its turn. */
+typedef TicStatus TicFeed(void *context, TicPlace at, TicBatch to);
+/* Forward and backward of step `step`; parameters and states are untouched until the update. What `feed` returns other than
+ * TIC_OK ends the step and is returned. more: step + 1 comes next. *loss may be no number: then the update must not run. */
+TicStatus tic_step_gradient(TicStep *s, int64_t step, bool more, TicFeed *feed, void *context, double *loss);
 TicStatus tic_step_update(TicStep *s);
+bool tic_step_busy(const TicStep *s);                        /* as tic_exec_busy */
 double tic_step_scalar(TicStep *s, const char *name, double missing);
-/* After a loss that is no number: describes the first tensor that is none, as tic_exec_find_not_finite. */
-void tic_step_find_not_finite(TicStep *s, TicFeed *feed, void *context, char *text, size_t size);
+/* After a step whose loss is no number: describes the first tensor that is none, as tic_exec_find_not_finite. */
+void tic_step_find_not_finite(TicStep *s, int64_t step, TicFeed *feed, void *context, char *text, size_t size);
 
 /* The programs of a step, for timing: part i runs *times times a step, for *batch pairs. NULL: there is no part i. */
 TicExec *tic_step_part(TicStep *s, int i, const char **name, int64_t *times, int64_t *batch);

@@ -15,9 +15,9 @@ enum { LIMIT = 5 };              /* in units of 1e-6, of a parameter's gradient 
 static const TicProgram *program;
 static int64_t piece_size;
 
-static TicStatus feed(void *context, int pass, int64_t piece, TicBatch to)
+static TicStatus feed(void *context, TicPlace at, TicBatch to)
 {
-    tic_bench_data(program, piece * piece_size, piece_size, 0, to);
+    tic_bench_data(program, at.piece * piece_size, piece_size, 0, to);
     return TIC_OK;
 }
 
@@ -39,7 +39,7 @@ static double step(TicModel *m, TicPool *pool, int64_t batch, int64_t micro)
     tic_model_init(m, pool, 7);
     tic_step_set(s, "step", 0);
     tic_step_set(s, "total", 10);
-    if (tic_step_gradient(s, feed, NULL, &loss) || tic_step_update(s))
+    if (tic_step_gradient(s, 0, false, feed, NULL, &loss) || tic_step_update(s))
         die("the step");
     if (tic_step_scalar(s, "loss", -1) != loss)
         die("the loss is another afterwards");

@@ -1,8 +1,10 @@
 /* fake_cuda.c -- a libcuda whose one device is the emulator: TIC_LIBCUDA=.../libemu_cuda.so.
  *
- * What the product calls of the driver: memory, modules, launches, streams, events, graphs, tensor maps. Streams work at
- * once and in order of the calls; a capture notes what it is told, with copies of the arguments, and a graph launch does
- * it. A launch in which the emulator finds a defect fails with CUDA_ERROR_LAUNCH_FAILED, as does everything after it.
+ * What the product calls of the driver: memory, modules, launches, streams, events, graphs, tensor maps. A stream works
+ * as late as it may: when somebody waits for it, or for an event behind what it has to do; so whoever does not wait finds
+ * old numbers, and whoever writes too early over what is still to be copied loses them. The stream NULL works at once. A
+ * capture notes what it is told, with copies of the arguments, and a graph launch gives it to the stream. A launch in which
+ * the emulator finds a defect fails with CUDA_ERROR_LAUNCH_FAILED, as does everything after it.
  *
  *   TIC_EMU_SEED=N      the random order of threads and copies; launches count on from there
  *   TIC_EMU_ARCH=NN     compute capability, 80 or 90 (90)
@@ -10,6 +12,7 @@
  *   TIC_EMU_PROCESSORS=N   multiprocessors it says to have (3)
  *   TIC_EMU_LOG=FILE    a line for each launch
  *   TIC_EMU_THREADS=N   emulator threads (all cores)
+ *   TIC_EMU_STREAMS=now   streams work at once; mixed: all but the first one made
  *   TIC_EMU_QUIET=1     no reports on stderr: the error's text is enough
  *   TIC_EMU_VALUES_ONLY=1   no shadow memory: faster, and blind */
 #define _GNU_SOURCE
@@ -27,7 +30,7 @@ typedef int CUresult;
 typedef u64 CUdeviceptr;
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_HANDLE = 400, NOT_FOUND = 500,
-    LAUNCH_FAILED = 719, CAPTURE_INVALID = 901,
+    NOT_READY = 600, LAUNCH_FAILED = 719, CAPTURE_INVALID = 901,
 };
 
 typedef struct Module { void *object; struct Function *functions; } Module;
@@ -40,9 +43,12 @@ typedef struct Function {
 } Function;
 
 /* One thing a stream does. */
-typedef enum { DO_COPY, DO_FILL, DO_LAUNCH } Kind;
+typedef enum { DO_COPY, DO_FILL, DO_LAUNCH, DO_RECORD, DO_WAIT } Kind;
 typedef struct Deed {
     Kind kind;
+    struct Event *event;               /* of DO_RECORD */
+    struct Stream *other;              /* DO_WAIT: until it has done `until` deeds */
+    u64 until;
     void *dst;
     const void *src;
     size_t bytes;
@@ -55,10 +61,15 @@ typedef struct Deed {
 } Deed;
 
 typedef struct Graph { Deed *deed; int n, cap; } Graph;
-typedef struct Stream { Graph *capture; } Stream;
-typedef struct Event { double at; } Event;
+typedef struct Stream {
+    struct Stream *next;               /* of all */
+    Graph *capture;
+    Graph queue;                       /* deed i is number `first` + i + 1 of all that it was ever given */
+    u64 first, done;
+} Stream;
+typedef struct Event { double at; Stream *on; u64 number; } Event;     /* on: NULL, never recorded */
 
-static Stream default_stream;
+static Stream default_stream, *streams = &default_stream;
 static CUresult failed;                /* the first failure of a launch stays */
 static size_t memory_used;
 static u32 launches;
@@ -119,8 +130,55 @@ static CUresult do_it(const Deed *d)
         return SUCCESS;
     case DO_LAUNCH:
         return launch(d);
+    case DO_RECORD:
+        d->event->at = now();
+        return SUCCESS;
+    case DO_WAIT:
+        return SUCCESS;
     }
     return INVALID_VALUE;
+}
+
+static void free_args(Deed *d)
+{
+    for (int k = 0; d->kind == DO_LAUNCH && d->args[k]; k++)
+        free(d->args[k]);
+    if (d->kind == DO_LAUNCH)
+        free(d->args);
+}
+
+static u64 given(const Stream *s) { return s->first + (u64)s->queue.n; }
+
+/* The stream's deeds up to `number`, and first what they wait for. The lock is held. */
+static void work(Stream *s, u64 number)
+{
+    for (; s->done < number; s->done++) {
+        Deed *d = &s->queue.deed[s->done - s->first];
+        if (d->kind == DO_WAIT)
+            work(d->other, d->until);
+        do_it(d);
+        free_args(d);
+    }
+    if (s->done == given(s)) {
+        s->first = s->done;
+        s->queue.n = 0;
+    }
+}
+
+/* What TIC_EMU_STREAMS asks for beyond what somebody waits for, after a stream was given something. */
+static void work_early(Stream *s)
+{
+    const char *when = getenv("TIC_EMU_STREAMS");
+    if (when && (!strcmp(when, "now") || (!strcmp(when, "mixed") && s->next != &default_stream)))
+        work(s, given(s));
+}
+
+static void work_all(void)
+{
+    pthread_mutex_lock(&lock);
+    for (Stream *s = streams; s; s = s->next)
+        work(s, given(s));
+    pthread_mutex_unlock(&lock);
 }
 
 static void *copy_of(const void *p, size_t n)
@@ -133,12 +191,14 @@ static void *copy_of(const void *p, size_t n)
 static CUresult give(Stream *s, Deed d)
 {
     s = s ? s : &default_stream;
-    if (!s->capture) {
+    if (!s->capture && s == &default_stream) {
         pthread_mutex_lock(&lock);
         CUresult e = do_it(&d);
         pthread_mutex_unlock(&lock);
         return e;
     }
+    if (failed)
+        return failed;
     if (d.kind == DO_LAUNCH) {
         int n = 0;
         while (d.fn->sizes[n])
@@ -148,10 +208,14 @@ static CUresult give(Stream *s, Deed d)
             args[i] = copy_of(d.args[i], d.fn->sizes[i]);
         d.args = args;
     }
-    Graph *g = s->capture;
+    pthread_mutex_lock(&lock);
+    Graph *g = s->capture ? s->capture : &s->queue;
     if (g->n == g->cap)
         g->deed = realloc(g->deed, (size_t)(g->cap = g->cap ? 2 * g->cap : 64) * sizeof *g->deed);
     g->deed[g->n++] = d;
+    if (!s->capture)
+        work_early(s);
+    pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
 
@@ -242,7 +306,11 @@ API(cuDevicePrimaryCtxReset_v2, int device)              /* forgets a failed lau
     return device ? INVALID_DEVICE : SUCCESS;
 }
 
-API(cuCtxSynchronize, void) { return failed; }
+API(cuCtxSynchronize, void)
+{
+    work_all();
+    return failed;
+}
 
 API(cuCtxSetCurrent, void *context)
 {
@@ -280,8 +348,9 @@ API(cuMemAlloc_v2, CUdeviceptr *p, size_t bytes)
     return SUCCESS;
 }
 
-API(cuMemFree_v2, CUdeviceptr p)
+API(cuMemFree_v2, CUdeviceptr p)                         /* waits for the device, as the driver's does */
 {
+    work_all();
     memory_used -= emu_free((void *)p);
     return SUCCESS;
 }
@@ -303,6 +372,7 @@ API(cuMemAllocHost_v2, void **p, size_t bytes) { return cuMemHostAlloc(p, bytes,
 
 API(cuMemFreeHost, void *p)
 {
+    work_all();
     free(p);
     return SUCCESS;
 }
@@ -398,6 +468,7 @@ API(cuModuleLoadDataEx, Module **m, const void *image, u32 n, void *options, voi
 
 API(cuModuleUnload, Module *m)
 {
+    work_all();
     for (Function *f = m->functions, *next; f; f = next) {
         next = f->next;
         free(f);
@@ -470,18 +541,44 @@ API(cuLaunchKernel, Function *f, u32 gx, u32 gy, u32 gz, u32 bx, u32 by, u32 bz,
 API(cuStreamCreate, Stream **s, u32 flags)
 {
     (void)flags;
-    *s = calloc(1, sizeof **s);
+    Stream *own = *s = calloc(1, sizeof **s);
+    pthread_mutex_lock(&lock);
+    own->next = streams;
+    streams = own;
+    pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
 
 API(cuStreamDestroy_v2, Stream *s)
 {
+    work_all();
+    pthread_mutex_lock(&lock);
+    Stream **at = &streams;
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    pthread_mutex_unlock(&lock);
+    free(s->queue.deed);
     free(s);
     return SUCCESS;
 }
 
-API(cuStreamSynchronize, Stream *s) { return s && s->capture ? CAPTURE_INVALID : failed; }
-API(cuStreamQuery, Stream *s) { return cuStreamSynchronize(s); }
+API(cuStreamSynchronize, Stream *s)
+{
+    s = s ? s : &default_stream;
+    if (s->capture)
+        return CAPTURE_INVALID;
+    pthread_mutex_lock(&lock);
+    work(s, given(s));
+    pthread_mutex_unlock(&lock);
+    return failed;
+}
+
+API(cuStreamQuery, Stream *s)
+{
+    s = s ? s : &default_stream;
+    return s->capture ? CAPTURE_INVALID : failed ? failed : s->done < given(s) ? NOT_READY : SUCCESS;
+}
 
 API(cuEventCreate, Event **e, u32 flags)
 {
@@ -492,29 +589,48 @@ API(cuEventCreate, Event **e, u32 flags)
 
 API(cuEventDestroy_v2, Event *e)
 {
+    work_all();
     free(e);
     return SUCCESS;
 }
 
 API(cuEventRecord, Event *e, Stream *s)
 {
-    (void)s;
-    e->at = now();
-    return failed;
+    s = s ? s : &default_stream;
+    CUresult code = give(s, (Deed){.kind = DO_RECORD, .event = e});
+    e->on = s == &default_stream ? NULL : s;
+    e->number = given(s);
+    return code;
 }
 
 API(cuStreamWaitEvent, Stream *s, Event *e, u32 flags)
 {
-    (void)s;
     (void)flags;
-    return e ? failed : INVALID_HANDLE;
+    if (!e || !s)
+        return INVALID_HANDLE;
+    return e->on ? give(s, (Deed){.kind = DO_WAIT, .other = e->on, .until = e->number}) : failed;
 }
 
-API(cuEventSynchronize, Event *e) { return e ? failed : INVALID_HANDLE; }
-API(cuEventQuery, Event *e) { return e ? failed : INVALID_HANDLE; }
+API(cuEventSynchronize, Event *e)
+{
+    if (!e)
+        return INVALID_HANDLE;
+    pthread_mutex_lock(&lock);
+    if (e->on)
+        work(e->on, e->number);
+    pthread_mutex_unlock(&lock);
+    return failed;
+}
+
+API(cuEventQuery, Event *e)
+{
+    return !e ? INVALID_HANDLE : failed ? failed : e->on && e->on->done < e->number ? NOT_READY : SUCCESS;
+}
 
 API(cuEventElapsedTime, float *ms, Event *from, Event *to)
 {
+    if (cuEventQuery(from) || cuEventQuery(to))
+        return cuEventQuery(from) ? cuEventQuery(from) : cuEventQuery(to);
     *ms = (float)((to->at - from->at) * 1e3);
     return SUCCESS;
 }
@@ -542,11 +658,7 @@ API(cuStreamEndCapture, Stream *s, Graph **g)
 static void free_graph(Graph *g)
 {
     for (int i = 0; i < g->n; i++)
-        if (g->deed[i].kind == DO_LAUNCH) {
-            for (int k = 0; g->deed[i].args[k]; k++)
-                free(g->deed[i].args[k]);
-            free(g->deed[i].args);
-        }
+        free_args(&g->deed[i]);
     free(g->deed);
     free(g);
 }

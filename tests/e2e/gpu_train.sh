@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# gpu_train.sh -- training on an emulated GPU, whose streams work as late as they may: pictures that are sent in 8 bits while the
+# step before is at work train the model as the CPU does, at once and in pieces; the bytes of a run do not depend on what was
+# ready when it was killed.
+. tests/e2e/lib.sh
+sample_data
+[ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ] || { skip "an emulated GPU" "\`make emu\` builds it"; finish; exit; }
+export TIC_LIBCUDA="$B/libemu_cuda.so" TIC_LIBNVRTC="$B/libemu_nvrtc.so" XDG_CACHE_HOME="$B/emulated" TIC_EMU_QUIET=
+sed -e 's/layers = 2/layers = 1/g; s/width = 32/width = 16/g; s/heads = 2/heads = 1/g; s/2014\.\.2016, 2017, 2018/2016, 2017/' tests/e2e/micro.tic >"$T/small.tic"
+# a pool in which a third of the pictures is broken: what is skipped is counted with the step that it was skipped for
+broken() {
+    local tar at
+    mkdir -p "$T/pool/train" && cp -r "$DATA/train/2016" "$T/pool/train/" || return 1
+    for tar in "$T"/pool/train/2016/*.tar; do
+        for at in $(LC_ALL=C grep -abo $'\xff\xd8\xff' "$tar" | awk -F: 'NR % 3 == 0 { print $1 }'); do
+            printf '\0\0' | dd of="$tar" bs=1 seek="$at" conv=notrunc status=none || return 1
+        done
+    done
+}
+check "a pool with broken pictures" broken
+"$TICC" "$T/small.tic" --target cpu,cuda -D train.micro=4 -D train.batch=8 -o "$T/small" || { not_ok "a program for CPU and GPU compiles"; finish; exit; }
+run() { local to=$1 device=$2; shift 2; "$T/small" --data "$T/pool" --steps 5 --name run --log-every 1 --device "$device" --out "$T/$to" "$@"; }
+latest=run/checkpoints/epoch_latest.pt
+check "five steps on the CPU" run cpu cpu --micro 0
+check "five steps on the GPU" run gpu cuda --micro 0
+check "in pieces, where what is sent overtakes what is at work" eval "TIC_EMU_STREAMS=mixed run pieces cuda"
+losses() { sed -E 's/.*"loss": ([0-9.]*).*/\1/' "$T/$1/run/metrics.jsonl"; }
+close() { paste <(losses cpu) <(losses "$1") | awk '{ d = $1 - $2; n++ } d > 1e-5 || d < -1e-5 { exit 1 } END { exit n != 5 }'; }
+skipped() { sed -n 's/.*skipped and replaced \([0-9]*\) .*/\1/p' "$T/$1/run/out.log"; }
+check "the GPU's losses are the CPU's" close gpu
+check "and so in pieces" close pieces
+check "what was skipped is counted alike: $(skipped cpu) samples" eval '[ "$(skipped cpu)" -gt 3 ] && [ "$(skipped gpu)" = "$(skipped cpu)" ] && [ "$(skipped pieces)" = "$(skipped cpu)" ]'
+killed() {
+    "$T/small" --data "$T/pool" --steps 5 --name run --log-every 1 --device cuda --out "$T/killed" --micro 0 --save-every 1 &
+    local pid=$!
+    for _ in $(seq 600); do
+        [ "$(wc -l <"$T/killed/run/metrics.jsonl" 2>/dev/null || echo 0)" -ge 3 ] && break
+        sleep 0.05
+    done
+    kill -9 $pid; wait $pid
+    run killed cuda --micro 0 --resume
+}
+check "a run that is killed and resumed" killed
+check "has the same bytes" cmp "$T/gpu/$latest" "$T/killed/$latest"
+finish
