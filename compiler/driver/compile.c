@@ -239,13 +239,16 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
     return emits(j, "cuda") || ptx || resources ? 0 : -1;
 }
 
-/* Into kernels, in an order: for the CPU, and once more for GPUs, which may take other kernels together. */
-static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch)
+/* Into kernels, in an order: for the CPU, and once more for GPUs, which may take other kernels together. gpu_bf16: a GPU has the
+ * operands of contractions in bf16 where the CPU has them in f32. */
+static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch, bool gpu_bf16)
 {
     const MemoryGoal goal = { batch, batch ? j->o->memory : 0 };
     static const FuseOptions cpu = { cpu_takes_score }, gpu = { cuda_takes_score };
     Text why = { .arena = &j->arena };
     Graph *copy = j->o->gpu && runs_on_gpu(e) ? graph_clone(g) : NULL;
+    if (copy && gpu_bf16 && !passes_precision(copy, &why))
+        return fault(arena_printf(&j->arena, "the precision of `%s` for CUDA", e->name), &why);
     if (copy)
         pass_wire(copy, "pixels");
     while (copy && g->n_tensor < copy->n_tensor)         /* what fusing adds has one number on both sides: `check` compares by it */
@@ -268,19 +271,22 @@ static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch)
     return 0;
 }
 
-/* Simplify, lower the precision, fuse, schedule: e->name is set, e->fused and e->gpu will be. `train`: it is a training step, to
- * which --memory applies; NULL: it is none. */
-static int finish(Job *j, Graph *g, Entry *e, const TrainBlock *train)
+typedef enum { A_STEP, A_TOWER, A_RULE } Purpose;
+
+/* Simplify, lower the precision, fuse, schedule: e->name is set, e->fused and e->gpu will be. --memory applies to a training
+ * step. The precision is that of training for a step; for a tower on a GPU, as in OpenCLIP's evaluation, where autocast is for
+ * GPUs alone; no strategy's rule has one. */
+static int finish(Job *j, Graph *g, Entry *e, const TrainBlock *train, Purpose purpose)
 {
     const char *name = e->name;
     Text why = { .arena = &j->arena };
     PassOptions po = { .narrow = j->o->narrow };
     if (!passes_simplify(g, &po, NULL, &why))
         return fault(arena_printf(&j->arena, "simplifying `%s`", name), &why);
-    if (train && train->bf16 && !passes_precision(g, &why))
+    if (purpose == A_STEP && train->bf16 && !passes_precision(g, &why))
         return fault(arena_printf(&j->arena, "the precision of `%s`", name), &why);
     mark(j, arena_printf(&j->arena, "simplify (%s)", name));
-    int code = fuse_entry(j, g, e, train ? train->batch : 0);
+    int code = fuse_entry(j, g, e, purpose == A_STEP ? train->batch : 0, purpose == A_TOWER && train->bf16);
     mark(j, arena_printf(&j->arena, "fuse (%s)", name));
     return code;
 }
@@ -296,7 +302,7 @@ static int build_tower(Job *j, const char *output, Entry *e)
         return 0;            /* the model has no such tower: no entry */
     if (!passes_forward(p->graph, &po, NULL, &why))
         return fault(e->name, &why);
-    return finish(j, p->graph, e, NULL);
+    return finish(j, p->graph, e, &p->train, A_TOWER);
 }
 
 /* The strategy's own programs: the schedule, and what happens to weights after a step. */
@@ -315,7 +321,7 @@ static int build_strategy(Job *j, Program *p, Entry *entry, int *n)
         if (!graph_verify(g, name, &why))
             return fault(name, &why);
         entry[*n].name = name;
-        int code = finish(j, g, &entry[*n], NULL);
+        int code = finish(j, g, &entry[*n], &p->train, A_RULE);
         if (code)
             return code;
         (*n)++;
@@ -551,7 +557,7 @@ static int build_distill(Job *j, Entry *entry, int *n)
         code = differentiate(j, p);
     entry[*n].name = "distill";
     if (!code)
-        code = finish(j, p->graph, &entry[*n], &p->train);
+        code = finish(j, p->graph, &entry[*n], &p->train, A_STEP);
     *n += !code;
     return code;
 }
@@ -612,7 +618,7 @@ static int build_pieces(Job *j, Entry *entry, int *n, bool distill)
             return fault(name[distill][k], &why);
         entry[*n].name = name[distill][k];
         if (!code)
-            code = finish(j, g, &entry[*n], &p->train);
+            code = finish(j, g, &entry[*n], &p->train, A_STEP);
         if (code)
             return code;
         (*n)++;
@@ -694,7 +700,7 @@ static int run(Job *j)
         return 0;
     }
     Entry entry[32] = { { .name = "step", .forward_flops_per_pair = flops } };
-    code = finish(j, p->graph, &entry[0], &p->train);
+    code = finish(j, p->graph, &entry[0], &p->train, A_STEP);
     if (code)
         return code;
     if (emits(j, "fused") || emits(j, "plan")) {

@@ -1,7 +1,7 @@
 /* check.c -- see check.h. Kernel by kernel: the CPU's step is run first and every tensor kept; then each kernel of the GPU is
  * given the CPU's numbers, so an error is the kernel's own. What the CPU has not in memory (its kernels may be other ones)
- * is the GPU's own. Then a few steps on each side from the same start: losses and parameters; and where the program has it,
- * the same in pieces. */
+ * is the GPU's own. Then a few steps on each side from the same start: losses and parameters; where the program has it, the
+ * same in pieces; and the towers by themselves, which a GPU may have in bf16 where the CPU never has. */
 #include "train/check.h"
 #include "device/cuda.h"
 #include "device/exec_impl.h"
@@ -369,6 +369,43 @@ static TicStatus check_pieces(Check *c)
     return status;
 }
 
+/* ---- towers */
+
+static TicStatus features(Check *c, Side *s, const char *device, const char *entry, const char *output, float **out, int64_t *count)
+{
+    TicExec *x;
+    TRY(tic_device_choose(device));
+    TRY(tic_exec_open(s->model, c->pool, entry, c->o->batch, &x));
+    tic_bench_data(c->p, 0, c->o->batch, 0, tic_exec_batch(x));
+    tic_exec_run(x);
+    const float *row = tic_exec_output(x, output, count);
+    *out = tic_alloc((size_t)*count * sizeof **out + 1);
+    memcpy(*out, row, (size_t)*count * sizeof **out);
+    TicStatus status = tic_exec_status(x);
+    tic_exec_close(x);
+    return status;
+}
+
+static TicStatus check_tower(Check *c, const char *entry, const char *output)
+{
+    float *cpu = NULL, *gpu = NULL;
+    int64_t count;
+    if (!tic_program_entry(c->p, entry))
+        return TIC_OK;
+    tic_model_init(c->cpu.model, c->pool, 0);
+    tic_model_init(c->gpu.model, c->pool, 0);
+    TicStatus status = features(c, &c->cpu, "cpu", entry, output, &cpu, &count);
+    if (!status)
+        status = features(c, &c->gpu, c->o->device, entry, output, &gpu, &count);
+    double apart = status ? 0 : distance(cpu, gpu, TIC_F32, count);
+    if (!status)
+        fprintf(c->out, "%s features within %.2e of the CPU's\n", entry, apart);
+    c->bad += !(apart <= c->tolerance);
+    free(cpu);
+    free(gpu);
+    return status;
+}
+
 static void close_side(Side *s)
 {
     tic_exec_close(s->x);
@@ -390,6 +427,10 @@ TicStatus tic_check(const TicProgram *p, const TicKernel *kernels, const TicChec
         status = check_steps(&c);
     if (!status)
         status = check_pieces(&c);
+    if (!status)
+        status = check_tower(&c, "image", "image_features");
+    if (!status)
+        status = check_tower(&c, "text", "text_features");
     close_side(&c.gpu);
     close_side(&c.cpu);
     tic_pool_free(c.pool);

@@ -16,6 +16,9 @@ says "an architecture that is none" 1 'found `sm_9`, wanted an architecture' "$T
 if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     says "every kernel, and whole steps, on an emulated GPU as on the CPU" 0 "is equal bit by bit" emulated "$T/gpu" check --batch 3
     check "and steps in pieces" grep -q "^in pieces of 1: losses and parameters within" "$T/says.out"
+    # "image features within 1.23e-07 of the CPU's", both towers, between two numbers
+    towers() { awk -v lo="$1" -v hi="$2" '/^(image|text) features within/ { n++; if ($4 <= lo || $4 > hi) bad = 1 } END { exit bad || n != 2 }' "$T/says.out"; }
+    check "and towers, in f32" towers -1 1e-5
     if "$TICC" tests/gpu/columns.tic --target cpu,cuda -o "$T/columns"; then
         says "rows whose columns are summed too, of awkward lengths" 0 "is equal bit by bit" emulated "$T/columns" check --batch 3 --steps 1
     else
@@ -23,6 +26,7 @@ if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     fi
     if "$TICC" tests/gpu/attention.tic --target cpu,cuda -D train.precision=bf16 -o "$T/bf16"; then
         says "the same in bf16, by Hopper's own instructions; attention in one kernel" 0 "score         4 kernels" emulated "$T/bf16" check --batch 3 --steps 1
+        check "towers in bf16 too, which the CPU has in f32" towers 1e-4 2e-2
         says "the same in bf16, by mma.sync" 0 "is equal bit by bit" emulated TIC_EMU_ARCH=80 "$T/bf16" check --batch 3 --steps 1
     else
         not_ok "a program in bf16 compiles"
