@@ -4,7 +4,7 @@
  *
  *     once a task    what products and results along N multiply by is packed into slices (contract.h)
  *     a block        products: scores = rows of A times slices            [rows][N], f32, in scratch
- *                    points and statistics, row by row, as in a ROW kernel; a point that a result reads is kept
+ *                    points, statistics and values of rows, row by row, as in a ROW kernel; a point that a result reads is kept
  *                    results along N: kept scores times slices, finished and stored
  *                    results along M: added to sums [N][features] in scratch
  *     at the end     results along M are finished and stored
@@ -55,10 +55,19 @@ static int64_t panel_elements(int64_t terms, int64_t columns, int lanes)
     return (columns + NV * lanes - 1) / (NV * lanes) * slice_elements(terms, lanes);
 }
 
+/* The extent of M or N: that of any member but a row's sum. */
+static int64_t extent(const Kernel *k, int axis)
+{
+    int i = 0;
+    while (score_role(k, &k->comp[i]) == SCORE_ROW)
+        i++;
+    return k->comp[i].ext[axis];
+}
+
 /* Scratch of a block of `block` rows. Sets the places in *x when it is not NULL. */
 static int64_t layout(const Kernel *k, const Sum *sum, int n_sum, const bool *kept, int64_t block, int lanes, Attention *x)
 {
-    int64_t n_m = k->comp[0].ext[score_m(k)], n_n = k->comp[0].ext[score_n(k)], width = up(n_n, lanes), used = 0;
+    int64_t n_m = extent(k, score_m(k)), n_n = extent(k, score_n(k)), width = up(n_n, lanes), used = 0;
     for (int i = 0; i < n_sum; i++) {
         const Sum *s = &sum[i];
         int64_t terms = s->product ? s->n_own : s->over_m ? block : n_n, columns = s->product ? n_n : s->n_own;
@@ -91,7 +100,7 @@ static int64_t layout(const Kernel *k, const Sum *sum, int n_sum, const bool *ke
 
 static int64_t rows_of_block(const Kernel *k, const bool *kept, int lanes)
 {
-    int64_t n_m = k->comp[0].ext[score_m(k)], width = up(k->comp[0].ext[score_n(k)], lanes), n = 0;
+    int64_t n_m = extent(k, score_m(k)), width = up(extent(k, score_n(k)), lanes), n = 0;
     for (int i = 0; i < k->n_comp; i++)
         n += kept[i] || score_role(k, &k->comp[i]) == SCORE_PRODUCT;
     int64_t most = BLOCK_BYTES / (4 * width * n) / 8 * 8;
@@ -110,7 +119,7 @@ static bool find_sums(Graph *g, const Kernel *k, Sum *sum, int *n_sum, bool *kep
         kept[i] = false;
         if (role == SCORE_STAT && score_over_m(k, c))
             return false;
-        if (role == SCORE_POINT || role == SCORE_STAT)
+        if (role == SCORE_POINT || role == SCORE_STAT || role == SCORE_ROW)
             continue;
         Sum s = {.member = i, .own = k->n_dom + 2, .product = role == SCORE_PRODUCT, .over_m = score_over_m(k, c),
                  .s = score_sum(g, k, c), .score = -1};

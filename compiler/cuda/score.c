@@ -1,8 +1,8 @@
 /* score.c -- attention: SCORE kernels on the templates attn_fwd and attn_bwd (attn.h). Which kernels these are:
  *
  *   forward    one product x; one logsumexp over N, of an expression s; one result, over N, whose score is exp(s - it)
- *   backward   two products x and y; no statistics; three results, two of them sums over M (dv, dk), one over N (dq), whose
- *              other factors are the products' operands again
+ *   backward   two products x and y; no statistics, but values of rows; three results, two of them sums over M (dv, dk), one
+ *              over N (dq), whose other factors are the products' operands again
  *
  * with operands and the results' scores in bf16, one axis of terms and of features, rows 16-byte aligned, scores that nobody
  * else reads, and extents that attn_plan finds room for. Points in between are whatever they are: scale, mask, bias. */
@@ -21,7 +21,7 @@ typedef struct Score {
     const Comp *x, *y, *stat, *z, *dq, *dk, *dv;
     double scale_x, scale_y;
     Matrix q, k, v, of_z;              /* of_z: the gradient of the result */
-    Loads row;                         /* what the points read of a row */
+    Loads row;                         /* what the points read of a row, from memory or of members that sum it up */
     AttnShape shape;
     AttnPlan plan;
 } Score;
@@ -55,7 +55,7 @@ static ScoreSum sum_of(const Score *s, const Comp *c) { return score_sum(s->g, s
 static bool find_members(Score *s)
 {
     const Kernel *k = s->l->k;
-    bool fits = true;
+    bool fits = true, rows = false;
     for (int i = 0; i < k->n_comp && fits; i++) {
         const Comp *c = &k->comp[i];
         ScoreRole role = score_role(k, c);
@@ -65,13 +65,14 @@ static bool find_members(Score *s)
             fits = c->reducer == RED_LOGSUMEXP && !score_over_m(k, c) && set_once(&s->stat, c);
         else if (role == SCORE_RESULT)
             fits = score_over_m(k, c) ? set_once(s->dv ? &s->dk : &s->dv, c) : set_once(&s->z, c);
+        rows = rows || role == SCORE_ROW;
         fits = fits && (role == SCORE_STAT || role == SCORE_RESULT || !written(k, c));
         fits = fits && c->n_axes <= k->n_dom + 3;
     }
     s->backward = s->y != NULL;
     if (!fits || !s->x || !s->z)
         return false;
-    return s->backward ? s->dv && s->dk && !s->stat : s->stat && !s->dv;
+    return s->backward ? s->dv && s->dk && !s->stat : s->stat && !s->dv && !rows;
 }
 
 /* A member's own value, through members that only pass it on (and round it). */
@@ -136,7 +137,9 @@ static void find_row_loads(Score *s)
         const Expr **load = NEWN(s->l->arena, const Expr *, n);
         expr_loads(c->body, load, n);
         for (int j = 0; j < n; j++) {
-            bool fits = (load[j]->axes & m) && !(load[j]->axes & ~inside) && !member(s, load[j]) && s->g->tensor[load[j]->tensor].dtype == DT_F32;
+            const Comp *made = member(s, load[j]);
+            bool fits = (load[j]->axes & m) && !(load[j]->axes & ~inside) && s->g->tensor[load[j]->tensor].dtype == DT_F32;
+            fits = fits && (!made || score_role(k, made) == SCORE_ROW);
             for (int r = 0; r < s->row.n; r++)
                 fits = fits && s->row.at[r] != load[j];
             if (fits)
@@ -335,14 +338,37 @@ static void forward_functions(const Score *s)
     text_printf(&l->file, "TC_DEV void statistic(TC_ARGS, i32 z, i32 m, float lse)\n{\n%s}\n", text_data(&r.body));
 }
 
+/* The value of a member that sums up a row, as a name; r binds the row. */
+static const char *row_sum(const Score *s, CuScope *r, const Comp *c)
+{
+    Cu *l = s->l;
+    int own = l->k->n_dom + 2, width = c->ext[own] % CU_WIDTH ? 1 : CU_WIDTH;
+    const char *sum = cu_name(l, "s"), *f = cu_name(l, "f");
+    CuScope in;
+    cu_line(r, "float %s = 0.0f;", sum);
+    cu_scope_in(&in, r);
+    cu_bind(&in, score_n(l->k), "0", false);
+    cu_bind(&in, own, f, false);
+    in.lane = own;
+    in.width = width;
+    l->comp = c;
+    CuVal v = cu_eval(&in, c->body);
+    for (int i = 0; i < width; i++)
+        cu_line(&in, "%s += %s;", sum, cu_f(&in, v, i));
+    cu_scope_close(&in, arena_printf(l->arena, "for (i32 %s = 0; %s < %lld; %s += %d) {", f, f, (long long)c->ext[own], f, width), "}");
+    return sum;
+}
+
 static void backward_functions(const Score *s)
 {
     Cu *l = s->l;
     CuScope r;
     root(s, &r);
     cu_bind(&r, score_m(l->k), "m", false);
-    for (int i = 0; i < s->row.n; i++)
-        cu_line(&r, "r[%d] = %s;", i, cu_f(&r, cu_eval(&r, s->row.at[i]), 0));
+    for (int i = 0; i < s->row.n; i++) {
+        const Comp *made = member(s, s->row.at[i]);
+        cu_line(&r, "r[%d] = %s;", i, made ? row_sum(s, &r, made) : cu_f(&r, cu_eval(&r, s->row.at[i]), 0));
+    }
     if (!s->row.n)
         cu_line(&r, "r[0] = 0.0f;");
     text_printf(&l->file, "TC_DEV void row_values(TC_ARGS, i32 z, i32 m, float *r)\n{\n%s}\n", text_data(&r.body));

@@ -10,18 +10,26 @@ const char *const kernel_class_name[N_KERNEL_CLASSES] = {
 
 /* ---- one kernel */
 
-Comp comp_aligned(Graph *g, const Comp *c, const int *axis, int n_axes)
+Comp comp_aligned(Graph *g, const Comp *c, const int *axis)
 {
     const Affine *map[MAX_AXES] = { NULL };
+    uint32_t seen = 0;
     Comp out = *c;
-    out.n_axes = n_axes;
+    out.n_axes = 0;
     out.red = 0;
     memset(out.ext, 0, sizeof out.ext);
     for (int a = 0; a < c->n_axes; a++) {
         map[a] = aff_axis(g, axis[a]);
+        seen |= 1u << axis[a];
         out.red |= (c->red >> a & 1) << axis[a];
         out.ext[axis[a]] = c->ext[a];
+        out.n_axes = axis[a] >= out.n_axes ? axis[a] + 1 : out.n_axes;
     }
+    for (int a = 0; a < out.n_axes; a++)
+        if (!(seen >> a & 1)) {
+            out.red |= 1u << a;
+            out.ext[a] = 1;
+        }
     out.body = expr_subst(g, c->body, map, c->n_axes);
     for (int d = 0; d < g->tensor[c->out].rank; d++)
         out.store[d] = aff_subst(g, c->store[d], map, c->n_axes);
@@ -31,14 +39,9 @@ Comp comp_aligned(Graph *g, const Comp *c, const int *axis, int n_axes)
 static Comp aligned(Fuser *f, const Build *b, int c)
 {
     const Comp *k = f->g->comp[c];
-    const int *axis = f->info[c].axis;
-    int n_axes = b->n_dom;
-    for (int a = 0; a < k->n_axes; a++)                        /* members have all inner axes, or none */
-        if (axis[a] >= b->n_dom)
-            n_axes = b->cls == K_SCORE ? k->n_axes : b->n_axis;
-    Comp out = comp_aligned(f->g, k, axis, n_axes);
+    Comp out = comp_aligned(f->g, k, f->info[c].axis);
     if (b->cls != K_SCORE)
-        memcpy(out.ext, b->ext, (size_t)n_axes * sizeof *out.ext);
+        memcpy(out.ext, b->ext, (size_t)out.n_axes * sizeof *out.ext);
     return out;
 }
 

@@ -78,8 +78,8 @@ typedef struct ScoreSet { int n_dom; Ext ext[MAX_AXES]; ARRAY(ScoreMember) membe
 typedef ARRAY(ScoreSet *) ScoreSets;
 ScoreSets pass_scores(Graph *g, Arena *a, const FuseOptions *o);
 void fuse_scores(Fuser *f, const ScoreSets *sets);      /* their kernels, ahead of all others */
-/* c with its axes renumbered: axis[k] is the new number of axis k, n_axes how many there are then */
-Comp comp_aligned(Graph *g, const Comp *c, const int *axis, int n_axes);
+/* c with its axes renumbered: axis[k] is the new number of axis k. Numbers that are left out are axes of one point, reduced. */
+Comp comp_aligned(Graph *g, const Comp *c, const int *axis);
 
 void fuse_greedy(Fuser *f);
 /* Storage of the updates' values; -1 when all is well, else the update whose value must be copied first. */

@@ -71,8 +71,10 @@ static inline bool sums_domain(const Comp *c, int n_dom) { return c->red & ((1u 
  *   POINT     no reducer: computed from scores at the same point, statistics of its row, and anything outside -> a score
  *   STAT      sum, max, min or logsumexp of such an expression over N (then later members may read it) or over M (then
  *             none does)
- *   RESULT    sum over N or over M of scale * score * load of a tensor from outside that has own axes (features) */
-typedef enum { SCORE_PRODUCT, SCORE_POINT, SCORE_STAT, SCORE_RESULT } ScoreRole;
+ *   RESULT    sum over N or over M of scale * score * load of a tensor from outside that has own axes (features)
+ *   ROW       sum over own axes of something from outside: one number a row of M, which later members read. It has a single
+ *             point of N, and that is reduced too. */
+typedef enum { SCORE_PRODUCT, SCORE_POINT, SCORE_STAT, SCORE_RESULT, SCORE_ROW } ScoreRole;
 ScoreRole score_role(const Kernel *k, const Comp *c);
 static inline int  score_m(const Kernel *k) { return k->n_dom; }
 static inline int  score_n(const Kernel *k) { return k->n_dom + 1; }

@@ -7,6 +7,7 @@
  *     points    maps over exactly the axes (domain, M, N) of scores of the group      (scale, mask, exp(s - lse))
  *     stats     reductions of them along M or N                                       (logsumexp)
  *     results   contractions of a score with a tensor from outside along M or N       (p.V)
+ *     rows      sums over the axes of rows that are here anyway, for one number a row (sum of dz*z)
  *
  * and two groups that one map reads are one. A group is cut into phases where it needs, through whatever lies between,
  * results of its own: attention forward is phase 0, backward phase 1. Each phase becomes a kernel, which computes again
@@ -59,6 +60,8 @@ ScoreRole score_role(const Kernel *k, const Comp *c)
         return SCORE_POINT;
     if (!(c->red & sides))
         return SCORE_PRODUCT;
+    if (has_own_axis(k, c, c->red))
+        return SCORE_ROW;
     return has_own_axis(k, c, free_axes(c)) ? SCORE_RESULT : SCORE_STAT;
 }
 
@@ -405,6 +408,88 @@ static ScoreSet *new_set(Scores *s, int group, const bool *in)
     return set;
 }
 
+static const Expr **loads_of(const Scores *s, const Comp *c, int *n)
+{
+    *n = comp_loads(c, NULL, 0);
+    const Expr **load = NEWN(s->a, const Expr *, *n);
+    comp_loads(c, load, *n);
+    return load;
+}
+
+static bool read_in(const Scores *s, const bool *in, int tensor)
+{
+    for (int i = 0; i < s->users[tensor].n; i++)
+        if (in[s->users[tensor].at[i]])
+            return true;
+    return false;
+}
+
+/* Binds the axes that c keeps as the member `user` reads it: to the domain and M. */
+static bool bind_row(const Scores *s, int group, const Comp *c, const int *kept, int user, int *axis, uint32_t *bound)
+{
+    const Group *grp = &s->group.at[group];
+    int n, rank = s->g->tensor[c->out].rank;
+    const Expr **load = loads_of(s, s->g->comp[user], &n);
+    for (int j = 0; j < n; j++)
+        for (int d = 0; load[j]->tensor == c->out && d < rank; d++) {
+            int a = aff_plain(load[j]->idx[d]), to = a < 0 ? -1 : s->part[user].axis[a], k = kept[d];
+            if (to < 0 || to > grp->n_dom || c->ext[k] != grp->ext[to] || (*bound >> k & 1 && axis[k] != to))
+                return false;
+            axis[k] = to;
+            *bound |= 1u << k;
+        }
+    return true;
+}
+
+/* Is Comp c a sum that only members of `in` read, each at its row, over something of which one of them reads a part too?
+ * Then its axes are bound, what it sums to axes of its own. */
+static bool row_value(const Scores *s, int group, const bool *in, int c, int *axis)
+{
+    const Comp *k = s->g->comp[c];
+    const Ints *u = &s->users[k->out];
+    int n_dom = s->group.at[group].n_dom, kept[MAX_RANK], own = n_dom + 2, rank = s->g->tensor[k->out].rank, n;
+    if (k->reducer != RED_SUM || rank != n_dom + 1 || k->n_axes == rank || !store_plain(k, rank, kept) || !u->n || s->root[k->out] ||
+        s->pieces[k->out].n != 1 || has_batch(k, k->red))
+        return false;
+    uint32_t bound = 0, places = 0;
+    for (int i = 0; i < u->n; i++) {
+        ScoreRole role = s->part[u->at[i]].role;
+        if (!in[u->at[i]] || (role != SCORE_POINT && role != SCORE_STAT) || !bind_row(s, group, k, kept, u->at[i], axis, &bound))
+            return false;
+    }
+    for (int d = 0; d < rank; d++)
+        places |= 1u << axis[kept[d]];
+    for (int a = 0; a < k->n_axes; a++)
+        if (k->red >> a & 1)
+            axis[a] = own++;
+    bool here = false;
+    const Expr **load = loads_of(s, k, &n);
+    for (int i = 0; i < n; i++)
+        here |= read_in(s, in, load[i]->tensor);
+    return here && places == axes_mask(n_dom + 1) && own <= MAX_AXES;
+}
+
+/* Sums for rows of the kernel of a group's last phase come in, unless another phase's kernel reads them as well. */
+static ScoreSet *with_rows(Scores *s, int group, const bool *in, const bool *earlier, const ScoreSet *set)
+{
+    ScoreSet *with = NEW(s->a, ScoreSet);
+    bool *alone = NEWN(s->a, bool, s->n_comp);
+    *with = (ScoreSet){ .n_dom = set->n_dom };
+    memcpy(with->ext, set->ext, sizeof with->ext);
+    for (int c = 0; c < s->n_comp; c++)
+        alone[c] = in[c] && !earlier[c];
+    for (int c = 0; c < s->n_comp; c++) {
+        ScoreMember m = { .comp = s->g->comp[c] };
+        if (s->part[c].group < 0 && row_value(s, group, alone, c, m.axis))
+            PUSH(s->a, with->member, m);
+    }
+    if (!with->member.n)
+        return NULL;
+    for (int i = 0; i < set->member.n; i++)
+        PUSH(s->a, with->member, set->member.at[i]);
+    return with;
+}
+
 /* Asks the back end about the kernel as it would be. */
 static bool taken(Scores *s, int group, const ScoreSet *set)
 {
@@ -414,7 +499,7 @@ static bool taken(Scores *s, int group, const ScoreSet *set)
     k.writes = NEWN(s->a, int, k.n_comp);
     for (int i = 0; i < k.n_comp; i++) {
         const ScoreMember *m = &set->member.at[i];
-        k.comp[i] = comp_aligned(s->g, m->comp, m->axis, m->comp->n_axes);
+        k.comp[i] = comp_aligned(s->g, m->comp, m->axis);
         ScoreRole role = score_role(&k, &k.comp[i]);
         bool score = role == SCORE_PRODUCT || role == SCORE_POINT, needed = role == SCORE_RESULT;
         const Ints *u = &s->users[m->comp->out];
@@ -492,14 +577,17 @@ ScoreSets pass_scores(Graph *g, Arena *a, const FuseOptions *o)
             continue;
         turn(&s, group);
         ScoreSets sets = { 0 };
-        bool all = true;
+        bool all = true, *earlier = NEWN(a, bool, s.n_comp);
         for (int phase = 0, n = find_phases(&s, group); phase < n && all; phase++) {
             bool any, *in = closure(&s, group, phase, &any);
             if (!any)
                 continue;
-            ScoreSet *set = new_set(&s, group, in);
-            all = taken(&s, group, set);
+            ScoreSet *set = new_set(&s, group, in), *rows = phase == n - 1 ? with_rows(&s, group, in, earlier, set) : NULL;
+            set = rows && taken(&s, group, rows) ? rows : set;
+            all = set == rows || taken(&s, group, set);
             PUSH(a, sets, set);
+            for (int c = 0; c < s.n_comp; c++)
+                earlier[c] |= in[c];
         }
         for (int i = 0; i < sets.n && all; i++)
             PUSH(a, out, sets.at[i]);

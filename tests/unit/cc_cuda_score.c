@@ -79,6 +79,8 @@ static void taken(void **state)
         CudaModule *m = cuda_module_new(&a);
         for (int k = 0; k < f.n_kernel; k++) {
             n += f.kernel[k].cls == K_SCORE;
+            if (c->kernels && f.kernel[k].cls == K_ROW)
+                fail_msg("%s: a row kernel is left beside the scores", c->name);
             CudaLaunch launch[4];
             if (f.kernel[k].cls != K_HOST && cuda_lower(m, &f, &f.kernel[k], launch, LEN(launch), &why) < 0)
                 fail_msg("%s: %s", c->name, text_data(&why));

@@ -204,9 +204,58 @@ static void what_the_back_end_refuses(void **state)
     assert_int_equal(fused_equals(&cases[0], &(FuseOptions){ takes_forward }, &stored), 0);
 }
 
+static bool takes_no_rows(Graph *g, const Kernel *k)
+{
+    for (int i = 0; i < k->n_comp; i++)
+        if (score_role(k, &k->comp[i]) == SCORE_ROW)
+            return false;
+    return true;
+}
+
+/* How many members are sums for a row; none may be in memory. */
+static int row_values(const Attention *c, const FuseOptions *o, int *score_kernels)
+{
+    Arena a = { 0 };
+    Graph *g = with_gradient(&a, c->text);
+    Text why = { .arena = &a };
+    Fused f;
+    int n = 0;
+    *score_kernels = 0;
+    if (!passes_simplify(g, NULL, NULL, &why) || !fuse(g, o, &a, &f, &why))
+        fail_msg("%s: %s", c->name, text_data(&why));
+    for (int i = 0; i < f.n_kernel; i++) {
+        const Kernel *k = &f.kernel[i];
+        *score_kernels += k->cls == K_SCORE;
+        for (int j = 0; j < k->n_comp && k->cls == K_SCORE; j++) {
+            if (score_role(k, &k->comp[j]) != SCORE_ROW)
+                continue;
+            n++;
+            for (int w = 0; w < k->n_writes; w++)
+                assert_int_not_equal(k->writes[w], k->comp[j].out);
+        }
+    }
+    arena_free(&a);
+    return n;
+}
+
+/* The backward pass wants sum(dz * z) of each row, where rows are longer than heads are wide. */
+static void sums_for_rows(void **state)
+{
+    enum { READ_ELSEWHERE = 2, SHARED_KEYS = 3 };              /* of the cases above; a bias wants the sum as well */
+    const Attention *c = &cases[SHARED_KEYS];
+    int kernels, stored;
+    assert_int_equal(row_values(c, &(FuseOptions){ takes_all }, &kernels), 1);
+    assert_int_equal(kernels, c->kernels);
+    assert_int_equal(row_values(c, &(FuseOptions){ takes_no_rows }, &kernels), 0);             /* then without it */
+    assert_int_equal(kernels, c->kernels);
+    assert_int_equal(fused_equals(c, &(FuseOptions){ takes_no_rows }, &stored), c->kernels);
+    assert_int_equal(row_values(&cases[READ_ELSEWHERE], &(FuseOptions){ takes_all }, &kernels), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_attention), cmocka_unit_test(what_the_back_end_refuses) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_attention), cmocka_unit_test(what_the_back_end_refuses),
+                                        cmocka_unit_test(sums_for_rows) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,8 +82,14 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
         AT_ZERO(dq, AT_T * 2)
         TC_UNROLL
         for (int half = 0; half < 2; half++) {
-            const i32 m = tile * 16 + (i32)group + half * 8;
-            row_values(TC_PASS, z, m < ROWS ? m : ROWS - 1, r[half]);
+            const i32 row = tile * 16 + (i32)group + half * 8, m = row < ROWS ? row : ROWS - 1;
+            if (AT_N > AT_M) {                  /* else they still lie behind the matrices */
+                row_values(TC_PASS, z, m, r[half]);
+                continue;
+            }
+            TC_UNROLL
+            for (int i = 0; i < ROW_VALUES; i++)
+                r[half][i] = values[m * ROW_VALUES + i];
         }
         TC_NO_UNROLL
         for (i32 i = 0; i < AT_N; i++) {
