@@ -1,4 +1,6 @@
-/* towers.c -- see towers.h. A batch that is not full is padded with what its buffer last held: rows do not see each other. */
+/* towers.c -- see towers.h. A batch that is not full is padded with what its buffer last held: rows do not see each other. Where
+ * the device works beside the host, a batch is filled while the one before it is encoded, whose rows come when the next is
+ * full, or at the end. */
 #define _GNU_SOURCE
 #include "eval/towers.h"
 #include "data/loader.h"
@@ -16,7 +18,8 @@ typedef void (*Rows)(void *context, const float *features, int64_t n);
 typedef struct {
     TicExec *exec;
     const char *output;
-    int64_t filled;              /* rows waiting in the input */
+    bool sends;                  /* tic_exec_sends */
+    int64_t filled, running;     /* rows waiting in the input; being encoded */
     Rows rows;
     void *context;
 } Queue;
@@ -46,7 +49,9 @@ TicStatus tic_towers_open(TicModel *m, TicPool *pool, const TicBpe *bpe, int64_t
         int64_t values;
         tic_exec_output(t->image.exec, "image_features", &values);
         t->width = values / batch;
-        t->to = tic_exec_batch(t->image.exec);
+        t->image.sends = tic_exec_sends(t->image.exec);
+        t->text.sends = tic_exec_sends(t->text.exec);
+        t->to = tic_exec_batch(t->image.exec);           /* where a batch that is sent stands too */
         t->to.tokens = tic_exec_batch(t->text.exec).tokens;
         tic_program_pixels(p, t->table);
         *out = t;
@@ -67,18 +72,38 @@ void tic_towers_close(TicTowers *t)
 
 int64_t tic_towers_width(const TicTowers *t) { return t->width; }
 
-static void flush(Queue *q)
+static void collect(Queue *q)
 {
-    if (!q->filled)
-        return;
+    if (q->running)
+        q->rows(q->context, tic_exec_output(q->exec, q->output, NULL), q->running);
+    q->running = 0;
+}
+
+/* The batch goes on its way; afterwards its place may be written again. */
+static void encode(Queue *q)
+{
+    if (q->sends)
+        tic_exec_send(q->exec);
+    collect(q);
     tic_exec_run(q->exec);
-    q->rows(q->context, tic_exec_output(q->exec, q->output, NULL), q->filled);
+    q->running = q->filled;
     q->filled = 0;
+    if (q->sends)
+        tic_exec_next_batch(q->exec);
+    else
+        collect(q);
+}
+
+static void finish(Queue *q)
+{
+    if (q->filled)
+        encode(q);
+    collect(q);
 }
 
 static void begin(TicTowers *t, Queue *q, Rows rows, void *context)
 {
-    q->filled = 0;
+    q->filled = q->running = 0;
     q->rows = rows;
     q->context = context;
 }
@@ -87,7 +112,7 @@ static void add_text(TicTowers *t, const char *text, size_t size)
 {
     tic_bpe_encode(t->bpe, text, size, t->program->context, t->to.tokens + t->text.filled * t->program->context);
     if (++t->text.filled == t->batch)
-        flush(&t->text);
+        encode(&t->text);
 }
 
 static int64_t picture_size(const TicTowers *t) { return 3ll * t->program->image_size * t->program->image_size; }
@@ -96,7 +121,7 @@ static void add_image(TicTowers *t, const uint8_t *planes)
 {
     tic_batch_pictures(t->to, t->table, planes, 1, t->program->image_size, t->image.filled);
     if (++t->image.filled == t->batch)
-        flush(&t->image);
+        encode(&t->image);
 }
 
 static TicStatus open_samples(const TicTowers *t, const TicShardList *shards, TicSamples **samples)
@@ -177,8 +202,8 @@ TicStatus tic_towers_pairs(TicTowers *t, const TicShardList *shards, TicFeatures
         }
         f->images++;
     }
-    flush(&t->image);
-    flush(&t->text);
+    finish(&t->image);
+    finish(&t->text);
     close_samples(samples, counts);
     return status == TIC_END ? TIC_OK : status;
 }
@@ -218,7 +243,7 @@ TicStatus tic_towers_classifier(TicTowers *t, const TicLines *classes, const Tic
             free(line);
         }
         if (c + 1 == classes->count)
-            flush(&t->text);
+            finish(&t->text);
         for (; from <= c && (int64_t)(from + 1) * templates->count <= text.at; from++)      /* the classes that are complete */
             tic_class_row(texts + (int64_t)from * templates->count * t->width, templates->count, t->width, rows + from * t->width);
     }
@@ -227,13 +252,25 @@ TicStatus tic_towers_classifier(TicTowers *t, const TicLines *classes, const Tic
     return TIC_OK;
 }
 
-typedef struct { TicClassCounts *counts; const float *classifier; int64_t *label, width; } Labelled;
+/* label: of pictures that were added and not counted yet, at most two batches, in a ring. */
+typedef struct { TicClassCounts *counts; const float *classifier; int64_t *label, room, width, added, counted; } Labelled;
+
+static Labelled labelled(const TicTowers *t, TicClassCounts *c, const float *classifier)
+{
+    return (Labelled){ c, classifier, tic_alloc((size_t)(2 * t->batch) * sizeof(int64_t)), 2 * t->batch, t->width, 0, 0 };
+}
+
+static void add_labelled(TicTowers *t, Labelled *l, const uint8_t *planes, int64_t label)
+{
+    l->label[l->added++ % l->room] = label;
+    add_image(t, planes);
+}
 
 static void count_rows(void *context, const float *features, int64_t n)
 {
     Labelled *l = context;
     for (int64_t i = 0; i < n; i++)
-        tic_class_count(l->counts, features + i * l->width, l->classifier, l->width, l->label[i]);
+        tic_class_count(l->counts, features + i * l->width, l->classifier, l->width, l->label[l->counted++ % l->room]);
 }
 
 TicStatus tic_towers_classify(TicTowers *t, const TicShardList *shards, const float *classifier, TicClassCounts *c, TicEvalCounts *counts)
@@ -242,7 +279,7 @@ TicStatus tic_towers_classify(TicTowers *t, const TicShardList *shards, const fl
     TicSample s;
     TicStatus status;
     TRY(open_samples(t, shards, &samples));
-    Labelled l = { c, classifier, tic_alloc((size_t)t->batch * sizeof(int64_t)), t->width };
+    Labelled l = labelled(t, c, classifier);
     begin(t, &t->image, count_rows, &l);
     while (!(status = tic_samples_next(samples, &s))) {
         if (s.class_id < 0) {
@@ -254,11 +291,10 @@ TicStatus tic_towers_classify(TicTowers *t, const TicShardList *shards, const fl
                               (long long)s.class_id, c->classes);
             break;
         }
-        l.label[t->image.filled] = s.class_id;
-        add_image(t, s.planes);
+        add_labelled(t, &l, s.planes, s.class_id);
     }
     if (status == TIC_END)
-        flush(&t->image);
+        finish(&t->image);
     close_samples(samples, counts);
     free(l.label);
     return status == TIC_END ? TIC_OK : status;
@@ -345,7 +381,7 @@ TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const flo
     Pictures p = { 0 };
     TicStatus status = list_classes(&p, folder, c->classes);
     Decode d = { .towers = t, .planes = tic_alloc((size_t)(t->batch * picture_size(t))), .bad = tic_alloc((size_t)t->batch) };
-    Labelled l = { c, classifier, tic_alloc((size_t)t->batch * sizeof(int64_t)), t->width };
+    Labelled l = labelled(t, c, classifier);
     begin(t, &t->image, count_rows, &l);
     for (int64_t at = 0; at < p.count && !status; at += t->batch) {
         int64_t n = at + t->batch < p.count ? t->batch : p.count - at;
@@ -356,12 +392,11 @@ TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const flo
             counts->skipped += d.bad[i];
             if (d.bad[i])
                 continue;
-            l.label[t->image.filled] = p.label[at + i];
-            add_image(t, d.planes + i * picture_size(t));
+            add_labelled(t, &l, d.planes + i * picture_size(t), p.label[at + i]);
         }
     }
     if (!status)
-        flush(&t->image);
+        finish(&t->image);
     for (int64_t i = 0; i < p.count; i++)
         free(p.path[i]);
     free(p.path);

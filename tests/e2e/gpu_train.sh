@@ -42,4 +42,16 @@ killed() {
 }
 check "a run that is killed and resumed" killed
 check "has the same bytes" cmp "$T/gpu/$latest" "$T/killed/$latest"
+
+# evaluation: batches of 16 that overlap, the last one not full; ranks are those of the CPU's features
+cat >"$T/tasks.yml" <<'END'
+tic/datacomp/retrieval/yearly/2017: {name: pairs, main_metric: mean_recall@1}
+tic/datacomp/datacompnet/yearly/2017: {name: classes, main_metric: acc1}
+END
+evaluated() { "$T/small" eval --ckpt "$T/gpu/$latest" --data "$DATA" --tasks "$T/tasks.yml" --batch 16 --device "$1" --out "$T/eval_$1" "${@:2}"; }
+check "evaluation on the CPU" evaluated cpu
+check "on the GPU" evaluated cuda
+metrics() { sed -E 's/.*"metrics": (\{[^}]*\}).*/\1/' "$T/eval_$1/eval_results.jsonl"; }
+same() { [ "$(metrics "$1" | grep -c recall)" -ge 1 ] && [ "$(metrics "$1" | wc -l)" = 2 ] && diff <(metrics cpu) <(metrics "$1"); }
+check "the same metrics" same cuda
 finish
