@@ -12,7 +12,7 @@
  *   signature  equal kernels are recognised, tensors get their order     (signature.c) */
 #include "pass/fuse.h"
 
-bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why)
+static bool fuse_graph(Graph *g, const FuseOptions *o, bool lean, Arena *a, Fused *out, Text *why)
 {
     *out = (Fused){ .graph = g };
     graph_toposort(g);
@@ -55,7 +55,7 @@ bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why)
             return false;
         }
         if (bad < 0) {
-            fuse_sets(out, a);
+            fuse_sets(out, lean, a);
             fuse_signatures(out);
             return true;
         }
@@ -65,3 +65,6 @@ bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why)
     text_printf(why, "after fusing: an update's copy cannot be written in place");
     return false;
 }
+
+bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why) { return fuse_graph(g, o, false, a, out, why); }
+bool fuse_lean(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why) { return fuse_graph(g, o, true, a, out, why); }

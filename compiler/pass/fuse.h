@@ -90,7 +90,9 @@ void fuse_copy_value(Graph *g, int update);             /* the update takes a co
 void fuse_finish(Fuser *f, Arena *a, Fused *out);
 const char *kernel_label(const Kernel *k, Arena *a);    /* from the tags of its members */
 void sort_unique(Ints *xs);                           /* ascending, each once */
-void fuse_sets(Fused *f, Arena *a);                     /* maps of one form become one kernel */
+void fuse_sets(Fused *f, bool lean, Arena *a);          /* maps of one form become one kernel; lean: as in fuse_lean */
+/* fuse() for little memory: no kernels that make things before they are needed, copies of parameters */
+bool fuse_lean(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why);
 void fuse_signatures(Fused *f);                         /* signature, args, n_distinct; sorts members canonically */
 
 /* dependencies between kernels: read after write, and update after read */

@@ -126,7 +126,7 @@ static bool try_set(Remat *r, const bool *set, Trial *t)
     *t = (Trial){ .g = graph_clone(r->g) };
     if (set)
         copy_tensors(r, t->g, set);
-    if (!graph_verify(t->g, "remat", r->why) || !fuse(t->g, r->o, r->a, &t->f, r->why))
+    if (!graph_verify(t->g, "remat", r->why) || !fuse_lean(t->g, r->o, r->a, &t->f, r->why))
         return false;
     schedule(&t->f);
     Arena a = { 0 };

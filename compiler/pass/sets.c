@@ -11,11 +11,13 @@
  *   form       what all of them do. Constants that are the same for all come back into it; those that differ, and the 1 of a
  *              missing factor, are numbers of the host, which a small kernel makes.
  *
- * What joins is what memory does not pay for: updates, in place of parameters and states. They come last in a step anyway, when
- * all gradients are there. In a program without outputs (a piece of a step) each runs as soon as its gradient exists, and the
- * gradient goes; there only small ones join. */
+ * What joins is what memory does not pay for. Updates, in place of parameters and states: they come last in a step anyway, when
+ * all gradients are there. (In a program without outputs, a piece of a step, each runs as soon as its gradient exists, and the
+ * gradient goes; there only small ones join.) And copies of parameters in bf16, where the peak of the plan stays what it is: in
+ * a training step, whose backward pass reads them again; not where memory is short (remat.c). */
 #include "ir/pool.h"
 #include "pass/fuse.h"
+#include "pass/plan.h"
 #include <string.h>
 
 enum {
@@ -250,17 +252,25 @@ static bool updates_only(const Fused *f, const Kernel *k)
     return only;
 }
 
-static bool joins(const Fused *f, const Kernel *k)
+static bool update_joins(const Fused *f, const Kernel *k)
 {
     const Graph *g = f->graph;
-    if (k->cls != K_MAP || k->again || k->n_comp > MOST_MEMBERS || !updates_only(f, k))
-        return false;
-    for (int i = 0; i < k->n_reads && !g->n_output; i++) {
-        const Tensor *t = &g->tensor[k->reads[i]];
-        if (t->kind == T_TEMP && poly_at(tensor_bytes(g, k->reads[i]), 1) > HELD)
-            return false;
-    }
-    return true;
+    bool may = updates_only(f, k);
+    for (int i = 0; i < k->n_reads && !g->n_output; i++)
+        may = may && (g->tensor[k->reads[i]].kind != T_TEMP || poly_at(tensor_bytes(g, k->reads[i]), 1) <= HELD);
+    return may;
+}
+
+/* Made of parameters alone: they are there from the beginning. */
+static bool copy_joins(const Fused *f, const Kernel *k)
+{
+    const Graph *g = f->graph;
+    bool may = k->n_reads > 0;
+    for (int i = 0; i < k->n_reads; i++)
+        may = may && g->tensor[k->reads[i]].kind == T_PARAM;
+    for (int i = 0; i < k->n_writes; i++)
+        may = may && g->tensor[k->writes[i]].kind == T_TEMP && f->storage[k->writes[i]] == k->writes[i];
+    return may;
 }
 
 /* ---- classes */
@@ -611,7 +621,9 @@ static void replace(Setter *s, const Order *o, const Kernel *made, const Kernel 
     f->storage = storage;
 }
 
-void fuse_sets(Fused *f, Arena *a)
+typedef bool (*Joins)(const Fused *f, const Kernel *k);
+
+static void join_maps(Fused *f, Arena *a, Joins joins)
 {
     Setter s = { .f = f, .a = a };
     Kernel host = { .cls = K_HOST, .label = "numbers" };
@@ -619,9 +631,11 @@ void fuse_sets(Fused *f, Arena *a)
     s.flat.graph = graph_new(&s.own, f->graph->sources);
     s.place = NEWN(&s.own, int, n_tensor);
     memset(s.place, -1, (size_t)n_tensor * sizeof *s.place);
-    for (int k = 0; k < n; k++)
-        if (joins(f, &f->kernel[k]))
+    for (int k = 0; k < n; k++) {
+        const Kernel *x = &f->kernel[k];
+        if (x->cls == K_MAP && !x->sets && !x->again && x->n_comp <= MOST_MEMBERS && joins(f, x))
             flatten(&s, k);
+    }
     if (s.map.n > 1) {
         Classes all = classes(&s);
         Order o = { .n = n, .words = (n + 63) / 64, .deps = kernel_deps(f, &s.own), .node = NEWN(&s.own, int, n),
@@ -646,4 +660,36 @@ void fuse_sets(Fused *f, Arena *a)
             replace(&s, &o, kernel, &host);
     }
     arena_free(&s.own);
+}
+
+/* The peaks of the schedule that this would become, at a small and a usual batch. */
+static void peaks(const Fused *f, int64_t peak[2])
+{
+    static const int64_t batch[] = { 1, 64 };
+    Arena a = { 0 };
+    Fused trial = *f;
+    trial.kernel = NEWN(&a, Kernel, f->n_kernel);
+    memcpy(trial.kernel, f->kernel, (size_t)f->n_kernel * sizeof *f->kernel);
+    schedule(&trial);
+    Liveness l = plan_liveness(&trial, &a);
+    for (int i = 0; i < 2; i++)
+        peak[i] = plan_peak(&trial, &l, batch[i], NULL);
+    arena_free(&a);
+}
+
+void fuse_sets(Fused *f, bool lean, Arena *a)
+{
+    enum { SHARE = 100 };                                      /* of the peak that it may grow by */
+    join_maps(f, a, update_joins);
+    Fused with = *f;
+    if (!lean)
+        join_maps(&with, a, copy_joins);
+    if (with.kernel == f->kernel)
+        return;
+    int64_t before[2], after[2];
+    peaks(f, before);
+    peaks(&with, after);
+    f->storage = with.storage;                                 /* numbers that it made are there in any case */
+    if (after[0] <= before[0] + before[0] / SHARE && after[1] <= before[1] + before[1] / SHARE)
+        *f = with;
 }

@@ -1,6 +1,7 @@
 /* cc_sets.c -- maps of one form as one kernel (pass/sets.c): which join and which must not, what the form computes by the
  * interpreter, and the CPU's code for it against the interpreter, with sets that are shorter and longer than a task. */
 #include "cpu_harness.h"
+#include "pass/fuse.h"
 
 /* A parameter with a moment: m = m * 0.9 + g, w = w * decay - rate * m * scale. */
 typedef struct Parameter {
@@ -87,8 +88,9 @@ static void runs(Arena *a, Fused *f, const char *text)
             got.value[t] = want.value[t];
     if (!fused_run(f, &got, a, &why))
         fail_msg("%s\n%s", text_data(&why), text);
-    for (int i = 0; i < c.plain->n_update; i++) {
-        int w = c.plain->update[i].value, x = f->graph->update[i].value;
+    for (int i = 0; i < c.plain->n_update + c.plain->n_output; i++) {
+        int o = i - c.plain->n_update, w = o < 0 ? c.plain->update[i].value : c.plain->output[o].tensor;
+        int x = o < 0 ? f->graph->update[i].value : f->graph->output[o].tensor;
         assert_non_null(got.value[x]);
         for (int64_t k = 0; k < tensor_count(c.plain, w, 2); k++)
             if (fabs(want.value[w][k] - got.value[x][k]) > 1e-12 * fmax(1, fabs(want.value[w][k])))
@@ -230,6 +232,36 @@ static void memory(void **state)
     arena_free(&a);
 }
 
+/* Copies of two weights in bf16. Where something later is larger than both, one kernel makes them; where a first layer's copy
+ * would have gone before the second is needed, two do, and so they do when a program is to need little. */
+static void copies(void **state)
+{
+    static const struct { int wide; bool lean; int sets; } cases[] = { { 3000, false, 2 }, { 10, false, 0 }, { 3000, true, 0 } };
+    for (int i = 0; i < (int)LEN(cases); i++) {
+        Arena a = { 0 };
+        Text why = { .arena = &a };
+        const char *text = arena_printf(&a,
+            "tensor %%0 param f32[200, 300] \"v\" tensor %%1 param f32[300, 200] \"w\" tensor %%2 input bf16[4, 200] \"x\"\n"
+            "tensor %%3 temp bf16[200, 300] \"v.bf16\" tensor %%4 temp bf16[300, 200] \"w.bf16\" tensor %%5 temp bf16[4, 300] \"y\"\n"
+            "tensor %%6 temp f32[4, 200] \"z\" tensor %%7 temp f32[200, %d] \"u\" tensor %%8 temp f32[] \"s\"\n"
+            "%%3[a0, a1] = %%0[a0, a1]  {a0:200, a1:300}\n%%4[a0, a1] = %%1[a0, a1]  {a0:300, a1:200}\n"
+            "%%5[a0, a1] = sum{a2:200}(%%2[a0, a2] * %%3[a2, a1])  {a0:4, a1:300}\n"
+            "%%6[a0, a1] = sum{a2:300}(%%5[a0, a2] * %%4[a2, a1])  {a0:4, a1:200}\n"
+            "%%7[a0, a1] = sum{a2:4}(%%6[a2, a0] * %%6[a2, (a1 mod 200)])  {a0:200, a1:%d}\n"
+            "%%8 = sum{a0:200, a1:%d}(%%7[a0, a1] * %%7[a0, a1])  {}\noutput \"s\" = %%8\n", cases[i].wide, cases[i].wide, cases[i].wide);
+        Graph *g = graph_from(&a, text);
+        Fused f;
+        if (!(cases[i].lean ? fuse_lean : fuse)(g, &(FuseOptions){ 0 }, &a, &f, &why))
+            fail_msg("%s\n%s", text_data(&why), text);
+        schedule(&f);
+        const Kernel *k = sets_of(&f);
+        if ((k ? k->sets->n : 0) != cases[i].sets)
+            fail_msg("case %d: %d copies in one kernel, wanted %d", i, k ? k->sets->n : 0, cases[i].sets);
+        runs(&a, &f, text);
+        arena_free(&a);
+    }
+}
+
 /* ---- the CPU's code */
 
 static void native(void **state)
@@ -258,7 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_kernel), cmocka_unit_test(constants), cmocka_unit_test(apart), cmocka_unit_test(crossed),
-        cmocka_unit_test(memory), cmocka_unit_test(native),
+        cmocka_unit_test(memory), cmocka_unit_test(copies), cmocka_unit_test(native),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
