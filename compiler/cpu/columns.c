@@ -28,11 +28,8 @@ bool columns_find(ColumnSums *c, Low *l)
 static Mem place(const ColumnSums *c, int i, V sums, V part)
 {
     Gen *g = c->l->g;
-    Mem m = tensor_layout(c->l, c->l->member[i].c->out);
-    V at = ic(g, c->at[i]);
-    m.dtype = DT_F32;
-    m.base = gep(g, g->t->f32, sums, part ? i_add(g, i_mul(g, part, ic(g, c->size)), at) : at);
-    return m;
+    V at = ic(g, c->at[i]), base = gep(g, g->t->f32, sums, part ? i_add(g, i_mul(g, part, ic(g, c->size)), at) : at);
+    return (Mem){base, DT_F32, layout_of(&c->l->places, c->l->member[i].c->out)};
 }
 
 void chunk_of(Gen *g, V n, V *lo, V *hi)
@@ -96,7 +93,7 @@ static void join(ColumnSums *c, int member, Scope *root)
         axis[n++] = a;
     access_store(l, k, &acc);
     sort_axes(&acc.a.at[0], axis, n);
-    n = merge_axes(l, &acc, k->ext, axis, n, grp, &zero);
+    n = merge_axes(&l->places, &acc, k->ext, axis, n, grp, &zero);
     int lanes = best_lanes(l, &acc, grp, n);
     Join j = {c, member};
     Scope in, s;
@@ -107,7 +104,7 @@ static void join(ColumnSums *c, int member, Scope *root)
         return;
     }
     Loop outer;
-    loop_begin(g, &outer, ic(g, 0), gen_poly(g, group_points(l, grp, n, lanes)), 1, NULL, 0);
+    loop_begin(g, &outer, ic(g, 0), gen_poly(g, group_points(&l->places, grp, n, lanes)), 1, NULL, 0);
     scope_in(&s, &in, outer.branch);
     scope_digits(&s, grp, n, lanes, outer.i);
     lane_loop(&s, grp[lanes].axis, ic(g, 0), gen_poly(g, grp[lanes].n), 1, join_lanes, &j, NULL, 0);

@@ -31,38 +31,10 @@ typedef struct Contraction {
 
 /* ---- shapes */
 
-static bool has_axis(const int *axis, int n, int a)
-{
-    for (int i = 0; i < n; i++)
-        if (axis[i] == a)
-            return true;
-    return false;
-}
-
-/* The axis along which the first result is stored without gaps; -1 when there is none. */
-static int unit_axis(const Low *l, const Accesses *acc)
-{
-    const Comp *c = l->member[0].c;
-    for (int i = 0; i < acc->a.n; i++) {
-        if (!acc->a.at[i].store)
-            continue;
-        for (int a = 0; a < c->n_axes; a++)
-            if (c->ext[a] != 1 && poly_is(acc->a.at[i].lin.axis[a], 1))
-                return a;
-    }
-    return -1;
-}
-
-static Lin load_lin(Low *l, const Expr *e)
-{
-    Mem p = tensor_layout(l, e->tensor);
-    return linear(l, &p, e->idx);
-}
-
 /* The groups of one role: at least one, if only of a single point. */
 static int merge_role(Contraction *c, const Accesses *acc, const int *axis, int n, Group *out)
 {
-    int count = merge_axes(c->l, acc, c->l->member[0].c->ext, axis, n, out, &c->zero);
+    int count = merge_axes(&c->l->places, acc, c->l->member[0].c->ext, axis, n, out, &c->zero);
     if (!count && n)
         out[count++] = (Group){axis[n - 1], poly_const(1)};
     return count;
@@ -78,7 +50,7 @@ static bool analyse(Contraction *c)
     for (int i = 0; i < l->n_member; i++) {
         if (i)
             access_loads(l, l->member[i].c->body, &acc);
-        if (is_written(l, l->member[i].c->out))
+        if (kernel_writes(l->k, l->member[i].c->out))
             access_store(l, l->member[i].c, &acc);
     }
     int m[MAX_AXES], n[MAX_AXES], k[MAX_AXES], outer[MAX_AXES], n_m = s->n_m, n_n = s->n_n, n_outer = s->n_batch;
@@ -88,7 +60,7 @@ static bool analyse(Contraction *c)
     memcpy(outer, s->batch, sizeof outer);
     c->a = s->a;
     c->b = s->b;
-    int unit = unit_axis(l, &acc);
+    int unit = unit_axis(l->member[0].c, &acc);
     if (unit >= 0 && has_axis(m, n_m, unit)) {
         memcpy(m, s->n, sizeof m);
         memcpy(n, s->m, sizeof n);
@@ -104,7 +76,7 @@ static bool analyse(Contraction *c)
             break;
         }
     Group rows[MAX_AXES], columns[MAX_AXES];
-    c->n_outer = merge_axes(l, &acc, main->ext, outer, n_outer, c->outer, &c->zero);
+    c->n_outer = merge_axes(&l->places, &acc, main->ext, outer, n_outer, c->outer, &c->zero);
     c->n_k = merge_role(c, &acc, k, s->n_k, c->k);
     int n_rows = merge_role(c, &acc, m, n_m, rows), n_columns = merge_role(c, &acc, n, n_n, columns);
     if (!n_columns || !n_rows || !c->n_k) {
@@ -126,7 +98,7 @@ static bool analyse(Contraction *c)
         c->outer[c->n_outer++] = columns[i];
     c->n = columns[n_columns - 1];
 
-    Lin a = load_lin(l, c->a), b = load_lin(l, c->b);
+    Lin a = tensor_linear(&l->places, c->a->tensor, c->a->idx), b = tensor_linear(&l->places, c->b->tensor, c->b->idx);
     int ma = c->m[c->n_m - 1].axis, ka = c->k[c->n_k - 1].axis;
     DType a_type = l->graph->tensor[c->a->tensor].dtype, b_type = l->graph->tensor[c->b->tensor].dtype;
     bool simple_a = c->n_m == 1 && c->n_k == 1;
@@ -140,9 +112,9 @@ static bool analyse(Contraction *c)
     c->a_term = a.axis[ka];
     c->b_column = b.axis[c->n.axis];
     c->b_term = b.axis[ka];
-    c->rows = group_points(l, c->m, c->n_m, -1);
-    c->terms = group_points(l, c->k, c->n_k, -1);
-    c->batches = group_points(l, c->outer, c->n_outer, -1);
+    c->rows = group_points(&l->places, c->m, c->n_m, -1);
+    c->terms = group_points(&l->places, c->k, c->n_k, -1);
+    c->batches = group_points(&l->places, c->outer, c->n_outer, -1);
     return !l->failed;
 }
 
@@ -338,7 +310,7 @@ static void finish_vector(Contraction *c, Scope *row, V tile, V r, V n, V column
         Val v = i ? eval_member(&s, m) : member_value(&s, m, (Val){VAL_F, x});
         member_is(&s, m, v);
         l->comp = m;
-        if (is_written(l, m->out))
+        if (kernel_writes(l->k, m->out))
             store_member(&s, m, v);
     }
 }

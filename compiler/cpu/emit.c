@@ -69,12 +69,8 @@ void part_helper_is(Low *l, const char *name, V fn)
 void low_fail(Low *l, const char *fmt, ...)
 {
     va_list args;
-    if (l->failed)
-        return;
-    l->failed = true;
-    text_printf(l->why, "kernel `%s` (%s): ", l->k->label ? l->k->label : "", kernel_class_name[l->k->cls]);
     va_start(args, fmt);
-    text_vprintf(l->why, fmt, args);
+    kernel_fails(l->k, &l->failed, l->why, fmt, args);
     va_end(args);
 }
 
@@ -138,19 +134,6 @@ static bool lower_class(Low *l)
     return false;
 }
 
-/* A tensor of n f32 elements that lives between two launches of one kernel. */
-static int workspace(Fused *f, int64_t n)
-{
-    Graph *g = f->graph;
-    Ext shape[] = {n};
-    int t = graph_tensor(g, "workspace", 1, shape, T_TEMP, DT_F32);
-    int *storage = NEWN(g->arena, int, g->n_tensor);
-    memcpy(storage, f->storage, (size_t)t * sizeof *storage);
-    storage[t] = t;
-    f->storage = storage;
-    return t;
-}
-
 /* The part with the least code so far. */
 static Part *next_part(CpuModule *m)
 {
@@ -178,13 +161,17 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
         Low l = {.m = m, .part = part, .g = &part->gen, .arena = m->arena, .sets = k->sets, .out = &made, .why = why};
         l.f = k->sets ? k->sets->form : f;
         l.graph = l.f->graph;
+        l.places = (Places){.arena = l.arena, .graph = l.graph};
         l.k = k->sets ? &l.f->kernel[0] : k;
         l.n_member = l.k->n_comp;
         l.member = NEWN(m->arena, Member, l.n_member);
         for (int i = 0; i < l.n_member; i++)
             l.member[i].c = &l.k->comp[i];
         l.comp = &l.k->comp[0];
-        if (!lower_class(&l) || l.failed)
+        bool done = lower_class(&l);
+        if (l.places.fault)
+            low_fail(&l, "%s", l.places.fault);
+        if (!done || l.failed)
             return -1;
         for (int i = 0; i < made.n; i++)
             part->blocks += LLVMCountBasicBlocks(m->kernels.at[made.kernel[i]].run);
@@ -199,7 +186,7 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
     int *arg = NEWN(m->arena, int, n_arg);
     memcpy(arg, k->args, (size_t)k->n_args * sizeof *arg);
     if (known->workspace)
-        arg[k->n_args] = workspace(f, known->workspace);
+        arg[k->n_args] = workspace_of(f, poly_const(known->workspace));
     for (int i = 0; i < known->n; i++)
         launch[i] = (CpuLaunch){known->kernel[i], arg, n_arg};
     return known->n;

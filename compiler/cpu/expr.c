@@ -112,14 +112,6 @@ void member_is(Scope *s, const Comp *c, Val v)
     PUSH(s->l->arena, s->members, (struct KnownMember){c, v});
 }
 
-static bool same_point(const Expr *load, const Comp *c)
-{
-    for (int d = 0; d < load->n; d++)
-        if (load->idx[d] != c->store[d])
-            return false;
-    return load->tensor == c->out;
-}
-
 /* The member whose very point the load reads, and its value if a scope holds it. */
 static const Member *find_member(const Scope *s, const Expr *load, const Val **value, int *depth)
 {
@@ -344,7 +336,7 @@ static V pointer_at(Scope *s, const Mem *mem, const Lin *lin, const void *key, i
 
 V address(Scope *s, const Mem *mem, const Affine *const *idx, const void *key)
 {
-    Lin lin = linear(s->l, mem, idx);
+    Lin lin = linear(&s->l->places, &mem->at, idx);
     return pointer_at(s, mem, &lin, key, s->depth);
 }
 
@@ -455,13 +447,13 @@ static Val load_guarded(Scope *s, const Expr *e, const Mem *mem, uint32_t leaves
     Gen *g = s->l->g;
     const Tensor *t = &s->l->graph->tensor[e->tensor];
     Ty element = element_type(g, mem->dtype), vector = vector_type(g, mem->dtype);
-    Lin lin = linear(s->l, mem, e->idx);
+    Lin lin = linear(&s->l->places, &mem->at, e->idx);
     bool lanes = on_lanes(s, e->axes);
     bool run = lanes && !lane_atoms(s, &lin) && poly_is(lin.axis[s->lanes], 1);
     V mask = lanes ? s->mask : NULL, p = mem->base, offsets = NULL;
     for (int d = 0; d < e->n; d++) {
         const Affine *a = e->idx[d];
-        V n = gen_poly(g, poly_ext(t->shape[d])), stride = gen_poly(g, mem->stride[d]);
+        V n = gen_poly(g, poly_ext(t->shape[d])), stride = gen_poly(g, mem->at.stride[d]);
         bool wide = lanes && on_lanes(s, aff_axes(a)), out = leaves >> d & 1;
         if (wide && out) {             /* as unsigned numbers, negative ones are large */
             V size = splat(g, LLVMBuildTrunc(g->b, n, g->t->i32, ""));
@@ -494,7 +486,7 @@ static Val load_guarded(Scope *s, const Expr *e, const Mem *mem, uint32_t leaves
 Val load_at(Scope *s, const Mem *mem, const Affine *const *idx, const void *key, V further)
 {
     Gen *g = s->l->g;
-    Lin lin = linear(s->l, mem, idx);
+    Lin lin = linear(&s->l->places, &mem->at, idx);
     V p = pointer_at(s, mem, &lin, key, s->depth);
     if (further)
         p = gep(g, element_type(g, mem->dtype), p, further);
@@ -685,7 +677,7 @@ void store_at(Scope *s, const Mem *mem, const Affine *const *idx, const void *ke
 {
     Low *l = s->l;
     Gen *g = l->g;
-    Lin lin = linear(l, mem, idx);
+    Lin lin = linear(&l->places, &mem->at, idx);
     V p = pointer_at(s, mem, &lin, key, s->depth);
     V v = stored(s, mem->dtype, val);
     Ty element = element_type(g, mem->dtype);
@@ -718,12 +710,4 @@ void store_member(Scope *s, const Comp *c, Val v)
 {
     Mem mem = tensor_mem(s->l, c->out);
     store_at(s, &mem, c->store, c, v);
-}
-
-bool is_written(const Low *l, int tensor)
-{
-    for (int i = 0; i < l->k->n_writes; i++)
-        if (l->k->writes[i] == tensor)
-            return true;
-    return false;
 }

@@ -100,7 +100,7 @@ bool lower_host(Low *l)
     for (int i = 0; i < l->n_member; i++) {
         const Comp *c = l->member[i].c;
         h.value[i] = number(&h, c->body);
-        if (!is_written(l, c->out))
+        if (!kernel_writes(l->k, c->out))
             continue;
         Mem m = tensor_mem(l, c->out);
         if (m.dtype == DT_F32)

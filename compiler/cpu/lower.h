@@ -2,8 +2,7 @@
  *
  * Three layers lie between a kernel and the vector builder:
  *
- *   access.c  where things are: the address of T[index maps] as a linear form over axes with coefficients that are
- *             polynomials of the batch; axes whose strides are dense become one ("groups").
+ *   access.c  where things are (see lower/places.h): buffers and what a kernel touches of them.
  *   expr.c    what they are worth: scalar expressions evaluated in a scope, which says what each axis is: a number,
  *             or the lanes of a vector. Scopes nest as the loops do; a sub-expression is computed in the outermost
  *             scope that knows all it needs, in front of the loop.
@@ -11,6 +10,7 @@
 #ifndef CPU_LOWER_H
 #define CPU_LOWER_H
 #include "cpu/vec.h"
+#include "lower/places.h"
 
 enum { MAX_LAUNCH = 2, MAX_WORKSPACE = 1, MAP_TASK_POINTS = 8192 };
 
@@ -39,16 +39,8 @@ struct CpuModule {
     ARRAY(Lowered) done;
 };
 
-/* Where a tensor is: elements of `dtype` at base + sum over dimensions of stride * index. A Mem may leave some axes
- * out (the buffer of one row does not count the row's axes), and begins at the index `from`. */
-typedef struct Mem {
-    V base;
-    DType dtype;
-    int rank;
-    Poly stride[MAX_RANK];
-    int64_t from[MAX_RANK];
-    uint32_t without;
-} Mem;
+/* Where a tensor is: elements of `dtype` at base, in a layout. */
+typedef struct Mem { V base; DType dtype; Layout at; } Mem;
 
 /* One member of a kernel, and how other members get its value when it is not in a register. */
 typedef struct Member {
@@ -67,6 +59,7 @@ typedef struct Low {
     Arena *arena;
     const Fused *f;
     const Graph *graph;
+    Places places;
     const Kernel *k;                   /* of many maps (sets): their form, as f and graph are */
     const Sets *sets;                  /* NULL: one map, or another class */
     Member *member;
@@ -121,48 +114,13 @@ void launch_begin(Low *l, const char *part);
 void launch_tasks(Low *l);
 void launch_end(Low *l, V tasks);
 
-/* ---- polynomials of the batch */
-Poly poly_const(int64_t c);
-Poly poly_ext(Ext e);
-Poly poly_add(Poly a, Poly b);
-Poly poly_scale(Poly a, int64_t k);
-Poly poly_mul(Low *l, Poly a, Poly b); /* a power above the square is a failure of the lowering */
-bool poly_same(Poly a, Poly b);
-bool poly_is(Poly a, int64_t c);
-bool poly_fixed(Poly a, int64_t *c);   /* independent of the batch */
-int  poly_order(Poly a, Poly b);       /* by size at a large batch: < 0, 0, > 0 */
-int64_t poly_guess(Poly p);            /* its value at batch 64, for decisions */
-
 /* ---- access.c */
-typedef struct Lin {
-    Poly c, axis[MAX_AXES];
-    int n_atoms;
-    struct { const Term *term; Poly coef; } atom[MAX_RANK * 2];
-} Lin;
-
-/* An access of the kernel, for decisions about axes: one load or store. */
-typedef struct Access { Lin lin; uint32_t atom_axes; bool store; double weight; } Access;
-typedef struct Accesses {
-    ARRAY(Access) a;
-    uint32_t opaque;                   /* axes used as numbers or inside div, mod: not to be merged */
-} Accesses;
-
-/* A run of axes that is one: its value is that of `axis`, the others are 0. */
-typedef struct Group { int axis; Poly n; } Group;
-
-int   tensor_arg(const Low *l, int tensor);                      /* its position in buf[], -1: not an argument */
-Mem tensor_mem(Low *l, int tensor);
-Mem tensor_layout(Low *l, int tensor);                           /* without a base: before a function is begun */
-Lin   linear(Low *l, const Mem *p, const Affine *const *idx);
-void  access_comp(Low *l, const Comp *c, Accesses *out);         /* loads from memory, and the store */
-void  access_loads(Low *l, const Expr *e, Accesses *out);
-void  access_store(Low *l, const Comp *c, Accesses *out);
-void  sort_axes(const Access *a, int *axis, int n);              /* largest coefficient in `a` first */
-/* Groups of axes in the order given (outermost first); axes that vanish are added to *zero. */
-int   merge_axes(Low *l, const Accesses *acc, const Ext *ext, const int *axis, int n, Group *out, uint32_t *zero);
+Mem  tensor_mem(Low *l, int tensor);
+void access_comp(Low *l, const Comp *c, Accesses *out);          /* loads from memory, and the store */
+void access_loads(Low *l, const Expr *e, Accesses *out);
+void access_store(Low *l, const Comp *c, Accesses *out);
 /* the group best taken as lanes: -1 for none at all */
-int   best_lanes(const Low *l, const Accesses *acc, const Group *grp, int n);
-Poly  group_points(Low *l, const Group *grp, int n, int without);    /* product of extents, one left out (or -1) */
+int  best_lanes(const Low *l, const Accesses *acc, const Group *grp, int n);
 
 /* ---- expr.c */
 typedef enum { VAL_F, VAL_INT, VAL_INTS, VAL_BOOL } ValKind;     /* f32 lanes, i64, i32 lanes, i1 lanes */
@@ -206,7 +164,6 @@ void store_member(Scope *s, const Comp *c, Val v);
 void store_at(Scope *s, const Mem *p, const Affine *const *idx, const void *key, Val v);
 /* what lies there; `further` (or NULL) elements on */
 Val  load_at(Scope *s, const Mem *p, const Affine *const *idx, const void *key, V further);
-bool is_written(const Low *l, int tensor);
 
 /* Runs body for `axis` from lo to hi, `lanes` at a time; the last round may have a mask. `unroll` bodies side by side
  * (body's `part` 0 .. unroll - 1), each with its own share of the carried values: n values a part. After the loop the

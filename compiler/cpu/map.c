@@ -24,7 +24,7 @@ static void map_body(void *ctx, Scope *s, int part, V *carry)
         member_is(s, l->member[i].c, value[i]);
     }
     for (int i = 0; i < l->n_member; i++)
-        if (is_written(l, l->member[i].c->out))
+        if (kernel_writes(l->k, l->member[i].c->out))
             store_member(s, l->member[i].c, value[i]);
 }
 
@@ -54,7 +54,7 @@ bool lower_map(Low *l)
     Accesses acc = {0};
     for (int i = 0; i < l->n_member; i++) {
         access_loads(l, l->member[i].c->body, &acc);
-        if (is_written(l, l->member[i].c->out))
+        if (kernel_writes(l->k, l->member[i].c->out))
             access_store(l, l->member[i].c, &acc);
     }
     if (l->n_member > 64) {
@@ -69,9 +69,9 @@ bool lower_map(Low *l)
             sort_axes(&acc.a.at[i], axis, n);
             break;
         }
-    m.n_grp = merge_axes(l, &acc, c->ext, axis, n, m.grp, &m.zero);
+    m.n_grp = merge_axes(&l->places, &acc, c->ext, axis, n, m.grp, &m.zero);
     m.lanes = best_lanes(l, &acc, m.grp, m.n_grp);
-    m.rows = group_points(l, m.grp, m.n_grp, m.lanes);
+    m.rows = group_points(&l->places, m.grp, m.n_grp, m.lanes);
     m.length = m.lanes < 0 ? poly_const(1) : m.grp[m.lanes].n;
     m.pieces = poly_is(m.rows, 1) || poly_guess(m.length) >= 2 * MAP_TASK_POINTS;
 

@@ -34,7 +34,6 @@ static bool analyse(Reduction *r)
     Low *l = r->l;
     const Comp *c = l->member[0].c;
     Accesses acc = {0};
-    int dom[MAX_AXES], red[MAX_AXES], n_dom = 0, n_red = 0;
     bool positions = false;
     if (l->n_member > MOST_MEMBERS) {
         low_fail(l, "more than %d reductions in one kernel", MOST_MEMBERS);
@@ -44,20 +43,7 @@ static bool analyse(Reduction *r)
         access_comp(l, l->member[i].c, &acc);
         positions = positions || l->member[i].c->reducer == RED_ARGMAX;
     }
-    for (int a = 0; a < c->n_axes; a++)
-        if (c->red >> a & 1)
-            red[n_red++] = a;
-        else
-            dom[n_dom++] = a;
-    if (acc.a.n && !positions)
-        sort_axes(&acc.a.at[0], red, n_red);
-    for (int i = 0; i < acc.a.n; i++)
-        if (acc.a.at[i].store) {
-            sort_axes(&acc.a.at[i], dom, n_dom);
-            break;
-        }
-    r->n_dom = merge_axes(l, &acc, c->ext, dom, n_dom, r->dom, &r->zero);
-    r->n_red = merge_axes(l, &acc, c->ext, red, n_red, r->red, &r->zero);
+    split_axes(&l->places, c, &acc, positions, r->dom, &r->n_dom, r->red, &r->n_red, &r->zero);
     int best_dom = best_lanes(l, &acc, r->dom, r->n_dom), best_red = best_lanes(l, &acc, r->red, r->n_red);
     Group two[2];
     r->lanes = best_dom;
@@ -69,15 +55,15 @@ static bool analyse(Reduction *r)
     }
     if (!r->across)
         r->lanes = best_red;
-    r->rows = group_points(l, r->dom, r->n_dom, r->across ? r->lanes : -1);
+    r->rows = group_points(&l->places, r->dom, r->n_dom, r->across ? r->lanes : -1);
     r->length = r->across ? r->dom[r->lanes].n : poly_const(1);
-    r->terms = group_points(l, r->red, r->n_red, r->across ? -1 : r->lanes);
+    r->terms = group_points(&l->places, r->red, r->n_red, r->across ? -1 : r->lanes);
     r->carried = carried(l);
 
     int64_t columns, terms;
-    Poly all = poly_mul(l, r->rows, r->length);
+    Poly all = poly_mul(&l->places, r->rows, r->length);
     bool fixed = poly_fixed(all, &columns);
-    bool small = poly_fixed(group_points(l, r->red, r->n_red, -1), &terms) && fixed && columns * terms <= SMALL;
+    bool small = poly_fixed(group_points(&l->places, r->red, r->n_red, -1), &terms) && fixed && columns * terms <= SMALL;
     bool one_term = poly_is(r->terms, 1);              /* all of it lies along the lanes: a few vectors */
     r->chunked = fixed && columns <= FEW_COLUMNS && !small && !positions && !one_term;
     r->columns = columns;

@@ -54,25 +54,6 @@ static const Member *read_member(const Low *l, const Expr *load, int *index)
     return NULL;
 }
 
-/* Inner extents equal, so that the two can share a loop. */
-static bool same_inner(const Comp *a, const Comp *b, int n_row)
-{
-    if (a->n_axes != b->n_axes)
-        return false;
-    for (int i = n_row; i < a->n_axes; i++)
-        if (a->ext[i] != b->ext[i])
-            return false;
-    return true;
-}
-
-static bool same_point(const Expr *load, const Comp *c)
-{
-    for (int d = 0; d < load->n; d++)
-        if (load->idx[d] != c->store[d])
-            return false;
-    return true;
-}
-
 /* Nothing in it that takes longer than a few operations, members that would be computed again included. */
 static bool cheap(const Low *l, const Expr *e, int depth)
 {
@@ -146,7 +127,7 @@ static bool read_later(Low *l, const int *phase, int i)
 }
 
 /* Accesses of a body, with those of members that are computed again inside it. */
-static void loads_of(Low *l, const Comp *c, Accesses *acc, int depth)
+static void row_loads(Low *l, const Comp *c, Accesses *acc, int depth)
 {
     access_loads(l, c->body, acc);
     const Expr *load[64];
@@ -154,7 +135,7 @@ static void loads_of(Low *l, const Comp *c, Accesses *acc, int depth)
     for (int k = 0; k < n && k < 64 && depth < 16; k++) {
         const Member *m = read_member(l, load[k], &j);
         if (m && m->again)
-            loads_of(l, m->c, acc, depth + 1);
+            row_loads(l, m->c, acc, depth + 1);
     }
 }
 
@@ -185,7 +166,7 @@ static void phase_body(void *ctx, Scope *s, int part, V *carry)
         if (!c->red) {
             member_is(s, c, v);
             l->comp = c;
-            if (is_written(l, c->out))
+            if (kernel_writes(l->k, c->out))
                 store_member(s, c, v);
             if (l->member[i].kept)
                 store_at(s, &l->member[i].mem, c->store, &l->member[i], v);
@@ -227,9 +208,9 @@ static void run_phase(Phase *p, Scope *row)
         if (!in_phase(p, i))
             continue;
         shape = c;
-        loads_of(l, c, &acc, 0);
+        row_loads(l, c, &acc, 0);
         maps = maps || !c->red || is_column(p, i);
-        if (is_column(p, i) || (!c->red && is_written(l, c->out)))
+        if (is_column(p, i) || (!c->red && kernel_writes(l->k, c->out)))
             access_store(l, c, &acc);
     }
     int axis[MAX_AXES], n = 0;
@@ -243,7 +224,7 @@ static void run_phase(Phase *p, Scope *row)
         }
     Group grp[MAX_AXES];
     uint32_t zero = 0;
-    int n_grp = merge_axes(l, &acc, shape->ext, axis, n, grp, &zero);
+    int n_grp = merge_axes(&l->places, &acc, shape->ext, axis, n, grp, &zero);
     int lanes = best_lanes(l, &acc, grp, n_grp), count = carried(p);
     p->lanes = lanes < 0 ? -1 : grp[lanes].axis;
 
@@ -272,7 +253,7 @@ static void run_phase(Phase *p, Scope *row)
     } else {
         Loop outer;
         Scope s;
-        loop_begin(g, &outer, ic(g, 0), gen_poly(g, group_points(l, grp, n_grp, lanes)), 1, carry, count);
+        loop_begin(g, &outer, ic(g, 0), gen_poly(g, group_points(&l->places, grp, n_grp, lanes)), 1, carry, count);
         scope_in(&s, &in, outer.branch);
         scope_digits(&s, grp, n_grp, lanes, outer.i);
         lane_loop(&s, grp[lanes].axis, ic(g, 0), gen_poly(g, grp[lanes].n), 1, phase_body, p, carry, count);
@@ -301,7 +282,7 @@ static void run_phase(Phase *p, Scope *row)
         v = member_value(row, c, v);
         member_is(row, c, v);
         l->comp = c;
-        if (is_written(l, c->out))
+        if (kernel_writes(l->k, c->out))
             store_member(row, c, v);
         at += w;
     }
@@ -325,7 +306,7 @@ void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart)
     for (int i = l->n_member - 1; i >= 0; i--) {               /* readers first */
         Member *m = &l->member[i];
         p->n_phase = p->phase[i] >= p->n_phase ? p->phase[i] + 1 : p->n_phase;
-        m->again = p->phase[i] >= 0 && !m->c->red && !m->kept && read_later(l, p->phase, i) && !is_written(l, m->c->out);
+        m->again = p->phase[i] >= 0 && !m->c->red && !m->kept && read_later(l, p->phase, i) && !kernel_writes(l->k, m->c->out);
     }
 }
 
@@ -358,7 +339,7 @@ bool lower_row(Low *l)
     Accesses acc = {0};
     for (int i = 0; i < l->n_member; i++) {
         access_loads(l, l->member[i].c->body, &acc);
-        if (is_written(l, l->member[i].c->out))
+        if (kernel_writes(l->k, l->member[i].c->out))
             access_store(l, l->member[i].c, &acc);
     }
     int axis[MAX_AXES];
@@ -366,12 +347,12 @@ bool lower_row(Low *l)
         axis[a] = a;
     Group grp[MAX_AXES];
     uint32_t zero = 0;
-    int n_grp = merge_axes(l, &acc, l->k->dom, axis, n_dom, grp, &zero);
-    Poly rows = group_points(l, grp, n_grp, -1), inner = poly_const(1);
+    int n_grp = merge_axes(&l->places, &acc, l->k->dom, axis, n_dom, grp, &zero);
+    Poly rows = group_points(&l->places, grp, n_grp, -1), inner = poly_const(1);
     for (int i = 0; i < l->n_member; i++) {
         Poly p = poly_const(1);
         for (int a = n_dom; a < l->member[i].c->n_axes; a++)
-            p = poly_mul(l, p, poly_ext(l->member[i].c->ext[a]));
+            p = poly_mul(&l->places, p, poly_ext(l->member[i].c->ext[a]));
         if (poly_order(inner, p) < 0)
             inner = p;
     }

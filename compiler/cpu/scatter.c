@@ -29,7 +29,7 @@ static void analyse(Scatter *s)
         last = t->rank;
     }
     for (int d = 0; d < last; d++)
-        s->rows = poly_mul(s->l, s->rows, poly_ext(t->shape[d]));
+        s->rows = poly_mul(&s->l->places, s->rows, poly_ext(t->shape[d]));
 }
 
 /* All indices that are not the lanes' own lie inside? */
@@ -108,7 +108,7 @@ bool lower_scatter(Low *l)
     loop_end(g, &row, NULL);
 
     Loop loop;
-    loop_begin(g, &loop, ic(g, 0), gen_poly(g, group_points(l, grp, n, -1)), 1, NULL, 0);
+    loop_begin(g, &loop, ic(g, 0), gen_poly(g, group_points(&l->places, grp, n, -1)), 1, NULL, 0);
     scope_in(&point, &root, loop.branch);
     scope_digits(&point, grp, n, -1, loop.i);
     Branch f;

@@ -261,12 +261,6 @@ static void multiply(Attention *x, bool by_rows, V terms, V rows, V a, V stride,
 
 /* ---- packing */
 
-static Lin load_lin(Low *l, const Expr *e)
-{
-    Mem mem = tensor_layout(l, e->tensor);
-    return linear(l, &mem, e->idx);
-}
-
 typedef struct Copy { const Expr *load; V to; } Copy;
 
 static void copy_lanes(void *ctx, Scope *s, int part, V *carry)
@@ -318,7 +312,7 @@ static void pack_slices(Attention *x, Scope *dom, const Sum *s, int term, int co
 {
     Low *l = x->l;
     Gen *g = x->g;
-    Lin lin = load_lin(l, s->s.b);
+    Lin lin = tensor_linear(&l->places, s->s.b->tensor, s->s.b->idx);
     Form form = l->graph->tensor[s->s.b->tensor].dtype == DT_BF16 ? WIDEN : PLAIN;
     bool straight = poly_is(lin.axis[column], 1), transposed = !straight && poly_is(lin.axis[term], 1);
     V fn = straight ? part_pack_straight(l, form) : transposed ? part_pack_transposed(l, form) : NULL;
@@ -395,10 +389,10 @@ static void place_scores(Attention *x, int i, V m0)
     Gen *g = x->g;
     const Comp *c = l->member[i].c;
     Mem mem = {.base = gep(g, g->t->f32, place(x, x->at[i]), i_sub(g, ic(g, 0), i_mul(g, m0, ic(g, x->width)))), .dtype = DT_F32,
-               .rank = l->graph->tensor[c->out].rank};
-    for (int d = 0; d < mem.rank; d++) {
+               .at.rank = l->graph->tensor[c->out].rank};
+    for (int d = 0; d < mem.at.rank; d++) {
         int axis = aff_plain(c->store[d]);
-        mem.stride[d] = poly_const(axis == x->m ? x->width : axis == x->n ? 1 : 0);
+        mem.at.stride[d] = poly_const(axis == x->m ? x->width : axis == x->n ? 1 : 0);
     }
     l->member[i].mem = mem;
 }
@@ -407,7 +401,7 @@ static void product_of_block(Attention *x, Scope *dom, const Sum *s, V m0, V m1)
 {
     Low *l = x->l;
     Gen *g = x->g;
-    Lin lin = load_lin(l, s->s.a);
+    Lin lin = tensor_linear(&l->places, s->s.a->tensor, s->s.a->idx);
     bool in_place = l->graph->tensor[s->s.a->tensor].dtype == DT_F32 && poly_is(lin.axis[s->own], 1);
     V a = place(x, s->rows), stride = ic(g, up(s->n_own, g->t->lanes));
     if (in_place) {
@@ -482,7 +476,7 @@ static V make_block(Attention *x)
     scope_bind(&row, x->m, loop.i);
     rows_run(&x->rows, &row);
     for (int i = 0; i < x->n_sum; i++)
-        if (x->sum[i].product && is_written(l, l->member[x->sum[i].member].c->out))
+        if (x->sum[i].product && kernel_writes(l->k, l->member[x->sum[i].member].c->out))
             write_product(x, &row, &x->sum[i], m0);
     loop_end(g, &loop, NULL);
     for (int i = 0; i < x->n_sum; i++) {
@@ -537,7 +531,7 @@ bool lower_score(Low *l)
     launch_tasks(l);
     Poly tasks = poly_const(1);
     for (int a = 0; a < l->k->n_dom; a++)
-        tasks = poly_mul(l, tasks, poly_ext(l->k->dom[a]));
+        tasks = poly_mul(&l->places, tasks, poly_ext(l->k->dom[a]));
     launch_end(l, gen_poly(g, tasks));
     return !l->failed;
 }

@@ -13,13 +13,13 @@ bool cu_columns_find(CuColumns *c, Cu *l)
 
 void cu_columns_place(CuColumns *c, int most)
 {
-    if (!pl_fixed(cu_points(c->l, c->grp, c->n_grp, -1), &c->points) || 4 * c->n * c->points > SHARED_BYTES) {
+    if (!poly_fixed(group_points(&c->l->places, c->grp, c->n_grp, -1), &c->points) || 4 * c->n * c->points > SHARED_BYTES) {
         cu_fail(c->l, "more columns than shared memory holds");
         return;
     }
     int64_t fit = SHARED_BYTES / (4 * c->n * c->points);
     c->slots = fit < most ? (int)fit : most;
-    c->l->out->workspace = pl_const(c->parts * c->n * c->points);
+    c->l->out->workspace = poly_const(c->parts * c->n * c->points);
 }
 
 int cu_columns_bytes(const CuColumns *c)
@@ -99,7 +99,7 @@ void cu_columns_join(CuColumns *c)
         cu_store(&s, &l->k->comp[i], (CuVal){.kind = CV_F, .uniform = true, .v = {"sum"}});
         cu_scope_close(&s, arena_printf(l->arena, "if (blockIdx.y == %d) {", c->number[i]), "}");
     }
-    TicGrid grid = cu_grid(pl_const(c->points), CU_WARP);
+    TicGrid grid = cu_grid(poly_const(c->points), CU_WARP);
     grid.y = c->n;
     cu_launch(l, "join", &root, grid, JOIN_THREADS, 1, JOIN_THREADS * 4);
 }

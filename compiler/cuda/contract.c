@@ -22,16 +22,16 @@ enum { SPLIT_UNIT = 128, MOST_SPLITS = 64, PROCESSORS = 132, TYPICAL = 4096, JOI
 
 typedef struct Side {
     const Expr *load;
-    const CuGroup *grp;                /* rows or columns */
+    const Group *grp;                /* rows or columns */
     int n_grp, unit, vec;
-    CuLin lin;
+    Lin lin;
 } Side;
 
 typedef struct Contraction {
     Cu *l;
     const GemmTemplate *t;
     Side a, b;
-    CuGroup outer[MAX_AXES], m[MAX_AXES], n[MAX_AXES], k[MAX_AXES];
+    Group outer[MAX_AXES], m[MAX_AXES], n[MAX_AXES], k[MAX_AXES];
     int n_outer, n_m, n_n, n_k;
     uint32_t zero;
     Poly rows, columns, terms, batches;
@@ -41,33 +41,11 @@ typedef struct Contraction {
 
 /* ---- shapes */
 
-static bool has_axis(const int *axis, int n, int a)
+static int merge_role(Contraction *c, const Accesses *acc, const int *axis, int n, Group *out)
 {
-    for (int i = 0; i < n; i++)
-        if (axis[i] == a)
-            return true;
-    return false;
-}
-
-/* The axis along which the first result is stored without gaps; -1 when there is none. */
-static int unit_axis(const Cu *l, const CuAccesses *acc)
-{
-    const Comp *c = &l->k->comp[0];
-    for (int i = 0; i < acc->a.n; i++) {
-        if (!acc->a.at[i].store)
-            continue;
-        for (int a = 0; a < c->n_axes; a++)
-            if (c->ext[a] != 1 && pl_is(acc->a.at[i].lin.axis[a], 1))
-                return a;
-    }
-    return -1;
-}
-
-static int merge_role(Contraction *c, const CuAccesses *acc, const int *axis, int n, CuGroup *out)
-{
-    int count = cu_merge_axes(c->l, acc, c->l->k->comp[0].ext, axis, n, out, &c->zero);
+    int count = merge_axes(&c->l->places, acc, c->l->k->comp[0].ext, axis, n, out, &c->zero);
     if (!count && n)
-        out[count++] = (CuGroup){axis[n - 1], pl_const(1)};
+        out[count++] = (Group){axis[n - 1], poly_const(1)};
     return count;
 }
 
@@ -75,18 +53,18 @@ static int merge_role(Contraction *c, const CuAccesses *acc, const int *axis, in
 static void find_unit(Contraction *c, Side *s)
 {
     static const int directions[] = {1, 2};
-    s->lin = cu_linear(c->l, s->load->tensor, s->load->idx);
+    s->lin = tensor_linear(&c->l->places, s->load->tensor, s->load->idx);
     s->unit = 0;
     s->vec = 1;
     for (int i = 0; i < 2 && !s->unit; i++) {
-        const CuGroup *g = directions[i] == 1 ? &c->k[c->n_k - 1] : &s->grp[s->n_grp - 1];
-        if (!pl_is(s->lin.axis[g->axis], 1))
+        const Group *g = directions[i] == 1 ? &c->k[c->n_k - 1] : &s->grp[s->n_grp - 1];
+        if (!poly_is(s->lin.axis[g->axis], 1))
             continue;
         s->unit = directions[i];
         for (int w = 8; w > 1 && s->vec == 1; w /= 2) {
-            bool fits = pl_divides(g->n, w) && pl_divides(s->lin.c, w);
+            bool fits = poly_divides(g->n, w) && poly_divides(s->lin.c, w);
             for (int a = 0; a < MAX_AXES; a++)
-                fits = fits && (a == g->axis || pl_divides(s->lin.axis[a], w));
+                fits = fits && (a == g->axis || poly_divides(s->lin.axis[a], w));
             if (fits)
                 s->vec = w;
         }
@@ -98,10 +76,10 @@ static bool analyse(Contraction *c)
     Cu *l = c->l;
     const Contract *s = &l->k->split;
     const Comp *main = &l->k->comp[0];
-    CuAccesses acc = {0};
+    Accesses acc = {0};
     for (int i = 0; i < l->k->n_comp; i++) {
         cu_access_loads(l, l->k->comp[i].body, &acc);
-        if (cu_is_written(l, l->k->comp[i].out))
+        if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
     }
     int m[MAX_AXES], n[MAX_AXES], k[MAX_AXES], outer[MAX_AXES], n_m = s->n_m, n_n = s->n_n;
@@ -111,7 +89,7 @@ static bool analyse(Contraction *c)
     memcpy(outer, s->batch, sizeof outer);
     c->a.load = s->a;
     c->b.load = s->b;
-    int unit = unit_axis(l, &acc);
+    int unit = unit_axis(&l->k->comp[0], &acc);
     if (unit >= 0 && has_axis(m, n_m, unit)) {
         memcpy(m, s->n, sizeof m);
         memcpy(n, s->m, sizeof n);
@@ -122,11 +100,11 @@ static bool analyse(Contraction *c)
     }
     for (int i = 0; i < acc.a.n; i++)
         if (acc.a.at[i].store) {
-            cu_sort_axes(&acc.a.at[i], m, n_m);
-            cu_sort_axes(&acc.a.at[i], n, n_n);
+            sort_axes(&acc.a.at[i], m, n_m);
+            sort_axes(&acc.a.at[i], n, n_n);
             break;
         }
-    c->n_outer = cu_merge_axes(l, &acc, main->ext, outer, s->n_batch, c->outer, &c->zero);
+    c->n_outer = merge_axes(&l->places, &acc, main->ext, outer, s->n_batch, c->outer, &c->zero);
     c->n_m = merge_role(c, &acc, m, n_m, c->m);
     c->n_n = merge_role(c, &acc, n, n_n, c->n);
     c->n_k = merge_role(c, &acc, k, s->n_k, c->k);
@@ -140,11 +118,11 @@ static bool analyse(Contraction *c)
     c->b.n_grp = c->n_n;
     find_unit(c, &c->a);
     find_unit(c, &c->b);
-    c->rows = cu_points(l, c->m, c->n_m, -1);
-    c->columns = cu_points(l, c->n, c->n_n, -1);
-    c->terms = cu_points(l, c->k, c->n_k, -1);
-    c->batches = cu_points(l, c->outer, c->n_outer, -1);
-    if (!pl_small(c->rows) || !pl_small(c->columns) || !pl_small(c->terms) || !pl_small(c->batches))
+    c->rows = group_points(&l->places, c->m, c->n_m, -1);
+    c->columns = group_points(&l->places, c->n, c->n_n, -1);
+    c->terms = group_points(&l->places, c->k, c->n_k, -1);
+    c->batches = group_points(&l->places, c->outer, c->n_outer, -1);
+    if (!poly_small(c->rows) || !poly_small(c->columns) || !poly_small(c->terms) || !poly_small(c->batches))
         cu_fail(l, "more than 2^31 rows, columns or terms");
     return !l->failed;
 }
@@ -168,21 +146,21 @@ static const GemmTemplate *choose(const Contraction *c)
     int64_t columns, rows;
     if (!is_bf16(c, &c->a) || !is_bf16(c, &c->b))
         return template_of(80, false, 0);
-    bool narrow = (pl_fixed(c->columns, &columns) && columns <= 64) || (pl_fixed(c->rows, &rows) && rows <= 64);
+    bool narrow = (poly_fixed(c->columns, &columns) && columns <= 64) || (poly_fixed(c->rows, &rows) && rows <= 64);
     return template_of(80, true, narrow ? 64 : 128);
 }
 
 /* The copy engine's view of a side: true when it is one matrix with lines of whole 16 bytes. */
-static bool map_of(Contraction *c, const Side *s, const CuGroup *grp, int n_grp, Poly rows, int tile, TicGpuMap *out)
+static bool map_of(Contraction *c, const Side *s, const Group *grp, int n_grp, Poly rows, int tile, TicGpuMap *out)
 {
     int64_t stride;
-    const CuGroup *line = s->unit == 1 ? &grp[0] : &c->k[0];
-    if (!is_bf16(c, s) || s->vec != 8 || !s->unit || n_grp != 1 || c->n_k != 1 || !pl_fixed(s->lin.axis[line->axis], &stride))
+    const Group *line = s->unit == 1 ? &grp[0] : &c->k[0];
+    if (!is_bf16(c, s) || s->vec != 8 || !s->unit || n_grp != 1 || c->n_k != 1 || !poly_fixed(s->lin.axis[line->axis], &stride))
         return false;
     Poly inner = s->unit == 1 ? c->terms : rows, outer = s->unit == 1 ? rows : c->terms;
     if (stride % 8 || stride <= 0 || s->lin.c.c[1] || s->lin.c.c[2])
         return false;
-    *out = (TicGpuMap){.arg = cu_arg(c->l, s->load->tensor), .box_inner = 64, .box_outer = s->unit == 1 ? tile : 64,
+    *out = (TicGpuMap){.arg = kernel_arg(c->l->k, s->load->tensor), .box_inner = 64, .box_outer = s->unit == 1 ? tile : 64,
                        .offset = s->lin.c.c[0], .stride = stride, .inner = {{inner.c[0], inner.c[1], inner.c[2]}},
                        .outer = {{outer.c[0], outer.c[1], outer.c[2]}}};
     return true;
@@ -193,10 +171,10 @@ static bool map_of(Contraction *c, const Side *s, const CuGroup *grp, int n_grp,
 static const GemmTemplate *choose_hopper(Contraction *c, TicGpuHopper *out)
 {
     int64_t terms;
-    bool wide = !pl_fixed(c->terms, &terms) && !pl_is(c->columns, 128);
+    bool wide = !poly_fixed(c->terms, &terms) && !poly_is(c->columns, 128);
     const GemmTemplate *t = template_of(90, true, wide ? 256 : 128);
     *out = (TicGpuHopper){.threads = 0};
-    if (!pl_is(c->batches, 1) || !map_of(c, &c->a, c->m, c->n_m, c->rows, t->tile_m, &out->map[0])
+    if (!poly_is(c->batches, 1) || !map_of(c, &c->a, c->m, c->n_m, c->rows, t->tile_m, &out->map[0])
         || !map_of(c, &c->b, c->n, c->n_n, c->columns, t->tile_n, &out->map[1]))
         return NULL;
     out->threads = t->threads;
@@ -209,7 +187,7 @@ static void split(Contraction *c, const GemmTemplate *t)
 {
     int64_t rows, columns, batches, terms;
     c->splits = 1;
-    if (!pl_fixed(c->rows, &rows) || !pl_fixed(c->columns, &columns) || !pl_fixed(c->batches, &batches))
+    if (!poly_fixed(c->rows, &rows) || !poly_fixed(c->columns, &columns) || !poly_fixed(c->batches, &batches))
         return;
     int64_t tiles = (rows + t->tile_m - 1) / t->tile_m * ((columns + t->tile_n - 1) / t->tile_n) * batches;
     terms = c->terms.c[0] + TYPICAL * c->terms.c[1];
@@ -227,7 +205,7 @@ static void split(Contraction *c, const GemmTemplate *t)
 /* ---- the prologue */
 
 /* `type name(args) { return offset; }` of the axes in grp, digits of `flat` */
-static void offset_function(Contraction *c, const char *name, const Side *s, const CuGroup *grp, int n)
+static void offset_function(Contraction *c, const char *name, const Side *s, const Group *grp, int n)
 {
     Cu *l = c->l;
     CuScope root;
@@ -236,9 +214,9 @@ static void offset_function(Contraction *c, const char *name, const Side *s, con
     Text sum = {.arena = l->arena};
     for (int i = 0; i < n; i++) {
         Poly coef = s->lin.axis[grp[i].axis];
-        if (pl_is(coef, 0))
+        if (poly_is(coef, 0))
             continue;
-        text_printf(&sum, "%s(i64)%s * %s", sum.n ? " + " : "", root.at[grp[i].axis], pl_text(l, coef));
+        text_printf(&sum, "%s(i64)%s * %s", sum.n ? " + " : "", root.at[grp[i].axis], cu_poly(l, coef));
     }
     text_printf(&l->file, "TC_DEV i64 %s(i32 i, i32 B)\n{\n%s    return %s;\n}\n", name, text_data(&root.body), sum.n ? text_data(&sum) : "0");
 }
@@ -250,20 +228,20 @@ static void base_function(Contraction *c, const char *name, const char *type, co
     cu_scope_root(&root, l);
     cu_bind_digits(&root, c->outer, c->n_outer, -1, "z", false);
     Text sum = {.arena = l->arena};
-    text_printf(&sum, "%s", pl_text(l, s->lin.c));
+    text_printf(&sum, "%s", cu_poly(l, s->lin.c));
     for (int i = 0; i < c->n_outer; i++) {
         Poly coef = s->lin.axis[c->outer[i].axis];
-        if (!pl_is(coef, 0))
-            text_printf(&sum, " + (i64)%s * %s", root.at[c->outer[i].axis], pl_text(l, coef));
+        if (!poly_is(coef, 0))
+            text_printf(&sum, " + (i64)%s * %s", root.at[c->outer[i].axis], cu_poly(l, coef));
     }
     text_printf(&l->file, "TC_DEV const %s *%s(TC_ARGS, i32 z)\n{\n%s    return p%d + (%s);\n}\n", type, name, text_data(&root.body),
-                cu_arg(l, s->load->tensor), text_data(&sum));
+                kernel_arg(l->k, s->load->tensor), text_data(&sum));
 }
 
-static long long constant_stride(const Side *s, const CuGroup *grp, int n)
+static long long constant_stride(const Side *s, const Group *grp, int n)
 {
     int64_t k;
-    return n == 1 && pl_fixed(s->lin.axis[grp[0].axis], &k) ? (long long)k : 0;
+    return n == 1 && poly_fixed(s->lin.axis[grp[0].axis], &k) ? (long long)k : 0;
 }
 
 static void operand(Contraction *c, const Side *s, char big, char small)
@@ -310,7 +288,7 @@ static void epilogue(Contraction *c, CuScope *s, int width)
         const Comp *m = &l->k->comp[i];
         v = i ? cu_eval_member(s, m) : cu_round(s, m, v);
         cu_member_is(s, m, v);
-        if (cu_is_written(l, m->out))
+        if (kernel_writes(l->k, m->out))
             cu_store(s, m, v);
     }
 }
@@ -325,15 +303,15 @@ static const char *sum_params(Cu *l, int width)
 
 static bool in_runs(const Contraction *c, int width)
 {
-    return c->n_n == 1 || pl_divides(c->n[c->n_n - 1].n, width);
+    return c->n_n == 1 || poly_divides(c->n[c->n_n - 1].n, width);
 }
 
 static void to_workspace(Contraction *c, CuScope *s, int width)
 {
     Cu *l = c->l;
-    cu_line(s, "float *q = ws + (((i64)split * %s + z) * %s + m) * %s + n;", pl_text(l, c->batches), pl_text(l, c->rows),
-            pl_text(l, c->columns));
-    if (width == CU_WIDTH && pl_divides(c->columns, width)) {
+    cu_line(s, "float *q = ws + (((i64)split * %s + z) * %s + m) * %s + n;", cu_poly(l, c->batches), cu_poly(l, c->rows),
+            cu_poly(l, c->columns));
+    if (width == CU_WIDTH && poly_divides(c->columns, width)) {
         cu_line(s, "tc_store4(q, x0, x1, x2, x3);");
         return;
     }
@@ -362,7 +340,7 @@ static void finish_function(Contraction *c, int width)
 
 /* ---- what finish4 loads, apart from it: a template can fetch that early (Fetched, fetch_columns, fetch_point, finish_with) */
 
-static uint32_t group_axes(const CuGroup *grp, int n)
+static uint32_t group_axes(const Group *grp, int n)
 {
     uint32_t axes = 0;
     for (int i = 0; i < n; i++)
@@ -379,7 +357,7 @@ static void find_asides(Contraction *c)
         const Expr **load = NEWN(l->arena, const Expr *, n);
         expr_loads(l->k->comp[i].body, load, n);
         for (int k = 0; k < n; k++) {
-            bool known = cu_member(l, load[k]->tensor) >= 0;
+            bool known = kernel_member(l->k, load[k]->tensor) >= 0;
             for (int j = 0; j < c->asides.n; j++)
                 known = known || c->asides.at[j].load == load[k];
             if (!known)
@@ -447,27 +425,27 @@ static void finish_with(Contraction *c)
 static void join_launch(Contraction *c)
 {
     Cu *l = c->l;
-    int width = pl_divides(c->n[c->n_n - 1].n, CU_WIDTH) ? CU_WIDTH : 1;
-    Poly runs = pl_mul(l, pl_mul(l, c->batches, c->rows), c->columns);
+    int width = poly_divides(c->n[c->n_n - 1].n, CU_WIDTH) ? CU_WIDTH : 1;
+    Poly runs = poly_mul(&l->places, poly_mul(&l->places, c->batches, c->rows), c->columns);
     for (int i = 0; i < 3; i++)
         runs.c[i] /= width;
     CuScope root, s;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, c->zero);
     cu_line(&root, "const i64 i = (i64)blockIdx.x * %d + threadIdx.x;", JOIN_THREADS);
-    cu_line(&root, "if (i >= %s)", pl_text(l, runs));
+    cu_line(&root, "if (i >= %s)", cu_poly(l, runs));
     cu_line(&root, "    return;");
     cu_line(&root, "const i32 n = (i32)(i * %d %% %s), m = (i32)(i * %d / %s %% %s), z = (i32)(i * %d / %s / %s);", width,
-            pl_text(l, c->columns), width, pl_text(l, c->columns), pl_text(l, c->rows), width, pl_text(l, c->columns),
-            pl_text(l, c->rows));
+            cu_poly(l, c->columns), width, cu_poly(l, c->columns), cu_poly(l, c->rows), width, cu_poly(l, c->columns),
+            cu_poly(l, c->rows));
     for (int k = 0; k < width; k++)
         cu_line(&root, "float x%d = 0.0f;", k);
     cu_line(&root, "for (int s = 0; s < %d; s++) {", c->splits);
     if (width == CU_WIDTH) {
-        cu_line(&root, "    const v4f v = ((const v4f *)ws)[s * %s + i];", pl_text(l, runs));
+        cu_line(&root, "    const v4f v = ((const v4f *)ws)[s * %s + i];", cu_poly(l, runs));
         cu_line(&root, "    x0 += v.x, x1 += v.y, x2 += v.z, x3 += v.w;");
     } else {
-        cu_line(&root, "    x0 += ws[s * %s + i];", pl_text(l, runs));
+        cu_line(&root, "    x0 += ws[s * %s + i];", cu_poly(l, runs));
     }
     cu_line(&root, "}");
     cu_scope_in(&s, &root);
@@ -486,7 +464,7 @@ bool cu_contract(Cu *l)
     const GemmTemplate *own = choose_hopper(&c, &hopper);
     split(&c, own ? own : c.t);
     if (c.splits > 1)
-        l->out->workspace = pl_mul(l, pl_mul(l, c.batches, c.rows), pl_scale(c.columns, c.splits));
+        l->out->workspace = poly_mul(&l->places, poly_mul(&l->places, c.batches, c.rows), poly_scale(c.columns, c.splits));
     TicGrid grid = cu_grid(c.batches, 1);
     cu_grid_times(&grid, c.rows, c.t->tile_m);
     cu_grid_times(&grid, c.columns, c.t->tile_n);
@@ -499,10 +477,10 @@ bool cu_contract(Cu *l)
     }
     const char *name = cu_launch_template(l, "contract", grid, c.t->threads, c.t->shared);
     Text *t = &l->file;
-    const char *terms = pl_text(l, c.terms);
+    const char *terms = cu_poly(l, c.terms);
     text_printf(t, "#define KERNEL %s\n#define TC_ARGS %s\n#define TC_PASS %s\n", name, cu_params(l, false), cu_params(l, true));
-    text_printf(t, "#define BATCHES %s\n#define ROWS %s\n#define COLS %s\n#define TERMS %s\n#define SPLITS %d\n", pl_text(l, c.batches),
-                pl_text(l, c.rows), pl_text(l, c.columns), terms, c.splits);
+    text_printf(t, "#define BATCHES %s\n#define ROWS %s\n#define COLS %s\n#define TERMS %s\n#define SPLITS %d\n", cu_poly(l, c.batches),
+                cu_poly(l, c.rows), cu_poly(l, c.columns), terms, c.splits);
     if (c.splits > 1)
         text_printf(t, "#define SPLIT_TERMS ((%s + %d) / %d * %d)\n", terms, c.splits * SPLIT_UNIT - 1, c.splits * SPLIT_UNIT, SPLIT_UNIT);
     else

@@ -28,12 +28,8 @@ void cuda_print(const CudaModule *m, Text *out)
 void cu_fail(Cu *l, const char *fmt, ...)
 {
     va_list args;
-    if (l->failed)
-        return;
-    l->failed = true;
-    text_printf(l->why, "kernel `%s` (%s): ", l->k->label ? l->k->label : "", kernel_class_name[l->k->cls]);
     va_start(args, fmt);
-    text_vprintf(l->why, fmt, args);
+    kernel_fails(l->k, &l->failed, l->why, fmt, args);
     va_end(args);
 }
 
@@ -104,7 +100,7 @@ static bool shares(const Cu *l, int i)
 const char *cu_arg_type(const Cu *l, int i, bool is_restrict)
 {
     int x = l->k->args[i];
-    return arena_printf(l->arena, "%s%s *%s", cu_is_written(l, x) ? "" : "const ", cu_type(l->graph->tensor[x].dtype),
+    return arena_printf(l->arena, "%s%s *%s", kernel_writes(l->k, x) ? "" : "const ", cu_type(l->graph->tensor[x].dtype),
                         is_restrict && !shares(l, i) ? "TC_RESTRICT " : "");
 }
 
@@ -116,7 +112,7 @@ const char *cu_params(const Cu *l, bool names_only)
     for (int i = 0; i < l->k->n_args; i++) {
         text_printf(&t, "%sp%d, ", names_only ? "" : cu_arg_type(l, i, true), i);
     }
-    if (!pl_is(l->out->workspace, 0))
+    if (!poly_is(l->out->workspace, 0))
         text_printf(&t, names_only ? "ws, " : "float *TC_RESTRICT ws, ");
     text_printf(&t, names_only ? "B" : "i32 B");
     return text_data(&t);
@@ -190,24 +186,6 @@ static bool lower_class(Cu *l)
     return false;
 }
 
-/* A tensor of f32 elements that lives between two launches of one kernel. */
-static int workspace(Fused *f, Poly n)
-{
-    Graph *g = f->graph;
-    Ext shape[MAX_RANK];
-    int rank = 0;
-    for (int power = 2; power > 0; power--)
-        for (int k = 0; n.c[power] && k < power; k++)
-            shape[rank++] = EXT_BATCH;
-    shape[rank++] = n.c[0] ? n.c[0] : n.c[1] ? n.c[1] : n.c[2];
-    int t = graph_tensor(g, "workspace", rank, shape, T_TEMP, DT_F32);
-    int *storage = NEWN(g->arena, int, g->n_tensor);
-    memcpy(storage, f->storage, (size_t)t * sizeof *storage);
-    storage[t] = t;
-    f->storage = storage;
-    return t;
-}
-
 static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Text *why)
 {
     Cu l = {.m = m, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .comp = &k->comp[0], .out = made, .why = why,
@@ -219,12 +197,16 @@ static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Tex
         l.k = &l.f->kernel[0];
         l.comp = &l.k->comp[0];
     }
+    l.places = (Places){.arena = m->arena, .graph = l.graph};
     l.again = NEWN(m->arena, bool, l.k->n_comp);
     l.placed = NEWN(m->arena, bool, l.k->n_comp);
     for (int i = 0; i < l.k->n_args; i++)
         l.fast = l.fast || l.graph->tensor[l.k->args[i]].dtype == DT_BF16;
     heading(&l);
-    if (!lower_class(&l) || l.failed)
+    bool done = lower_class(&l);
+    if (l.places.fault)
+        cu_fail(&l, "%s", l.places.fault);
+    if (!done || l.failed)
         return false;
     const char *name = m->kernels.at[made->first].name;
     PUSH(m->arena, m->files, (struct CuFile){name, text_data(&l.file)});
@@ -248,12 +230,12 @@ int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int
         text_printf(why, "kernel `%s` needs %d launches", k->label ? k->label : "", known->n);
         return -1;
     }
-    bool works = !pl_is(known->workspace, 0);
+    bool works = !poly_is(known->workspace, 0);
     int n_arg = k->n_args + works;
     int *arg = NEWN(m->arena, int, n_arg);
     memcpy(arg, k->args, (size_t)k->n_args * sizeof *arg);
     if (works)
-        arg[k->n_args] = workspace(f, known->workspace);
+        arg[k->n_args] = workspace_of(f, known->workspace);
     for (int i = 0; i < known->n; i++)
         launch[i] = (CudaLaunch){known->first + i, arg, n_arg};
     return known->n;

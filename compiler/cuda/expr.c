@@ -60,7 +60,7 @@ const char *cu_name(Cu *l, const char *prefix)
     return arena_printf(l->arena, "%s%d", prefix, l->n_name++);
 }
 
-void cu_bind_digits(CuScope *s, const CuGroup *grp, int n, int without, const char *flat, bool wide)
+void cu_bind_digits(CuScope *s, const Group *grp, int n, int without, const char *flat, bool wide)
 {
     Cu *l = s->l;
     int first = 0;
@@ -70,7 +70,7 @@ void cu_bind_digits(CuScope *s, const CuGroup *grp, int n, int without, const ch
         if (k == without)
             continue;
         if (k == first) {
-            bool big = wide && !pl_small(grp[k].n);
+            bool big = wide && !poly_small(grp[k].n);
             if (wide && !big) {
                 const char *v = cu_name(l, "a");
                 cu_line(s, "const i32 %s = (i32)%s;", v, flat);
@@ -79,7 +79,7 @@ void cu_bind_digits(CuScope *s, const CuGroup *grp, int n, int without, const ch
             cu_bind(s, grp[k].axis, flat, big);
             break;
         }
-        const char *size = pl_text(l, grp[k].n), *rest = cu_name(l, "r"), *v = cu_name(l, "a");
+        const char *size = cu_poly(l, grp[k].n), *rest = cu_name(l, "r"), *v = cu_name(l, "a");
         cu_line(s, "const %s %s = %s / %s;", wide ? "i64" : "i32", rest, flat, size);
         cu_line(s, "const i32 %s = (i32)(%s - %s * %s);", v, flat, rest, size);
         cu_bind(s, grp[k].axis, v, false);
@@ -114,14 +114,6 @@ void cu_member_is(CuScope *s, const Comp *c, CuVal v)
 void cu_load_is(CuScope *s, const Expr *load, CuVal v)
 {
     PUSH(s->l->arena, s->loaded, (struct CuLoaded){load, v});
-}
-
-static bool same_point(const Expr *load, const Comp *c)
-{
-    for (int d = 0; d < load->n; d++)
-        if (load->idx[d] != c->store[d])
-            return false;
-    return load->tensor == c->out;
 }
 
 /* The value of a load that some scope holds, as a member's or as one loaded before; NULL: it has to be made. */
@@ -167,7 +159,7 @@ static int map_depth(CuScope *s, const Affine *a)
 
 static int load_depth(CuScope *s, const Expr *e)
 {
-    int depth, m = cu_member(s->l, e->tensor);
+    int depth, m = kernel_member(s->l->k, e->tensor);
     if (at_hand(s, e, &depth))
         return depth;
     if (m >= 0 && s->l->again[m])
@@ -312,13 +304,13 @@ static bool is_zero(const char *text)
 
 static void add_product(Cu *l, Text *sum, const char *value, bool wide, Poly coef)
 {
-    if (pl_is(coef, 0) || is_zero(value))
+    if (poly_is(coef, 0) || is_zero(value))
         return;
     text_printf(sum, "%s", sum->n ? " + " : "");
-    if (pl_is(coef, 1))
+    if (poly_is(coef, 1))
         text_printf(sum, "%s", value);
     else
-        text_printf(sum, "%s%s * %s", wide ? "" : "(i64)", value, pl_text(l, coef));
+        text_printf(sum, "%s%s * %s", wide ? "" : "(i64)", value, cu_poly(l, coef));
 }
 
 static int atom_depth(CuScope *s, const Term *t)
@@ -327,17 +319,17 @@ static int atom_depth(CuScope *s, const Term *t)
 }
 
 /* The part of an address that scopes up to `depth` know; each scope adds its own terms in front of its inner loop. */
-static const char *pointer_at(CuScope *s, int tensor, const CuLin *lin, const void *key, int depth)
+static const char *pointer_at(CuScope *s, int tensor, const Lin *lin, const void *key, int depth)
 {
     Cu *l = s->l;
     CuScope *o = scope_at(s, depth);
     for (int i = 0; i < o->ptrs.n; i++)
         if (o->ptrs.at[i].key == key)
             return o->ptrs.at[i].p;
-    const char *p = depth ? pointer_at(s, tensor, lin, key, depth - 1) : arena_printf(l->arena, "p%d", cu_arg(l, tensor));
+    const char *p = depth ? pointer_at(s, tensor, lin, key, depth - 1) : arena_printf(l->arena, "p%d", kernel_arg(l->k, tensor));
     Text sum = {.arena = l->arena};
-    if (!depth && !pl_is(lin->c, 0))
-        text_printf(&sum, "%s", pl_text(l, lin->c));
+    if (!depth && !poly_is(lin->c, 0))
+        text_printf(&sum, "%s", cu_poly(l, lin->c));
     for (int a = 0; a < MAX_AXES; a++)
         if (o->at[a])
             add_product(l, &sum, o->at[a], o->wide[a], lin->axis[a]);
@@ -349,7 +341,7 @@ static const char *pointer_at(CuScope *s, int tensor, const CuLin *lin, const vo
     if (sum.n) {
         const char *q = cu_name(l, "q");
         DType d = l->graph->tensor[tensor].dtype;
-        cu_line(o, "%s%s *%s = %s + (%s);", cu_is_written(l, tensor) ? "" : "const ", cu_type(d), q, p, text_data(&sum));
+        cu_line(o, "%s%s *%s = %s + (%s);", kernel_writes(l->k, tensor) ? "" : "const ", cu_type(d), q, p, text_data(&sum));
         p = q;
     }
     PUSH(l->arena, o->ptrs, (struct CuPtr){key, p});
@@ -358,8 +350,8 @@ static const char *pointer_at(CuScope *s, int tensor, const CuLin *lin, const vo
 
 const char *cu_pointer(CuScope *s, int tensor, const Affine *const *idx, const void *key)
 {
-    CuLin lin = cu_linear(s->l, tensor, idx);
-    if (cu_arg(s->l, tensor) < 0) {
+    Lin lin = tensor_linear(&s->l->places, tensor, idx);
+    if (kernel_arg(s->l->k, tensor) < 0) {
         cu_fail(s->l, "tensor %%%d (%s) is not an argument of its kernel", tensor, s->l->graph->tensor[tensor].name);
         return "p0";
     }
@@ -395,7 +387,7 @@ static const char *offset_text(CuScope *s, const Expr *e, int c)
     const Tensor *x = &l->graph->tensor[e->tensor];
     Poly stride[MAX_RANK];
     for (int d = x->rank - 1; d >= 0; d--)
-        stride[d] = d == x->rank - 1 ? pl_const(1) : pl_mul(l, stride[d + 1], pl_ext(x->shape[d + 1]));
+        stride[d] = d == x->rank - 1 ? poly_const(1) : poly_mul(&l->places, stride[d + 1], poly_ext(x->shape[d + 1]));
     Text sum = {.arena = l->arena};
     for (int d = 0; d < e->n; d++)
         add_product(l, &sum, cu_index(s, e->idx[d], c), false, stride[d]);
@@ -410,13 +402,13 @@ static const char *inside_text(CuScope *s, const Expr *e, int c)
     for (int d = 0; d < e->n; d++)
         if (may_leave(l, l->comp, e, d))
             text_printf(&t, "%s(u32)%s < (u32)%s", t.n ? " && " : "", cu_index(s, e->idx[d], c),
-                        pl_text(l, pl_ext(l->graph->tensor[e->tensor].shape[d])));
+                        cu_poly(l, poly_ext(l->graph->tensor[e->tensor].shape[d])));
     return t.n ? text_data(&t) : NULL;
 }
 
 /* ---- loads */
 
-static bool lane_atoms(const CuScope *s, const CuLin *lin)
+static bool lane_atoms(const CuScope *s, const Lin *lin)
 {
     for (int i = 0; i < lin->n_atoms; i++)
         if (on_lanes(s, atom_axes(lin->atom[i].term)))
@@ -424,15 +416,15 @@ static bool lane_atoms(const CuScope *s, const CuLin *lin)
     return false;
 }
 
-static bool aligned(const CuLin *lin, int lane, int w)
+static bool aligned(const Lin *lin, int lane, int w)
 {
-    if (!pl_divides(lin->c, w))
+    if (!poly_divides(lin->c, w))
         return false;
     for (int a = 0; a < MAX_AXES; a++)
-        if (a != lane && !pl_divides(lin->axis[a], w))
+        if (a != lane && !poly_divides(lin->axis[a], w))
             return false;
     for (int i = 0; i < lin->n_atoms; i++)
-        if (!pl_divides(lin->atom[i].coef, w))
+        if (!poly_divides(lin->atom[i].coef, w))
             return false;
     return true;
 }
@@ -452,8 +444,8 @@ bool cu_run(CuScope *s, const Expr *e, const char **type, const char **at)
     static const char *const words[][2] = {{"v2f", "v4f"}, {"v2u", "v4u"}, {"u32", "v2u"}, {"u16", "u32"}};
     Cu *l = s->l;
     DType d = l->graph->tensor[e->tensor].dtype;
-    CuLin lin = cu_linear(l, e->tensor, e->idx);
-    if (!on_lanes(s, e->axes) || lane_atoms(s, &lin) || d == DT_F64 || !pl_is(lin.axis[s->lane], 1) || !aligned(&lin, s->lane, s->width))
+    Lin lin = tensor_linear(&l->places, e->tensor, e->idx);
+    if (!on_lanes(s, e->axes) || lane_atoms(s, &lin) || d == DT_F64 || !poly_is(lin.axis[s->lane], 1) || !aligned(&lin, s->lane, s->width))
         return false;
     for (int k = 0; k < e->n; k++)
         if (may_leave(l, l->comp, e, k))
@@ -483,7 +475,7 @@ static CuVal load_memory(CuScope *s, const Expr *e)
     Cu *l = s->l;
     DType d = l->graph->tensor[e->tensor].dtype;
     const char *type = dtype_whole(d) ? "i32" : "float";
-    CuLin lin = cu_linear(l, e->tensor, e->idx);
+    Lin lin = tensor_linear(&l->places, e->tensor, e->idx);
     bool leaves = false, lanes = on_lanes(s, e->axes);
     for (int k = 0; k < e->n; k++)
         leaves = leaves || may_leave(l, l->comp, e, k);
@@ -492,7 +484,7 @@ static CuVal load_memory(CuScope *s, const Expr *e)
     if (leaves || lane_atoms(s, &lin)) {
         for (int c = 0; c < n; c++) {
             const char *inside = inside_text(s, e, c);
-            const char *at = read_text(l, d, arena_printf(l->arena, "p%d[%s]", cu_arg(l, e->tensor), offset_text(s, e, c)));
+            const char *at = read_text(l, d, arena_printf(l->arena, "p%d[%s]", kernel_arg(l->k, e->tensor), offset_text(s, e, c)));
             if (inside)
                 cu_line(s, "const %s %s = %s ? %s : 0;", type, v.v[c], inside, at);
             else
@@ -510,7 +502,7 @@ static CuVal load_memory(CuScope *s, const Expr *e)
     for (int c = 0; c < n; c++) {
         const char *at = arena_printf(l->arena, "*%s", p);
         if (c)
-            at = arena_printf(l->arena, "%s[%s%d * %s]", p, pl_small(lin.axis[s->lane]) ? "" : "(i64)", c, pl_text(l, lin.axis[s->lane]));
+            at = arena_printf(l->arena, "%s[%s%d * %s]", p, poly_small(lin.axis[s->lane]) ? "" : "(i64)", c, cu_poly(l, lin.axis[s->lane]));
         cu_line(s, "const %s %s = %s;", type, v.v[c], read_text(l, d, at));
     }
     return v;
@@ -519,7 +511,7 @@ static CuVal load_memory(CuScope *s, const Expr *e)
 static CuVal eval_load(CuScope *s, const Expr *e)
 {
     Cu *l = s->l;
-    int depth, m = cu_member(l, e->tensor);
+    int depth, m = kernel_member(l->k, e->tensor);
     const CuVal *v = at_hand(s, e, &depth);
     if (v)
         return *v;
@@ -531,7 +523,7 @@ static CuVal eval_load(CuScope *s, const Expr *e)
     }
     if (m >= 0 && !l->placed[m])
         cu_fail(l, "a member's value is read where it is not known");
-    if (cu_arg(l, e->tensor) < 0) {
+    if (kernel_arg(l->k, e->tensor) < 0) {
         cu_fail(l, "tensor %%%d (%s) is not an argument of its kernel", e->tensor, l->graph->tensor[e->tensor].name);
         return (CuVal){.uniform = true, .v = {"0.0f"}};
     }
@@ -630,7 +622,7 @@ static CuVal eval_here(CuScope *s, const Expr *e)
     Cu *l = s->l;
     switch (e->kind) {
     case E_CONST: return (CuVal){.kind = CV_F, .uniform = true, .v = {cu_float(l, e->c)}};
-    case E_EXTENT: return (CuVal){.kind = CV_I, .uniform = true, .v = {pl_text(l, pl_ext(e->ext))}};
+    case E_EXTENT: return (CuVal){.kind = CV_I, .uniform = true, .v = {cu_poly(l, poly_ext(e->ext))}};
     case E_INDEX: {
         CuVal v = {.kind = CV_I, .uniform = !on_lanes(s, aff_axes(e->aff))};
         for (int c = 0; c < (v.uniform ? 1 : s->width); c++)
@@ -689,7 +681,7 @@ void cu_store(CuScope *s, const Comp *comp, CuVal v)
     Cu *l = s->l;
     l->comp = comp;
     DType d = l->graph->tensor[comp->out].dtype;
-    CuLin lin = cu_linear(l, comp->out, comp->store);
+    Lin lin = tensor_linear(&l->places, comp->out, comp->store);
     const char *p = cu_pointer(s, comp->out, comp->store, comp);
     uint32_t axes = 0;
     for (int k = 0; k < l->graph->tensor[comp->out].rank; k++)
@@ -700,7 +692,7 @@ void cu_store(CuScope *s, const Comp *comp, CuVal v)
         x[c] = d == DT_I32 ? cu_i(s, v, c) : cu_f(s, v, c);
     if (lane_atoms(s, &lin)) {
         cu_fail(l, "a store whose place depends on data or on a quotient");
-    } else if (n > 1 && d == DT_F32 && pl_is(lin.axis[s->lane], 1) && aligned(&lin, s->lane, n)) {
+    } else if (n > 1 && d == DT_F32 && poly_is(lin.axis[s->lane], 1) && aligned(&lin, s->lane, n)) {
         const char *q = cu_name(l, "v");
         Text line = {.arena = l->arena};
         for (int c = 0; c < n; c++)
@@ -708,7 +700,7 @@ void cu_store(CuScope *s, const Comp *comp, CuVal v)
         cu_line(s, "v%df %s;", n, q);
         cu_line(s, "%s", text_data(&line));
         cu_line(s, "*(v%df *)(%s) = %s;", n, p, q);
-    } else if (n > 1 && d == DT_BF16 && pl_is(lin.axis[s->lane], 1) && aligned(&lin, s->lane, n)) {
+    } else if (n > 1 && d == DT_BF16 && poly_is(lin.axis[s->lane], 1) && aligned(&lin, s->lane, n)) {
         const char *pair[CU_WIDTH / 2];
         for (int c = 0; c < n; c += 2)           /* rounded to bf16 already, or now */
             pair[c / 2] = v.pair[0] && !v.uniform ? v.pair[c / 2] : arena_printf(l->arena, "tc_pack(%s, %s)", x[c], x[c + 1]);
@@ -724,7 +716,7 @@ void cu_store(CuScope *s, const Comp *comp, CuVal v)
             x[c] = d == DT_BF16 ? arena_printf(l->arena, "tc_bf(%s)", x[c]) : x[c];
         for (int c = 0; c < n; c++)
             if (c)
-                cu_line(s, "%s[%s%d * %s] = %s;", p, pl_small(lin.axis[s->lane]) ? "" : "(i64)", c, pl_text(l, lin.axis[s->lane]), x[c]);
+                cu_line(s, "%s[%s%d * %s] = %s;", p, poly_small(lin.axis[s->lane]) ? "" : "(i64)", c, cu_poly(l, lin.axis[s->lane]), x[c]);
             else
                 cu_line(s, "*%s = %s;", p, x[c]);
     }

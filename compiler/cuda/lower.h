@@ -1,7 +1,6 @@
 /* lower.h -- inside the CUDA back end: what the lowerings of the kernel classes share.
  *
- *   access.c   where things are: the address of T[index maps] as a linear form over axes with coefficients that are
- *              polynomials of the batch; axes whose strides are dense become one ("groups").
+ *   access.c   where things are (see lower/places.h): what a kernel touches, sizes as C text.
  *   expr.c     what they are worth, as C text: scalar expressions in a scope, which says what each axis is. Scopes nest
  *              as the loops do, each with a text of its own; a value is written in the outermost scope that knows all it
  *              needs, and so stands in front of the inner loops.
@@ -12,6 +11,7 @@
 #ifndef CUDA_LOWER_H
 #define CUDA_LOWER_H
 #include "cuda/emit.h"
+#include "lower/places.h"
 
 enum { CU_WIDTH = 4, CU_MAX_LAUNCH = 4, CU_WARP = 32 };
 
@@ -37,6 +37,7 @@ typedef struct Cu {
     Arena *arena;
     const Fused *f;
     const Graph *graph;
+    Places places;
     const Kernel *k;                   /* of many maps (sets): their form, as f and graph are */
     const Sets *sets;                  /* NULL: one map, or another class */
     const Comp *comp;                  /* the member being evaluated */
@@ -61,46 +62,14 @@ bool cu_scatter(Cu *l);
 bool cu_contract(Cu *l);
 bool cu_score(Cu *l);
 
-/* ---- polynomials of the batch */
-Poly pl_const(int64_t c);
-Poly pl_ext(Ext e);
-Poly pl_add(Poly a, Poly b);
-Poly pl_scale(Poly a, int64_t k);
-Poly pl_mul(Cu *l, Poly a, Poly b);
-bool pl_same(Poly a, Poly b);
-bool pl_is(Poly a, int64_t c);
-bool pl_fixed(Poly a, int64_t *c);     /* independent of the batch */
-int  pl_order(Poly a, Poly b);         /* by size at a large batch: < 0, 0, > 0 */
-bool pl_divides(Poly a, int64_t k);    /* a multiple of k at every batch */
-bool pl_small(Poly a);                 /* fits an i32 up to a batch of 32768 */
-const char *pl_text(Cu *l, Poly p);    /* a C expression of B, i64 where it must; in brackets unless a number */
-
 /* ---- access.c */
-typedef struct CuLin {
-    Poly c, axis[MAX_AXES];
-    int n_atoms;
-    struct { const Term *term; Poly coef; } atom[MAX_RANK * 2];
-} CuLin;
-typedef struct CuAccess { CuLin lin; uint32_t atom_axes; bool store; } CuAccess;
-typedef struct CuAccesses {
-    ARRAY(CuAccess) a;
-    uint32_t opaque;                   /* axes used as numbers or inside div, mod: not to be merged */
-} CuAccesses;
-/* A run of axes that is one: its value is that of `axis`, the others are 0. */
-typedef struct CuGroup { int axis; Poly n; } CuGroup;
-
-int   cu_arg(const Cu *l, int tensor);                           /* its position among the arguments, or -1 */
-CuLin cu_linear(Cu *l, int tensor, const Affine *const *idx);
-void  cu_access_loads(Cu *l, const Expr *e, CuAccesses *out);    /* loads from memory; members' only when placed */
-void  cu_access_store(Cu *l, const Comp *c, CuAccesses *out);
-void  cu_sort_axes(const CuAccess *a, int *axis, int n);         /* largest coefficient in `a` first */
-int   cu_merge_axes(Cu *l, const CuAccesses *acc, const Ext *ext, const int *axis, int n, CuGroup *out, uint32_t *zero);
-int   cu_best_lanes(const CuAccesses *acc, const CuGroup *grp, int n);   /* the group neighbouring threads run along; -1 */
-Poly  cu_points(Cu *l, const CuGroup *grp, int n, int without);
+bool poly_small(Poly a);               /* fits an i32 up to a batch of 32768 */
+const char *cu_poly(Cu *l, Poly p);    /* a C expression of B, i64 where it must; in brackets unless a number */
+void cu_access_loads(Cu *l, const Expr *e, Accesses *out);       /* loads from memory; members' only when placed */
+void cu_access_store(Cu *l, const Comp *c, Accesses *out);
+int  cu_best_lanes(const Accesses *acc, const Group *grp, int n);        /* the group neighbouring threads run along; -1 */
 /* 4, 2 or 1: how many neighbouring points of the axis (extent n) one access can take in most of acc */
-int   cu_width(const CuAccesses *acc, CuGroup lane);
-bool  cu_is_written(const Cu *l, int tensor);
-int   cu_member(const Cu *l, int tensor);                        /* the member that makes a tensor, or -1 */
+int  cu_width(const Accesses *acc, Group lane);
 
 /* ---- expr.c */
 typedef enum { CV_F, CV_I, CV_B } CuKind;                        /* float, i32 or i64, condition */
@@ -129,7 +98,7 @@ void cu_scope_close(CuScope *s, const char *head, const char *tail);
 void cu_bind(CuScope *s, int axis, const char *value, bool wide);
 void cu_bind_zero(CuScope *s, uint32_t axes);
 /* binds the axes of groups to the digits of a flat index (a name), the last group fastest; `without` (or -1) left out */
-void cu_bind_digits(CuScope *s, const CuGroup *grp, int n, int without, const char *flat, bool wide);
+void cu_bind_digits(CuScope *s, const Group *grp, int n, int without, const char *flat, bool wide);
 void cu_line(CuScope *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *cu_name(Cu *l, const char *prefix);                  /* a fresh one: "t12" */
 const char *cu_type(DType d);                                     /* of an element, in CUDA C */
@@ -170,7 +139,7 @@ CuVal cu_acc_value(CuScope *s, CuAcc a);
 typedef struct CuColumns {
     Cu *l;
     int n, *number;                    /* by member: 0, 1 .. or -1 */
-    const CuGroup *grp;                /* what is kept: the order of a member's columns */
+    const Group *grp;                /* what is kept: the order of a member's columns */
     int n_grp;
     uint32_t zero;
     int64_t points;                    /* columns of one member */

@@ -9,7 +9,7 @@ enum { MAP_THREADS = 256 };
 
 typedef struct CuMap {
     Cu *l;
-    CuGroup grp[MAX_AXES];
+    Group grp[MAX_AXES];
     int n_grp, lanes, width;
     uint32_t zero;
     Poly rows, length;
@@ -19,10 +19,10 @@ static void analyse(CuMap *m)
 {
     Cu *l = m->l;
     const Comp *c = &l->k->comp[0];
-    CuAccesses acc = {0};
+    Accesses acc = {0};
     for (int i = 0; i < l->k->n_comp; i++) {
         cu_access_loads(l, l->k->comp[i].body, &acc);
-        if (cu_is_written(l, l->k->comp[i].out))
+        if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
     }
     int axis[MAX_AXES], n = c->n_axes;
@@ -30,14 +30,14 @@ static void analyse(CuMap *m)
         axis[a] = a;
     for (int i = 0; i < acc.a.n; i++)
         if (acc.a.at[i].store) {
-            cu_sort_axes(&acc.a.at[i], axis, n);
+            sort_axes(&acc.a.at[i], axis, n);
             break;
         }
-    m->n_grp = cu_merge_axes(l, &acc, c->ext, axis, n, m->grp, &m->zero);
+    m->n_grp = merge_axes(&l->places, &acc, c->ext, axis, n, m->grp, &m->zero);
     m->lanes = cu_best_lanes(&acc, m->grp, m->n_grp);
     m->width = m->lanes < 0 ? 1 : cu_width(&acc, m->grp[m->lanes]);
-    m->rows = cu_points(l, m->grp, m->n_grp, m->lanes);
-    m->length = m->lanes < 0 ? pl_const(1) : m->grp[m->lanes].n;
+    m->rows = group_points(&l->places, m->grp, m->n_grp, m->lanes);
+    m->length = m->lanes < 0 ? poly_const(1) : m->grp[m->lanes].n;
 }
 
 void cu_map_body(CuScope *s)
@@ -49,7 +49,7 @@ void cu_map_body(CuScope *s)
         cu_member_is(s, &l->k->comp[i], value[i]);
     }
     for (int i = 0; i < l->k->n_comp; i++)
-        if (cu_is_written(l, l->k->comp[i].out))
+        if (kernel_writes(l->k, l->k->comp[i].out))
             cu_store(s, &l->k->comp[i], value[i]);
 }
 
@@ -60,10 +60,10 @@ bool cu_map(Cu *l)
     CuScope root, s;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, m.zero);
-    bool wide_rows = !pl_small(m.rows), wide_lane = !pl_small(m.length);
+    bool wide_rows = !poly_small(m.rows), wide_lane = !poly_small(m.length);
     const char *row_type = wide_rows ? "i64" : "i32", *lane_type = wide_lane ? "i64" : "i32";
     int64_t fixed;
-    bool is_short = m.lanes < 0 || (pl_fixed(m.length, &fixed) && fixed / m.width <= MAP_THREADS / 2);
+    bool is_short = m.lanes < 0 || (poly_fixed(m.length, &fixed) && fixed / m.width <= MAP_THREADS / 2);
     TicGrid grid;
     if (is_short) {
         int across = 1;
@@ -75,7 +75,7 @@ bool cu_map(Cu *l)
         else
             cu_line(&root, "const i32 lane = 0;");
         cu_line(&root, "const %s row = (%s)blockIdx.x * %d + threadIdx.x / %d;", row_type, row_type, down, across);
-        cu_line(&root, "if (row >= %s%s)", pl_text(l, m.rows), across * m.width == 1 || fixed == across * m.width ? ""
+        cu_line(&root, "if (row >= %s%s)", cu_poly(l, m.rows), across * m.width == 1 || fixed == across * m.width ? ""
                 : arena_printf(l->arena, " || lane >= %lld", (long long)fixed));
         cu_line(&root, "    return;");
         grid = cu_grid(m.rows, down);
@@ -83,16 +83,16 @@ bool cu_map(Cu *l)
         int per = MAP_THREADS * m.width;
         grid = cu_grid(m.rows, 1);
         cu_grid_times(&grid, m.length, per);
-        if (pl_is(m.rows, 1)) {
+        if (poly_is(m.rows, 1)) {
             cu_line(&root, "const i32 row = 0;");
             cu_line(&root, "const %s lane = ((%s)blockIdx.x * %d + threadIdx.x) * %d;", lane_type, lane_type, MAP_THREADS, m.width);
         } else {
-            cu_line(&root, "const u32 pieces = (u32)((%s + %d) / %d);", pl_text(l, m.length), per - 1, per);
+            cu_line(&root, "const u32 pieces = (u32)((%s + %d) / %d);", cu_poly(l, m.length), per - 1, per);
             cu_line(&root, "const %s row = blockIdx.x / pieces;", row_type);
             cu_line(&root, "const %s lane = ((%s)(blockIdx.x - (u32)row * pieces) * %d + threadIdx.x) * %d;", lane_type, lane_type,
                     MAP_THREADS, m.width);
         }
-        cu_line(&root, "if (lane >= %s)", pl_text(l, m.length));
+        cu_line(&root, "if (lane >= %s)", cu_poly(l, m.length));
         cu_line(&root, "    return;");
     }
     cu_scope_in(&s, &root);

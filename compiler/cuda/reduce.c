@@ -12,7 +12,7 @@ enum { RED_THREADS = 256, RED_ACROSS = 32, ENOUGH_BLOCKS = 512, MOST_CHUNKS = 25
 
 typedef struct Reduction {
     Cu *l;
-    CuGroup dom[MAX_AXES], red[MAX_AXES];
+    Group dom[MAX_AXES], red[MAX_AXES];
     int n_dom, n_red, lanes, width;    /* lanes: a group of dom (across), or the last of red; -1: none */
     bool across;
     uint32_t zero;
@@ -25,8 +25,7 @@ static void analyse(Reduction *r)
 {
     Cu *l = r->l;
     const Comp *c = &l->k->comp[0];
-    CuAccesses acc = {0};
-    int dom[MAX_AXES], red[MAX_AXES], n_dom = 0, n_red = 0;
+    Accesses acc = {0};
     bool positions = false;
     for (int i = 0; i < l->k->n_comp; i++) {
         cu_access_loads(l, l->k->comp[i].body, &acc);
@@ -34,29 +33,16 @@ static void analyse(Reduction *r)
         positions = positions || l->k->comp[i].reducer == RED_ARGMAX;
         r->carried += cu_acc_width(l->k->comp[i].reducer);
     }
-    for (int a = 0; a < c->n_axes; a++)
-        if (c->red >> a & 1)
-            red[n_red++] = a;
-        else
-            dom[n_dom++] = a;
-    if (acc.a.n && !positions)
-        cu_sort_axes(&acc.a.at[0], red, n_red);
-    for (int i = 0; i < acc.a.n; i++)
-        if (acc.a.at[i].store) {
-            cu_sort_axes(&acc.a.at[i], dom, n_dom);
-            break;
-        }
-    r->n_dom = cu_merge_axes(l, &acc, c->ext, dom, n_dom, r->dom, &r->zero);
-    r->n_red = cu_merge_axes(l, &acc, c->ext, red, n_red, r->red, &r->zero);
+    split_axes(&l->places, c, &acc, positions, r->dom, &r->n_dom, r->red, &r->n_red, &r->zero);
     int best_dom = cu_best_lanes(&acc, r->dom, r->n_dom), best_red = cu_best_lanes(&acc, r->red, r->n_red);
     r->lanes = best_dom;
     r->across = best_dom >= 0;
     if (best_dom >= 0 && best_red >= 0) {
-        CuGroup two[2] = {r->dom[best_dom], r->red[best_red]};
+        Group two[2] = {r->dom[best_dom], r->red[best_red]};
         r->across = cu_best_lanes(&acc, two, 2) == 0;
     }
     if (!r->across && best_red >= 0) { /* the lane group runs fastest */
-        CuGroup g = r->red[best_red];
+        Group g = r->red[best_red];
         memmove(r->red + best_red, r->red + best_red + 1, (size_t)(r->n_red - 1 - best_red) * sizeof g);
         r->lanes = r->n_red - 1;
         r->red[r->lanes] = g;
@@ -64,15 +50,15 @@ static void analyse(Reduction *r)
         r->lanes = -1;
     }
     r->width = r->lanes < 0 ? 1 : cu_width(&acc, r->across ? r->dom[r->lanes] : r->red[r->lanes]);
-    r->rows = cu_points(l, r->dom, r->n_dom, r->across ? r->lanes : -1);
-    r->length = r->across ? r->dom[r->lanes].n : pl_const(1);
-    r->runs = cu_points(l, r->red, r->n_red, -1);
+    r->rows = group_points(&l->places, r->dom, r->n_dom, r->across ? r->lanes : -1);
+    r->length = r->across ? r->dom[r->lanes].n : poly_const(1);
+    r->runs = group_points(&l->places, r->red, r->n_red, -1);
     if (!r->across)
         for (int i = 0; i < 3; i++)
             r->runs.c[i] /= r->width;
     int64_t rows, length, runs = r->runs.c[0] + TYPICAL_BATCH / 8 * r->runs.c[1] + r->runs.c[2] * TYPICAL_BATCH / 8;
     r->chunks = 1;
-    if (!pl_fixed(r->rows, &rows) || !pl_fixed(r->length, &length) || rows * length < 1)
+    if (!poly_fixed(r->rows, &rows) || !poly_fixed(r->length, &length) || rows * length < 1)
         return;
     int64_t per = r->across ? RED_ACROSS * r->width : 1, down = r->across ? RED_THREADS / RED_ACROSS : RED_THREADS;
     int64_t blocks = rows * ((length + per - 1) / per), most = MOST_CHUNKS;
@@ -145,7 +131,7 @@ static bool second_launch(Reduction *r)
     cu_line(&root, "if (column >= %lld)", (long long)r->columns);
     cu_line(&root, "    return;");
     cu_scope_in(&s, &root);
-    CuGroup grp[MAX_AXES];
+    Group grp[MAX_AXES];
     int n = 0;
     for (int i = 0; i < r->n_dom; i++) /* columns are numbered rows first, then the lanes */
         if (!r->across || i != r->lanes)
@@ -175,7 +161,7 @@ static bool second_launch(Reduction *r)
         cu_scope_close(&once, "if (lane == 0) {", "}");
     }
     cu_scope_close(&s, "{", "}");
-    cu_launch(l, "join", &root, cu_grid(pl_const(r->columns), RED_THREADS / CU_WARP), RED_THREADS, 1, 0);
+    cu_launch(l, "join", &root, cu_grid(poly_const(r->columns), RED_THREADS / CU_WARP), RED_THREADS, 1, 0);
     return !l->failed;
 }
 
@@ -195,7 +181,7 @@ static void finish(Reduction *r, CuScope *s, CuAcc *acc)
                 for (int j = 0; j < width; j++) {
                     const char *v = acc_of(acc, r, i, j)->v[k];
                     cu_line(&once, "ws[((i64)blockIdx.y * %d + %d) * %lld + row * %s + column + %d] = %s;", r->carried, at,
-                            (long long)r->columns, pl_text(l, r->length), j,
+                            (long long)r->columns, cu_poly(l, r->length), j,
                             c->reducer == RED_ARGMAX && k ? arena_printf(l->arena, "tc_float((u32)%s)", v) : v);
                 }
             continue;
@@ -208,7 +194,7 @@ static void finish(Reduction *r, CuScope *s, CuAcc *acc)
         }
         cu_store(&once, c, v);
     }
-    cu_scope_close(&once, r->across ? arena_printf(l->arena, "if (ty == 0 && column < %s) {", pl_text(l, r->length)) : "if (ty == 0) {", "}");
+    cu_scope_close(&once, r->across ? arena_printf(l->arena, "if (ty == 0 && column < %s) {", cu_poly(l, r->length)) : "if (ty == 0) {", "}");
 }
 
 bool cu_reduce(Cu *l)
@@ -216,16 +202,16 @@ bool cu_reduce(Cu *l)
     Reduction r = {.l = l};
     analyse(&r);
     if (r.chunks > 1)
-        l->out->workspace = pl_const((int64_t)r.chunks * r.carried * r.columns);
+        l->out->workspace = poly_const((int64_t)r.chunks * r.carried * r.columns);
     int across = r.across ? RED_ACROSS : 1, down = RED_THREADS / across, width = r.across ? r.width : 1, per = across * width;
-    bool wide = !pl_small(r.runs), wide_rows = !pl_small(r.rows);
+    bool wide = !poly_small(r.runs), wide_rows = !poly_small(r.rows);
     const char *type = wide ? "i64" : "i32";
     CuScope root, s, loop;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, r.zero);
     cu_line(&root, "const i32 tx = (i32)threadIdx.x %% %d, ty = (i32)threadIdx.x / %d;", across, across);
     if (r.across) {
-        cu_line(&root, "const u32 strips = (u32)((%s + %d) / %d);", pl_text(l, r.length), per - 1, per);
+        cu_line(&root, "const u32 strips = (u32)((%s + %d) / %d);", cu_poly(l, r.length), per - 1, per);
         cu_line(&root, "const %s row = blockIdx.x / strips;", wide_rows ? "i64" : "i32");
         cu_line(&root, "const i32 column = (i32)(blockIdx.x - (u32)row * strips) * %d + tx * %d;", per, width);
     } else {
@@ -233,7 +219,7 @@ bool cu_reduce(Cu *l)
         if (r.chunks > 1)
             cu_line(&root, "const i32 column = 0;");
     }
-    cu_line(&root, "const %s terms = %s;", type, pl_text(l, r.runs));
+    cu_line(&root, "const %s terms = %s;", type, cu_poly(l, r.runs));
     cu_line(&root, "const %s size = (terms + %d) / %d, from = blockIdx.y * size;", type, r.chunks - 1, r.chunks);
     cu_line(&root, "const %s to = from + size < terms ? from + size : terms;", type);
     cu_scope_in(&s, &root);
@@ -247,7 +233,7 @@ bool cu_reduce(Cu *l)
     cu_scope_in(&guard, &s);
     on_columns(&r, &guard);
     cu_scope_in(&loop, &guard);
-    CuGroup grp[MAX_AXES];
+    Group grp[MAX_AXES];
     memcpy(grp, r.red, sizeof grp);
     if (!r.across && r.lanes >= 0)
         for (int i = 0; i < 3; i++)
@@ -261,7 +247,7 @@ bool cu_reduce(Cu *l)
     }
     take(&r, &loop, acc);
     cu_scope_close(&loop, arena_printf(l->arena, "for (%s t = from + ty; t < to; t += %d) {", type, down), "}");
-    cu_scope_close(&guard, r.across ? arena_printf(l->arena, "if (column < %s) {", pl_text(l, r.length)) : "{", "}");
+    cu_scope_close(&guard, r.across ? arena_printf(l->arena, "if (column < %s) {", cu_poly(l, r.length)) : "{", "}");
     int shared = 0;
     for (int i = 0; i < l->k->n_comp; i++)
         for (int j = 0; j < width; j++) {

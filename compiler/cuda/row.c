@@ -17,7 +17,7 @@ enum { ROW_THREADS = 256, WARP_ROW = 1024, MOST_KEPT = 128, MOST_SHARE = 32, MAX
 /* The inner space of some members: what a loop runs over. */
 typedef struct Shape {
     const Comp *like;
-    CuGroup grp[MAX_AXES];             /* the lane group last */
+    Group grp[MAX_AXES];             /* the lane group last */
     int n_grp, width;
     uint32_t zero;
     Poly points;
@@ -41,41 +41,15 @@ static bool is_column(const Row *r, int i)
     return r->columns && r->columns->number[i] >= 0;
 }
 
-static bool same_inner(const Comp *a, const Comp *b, int n_dom)
-{
-    if (a->n_axes != b->n_axes)
-        return false;
-    for (int i = n_dom; i < a->n_axes; i++)
-        if (a->ext[i] != b->ext[i])
-            return false;
-    return true;
-}
-
-static bool same_point(const Expr *load, const Comp *c)
-{
-    for (int d = 0; d < load->n; d++)
-        if (load->idx[d] != c->store[d])
-            return false;
-    return true;
-}
-
-static const Expr **loads_of(Cu *l, const Expr *e, int *n)
-{
-    *n = expr_loads(e, NULL, 0);
-    const Expr **load = NEWN(l->arena, const Expr *, *n);
-    expr_loads(e, load, *n);
-    return load;
-}
-
 static void assign_phases(Row *r)
 {
     Cu *l = r->l;
     for (int i = 0; i < l->k->n_comp; i++) {
         const Comp *c = &l->k->comp[i];
         int n, at = 0;
-        const Expr **load = loads_of(l, c->body, &n);
+        const Expr **load = loads_of(&l->places, c->body, &n);
         for (int k = 0; k < n; k++) {
-            int j = cu_member(l, load[k]->tensor);
+            int j = kernel_member(l->k, load[k]->tensor);
             if (j < 0 || j >= i)
                 continue;
             const Comp *d = &l->k->comp[j];
@@ -105,7 +79,7 @@ static bool read_later(const Row *r, int i, bool *at_its_point)
     *at_its_point = true;
     for (int j = i + 1; j < l->k->n_comp; j++) {
         int n;
-        const Expr **load = loads_of(l, l->k->comp[j].body, &n);
+        const Expr **load = loads_of(&l->places, l->k->comp[j].body, &n);
         for (int k = 0; k < n; k++) {
             if (load[k]->tensor != l->k->comp[i].out)
                 continue;
@@ -128,14 +102,14 @@ static void share_warp(Row *r)
             return;
     for (int k = 0; k < r->n_shape; k++) {
         int64_t n;
-        if (r->threads != CU_WARP || !pl_fixed(r->shapes[k].points, &n))
+        if (r->threads != CU_WARP || !poly_fixed(r->shapes[k].points, &n))
             return;
         most = n / r->shapes[k].width > most ? n / r->shapes[k].width : most;
     }
-    Poly rows = pl_const(1);
+    Poly rows = poly_const(1);
     for (int a = 0; a < r->n_dom; a++)
-        rows = pl_mul(l, rows, pl_ext(l->k->dom[a]));
-    while (r->threads > LEAST_THREADS && most <= r->threads / 2 && pl_divides(rows, 2 * CU_WARP / r->threads))
+        rows = poly_mul(&l->places, rows, poly_ext(l->k->dom[a]));
+    while (r->threads > LEAST_THREADS && most <= r->threads / 2 && poly_divides(rows, 2 * CU_WARP / r->threads))
         r->threads /= 2;
 }
 
@@ -157,11 +131,11 @@ static void find_shapes(Row *r)
     r->threads = CU_WARP;
     for (int k = 0; k < r->n_shape; k++) {
         Shape *s = &r->shapes[k];
-        CuAccesses acc = {0};
+        Accesses acc = {0};
         for (int i = 0; i < l->k->n_comp; i++)
             if (r->shape[i] == k) {
                 cu_access_loads(l, l->k->comp[i].body, &acc);
-                if (is_column(r, i) || (!l->k->comp[i].red && cu_is_written(l, l->k->comp[i].out)))
+                if (is_column(r, i) || (!l->k->comp[i].red && kernel_writes(l->k, l->k->comp[i].out)))
                     cu_access_store(l, &l->k->comp[i], &acc);
             }
         int axis[MAX_AXES], n = 0;
@@ -169,20 +143,20 @@ static void find_shapes(Row *r)
             axis[n++] = a;
         for (int i = acc.a.n - 1; i >= 0 && n > 1; i--)
             if (acc.a.at[i].store || i == 0) {
-                cu_sort_axes(&acc.a.at[i], axis, n);
+                sort_axes(&acc.a.at[i], axis, n);
                 break;
             }
-        s->n_grp = cu_merge_axes(l, &acc, s->like->ext, axis, n, s->grp, &s->zero);
+        s->n_grp = merge_axes(&l->places, &acc, s->like->ext, axis, n, s->grp, &s->zero);
         int lanes = cu_best_lanes(&acc, s->grp, s->n_grp);
         if (lanes >= 0) {
-            CuGroup g = s->grp[lanes];
+            Group g = s->grp[lanes];
             memmove(s->grp + lanes, s->grp + lanes + 1, (size_t)(s->n_grp - 1 - lanes) * sizeof g);
             s->grp[s->n_grp - 1] = g;
         }
         s->width = lanes < 0 ? 1 : cu_width(&acc, s->grp[s->n_grp - 1]);
-        s->points = cu_points(l, s->grp, s->n_grp, -1);
+        s->points = group_points(&l->places, s->grp, s->n_grp, -1);
         int64_t fixed;
-        if (!pl_fixed(s->points, &fixed) || fixed > WARP_ROW)
+        if (!poly_fixed(s->points, &fixed) || fixed > WARP_ROW)
             r->threads = ROW_THREADS;
     }
     if (!r->columns)
@@ -190,10 +164,10 @@ static void find_shapes(Row *r)
     for (int k = 0; k < r->n_shape; k++) {
         Shape *s = &r->shapes[k];
         int64_t n;
-        while (s->width > 1 && pl_fixed(s->points, &n) && n / s->width < r->threads)     /* all threads have a share */
+        while (s->width > 1 && poly_fixed(s->points, &n) && n / s->width < r->threads)     /* all threads have a share */
             s->width /= 2;
         int64_t fixed, round = (int64_t)r->threads * s->width;
-        if (pl_fixed(s->points, &fixed) && s->n_grp && (fixed + round - 1) / round * s->width <= MOST_SHARE)
+        if (poly_fixed(s->points, &fixed) && s->n_grp && (fixed + round - 1) / round * s->width <= MOST_SHARE)
             s->share = (int)((fixed + round - 1) / round);
     }
 }
@@ -228,9 +202,9 @@ static void find_kept(Row *r)
             if (r->phase[i] != p || !r->shapes[r->shape[i]].share)
                 continue;
             int n;
-            const Expr **load = loads_of(l, c->body, &n);
+            const Expr **load = loads_of(&l->places, c->body, &n);
             for (int k = 0; k < n; k++)
-                if (cu_member(l, load[k]->tensor) < 0 && dtype_real(l->graph->tensor[load[k]->tensor].dtype)
+                if (kernel_member(l->k, load[k]->tensor) < 0 && dtype_real(l->graph->tensor[load[k]->tensor].dtype)
                     && load[k]->axes >> r->n_dom)
                     keep_load(r, load[k], r->shape[i], p);
         }
@@ -248,7 +222,7 @@ static void find_kept(Row *r)
         if (s->share && own) {
             keep(r, (Kept){.member = c, .shape = r->shape[i], .first = r->phase[i], .last = r->n_phase});
         } else {
-            bool written = cu_is_written(l, c->out);
+            bool written = kernel_writes(l->k, c->out);
             l->placed[i] = written && own;       /* a thread reads back what it wrote itself */
             l->again[i] = !l->placed[i];
         }
@@ -334,7 +308,7 @@ static void points(Row *r, int phase, CuScope *s, CuAcc *acc, const char *flat)
                 for (int j = 0; j < width; j++)
                     cu_line(s, "%s = %s;", kv.v[j], cu_f(s, v, j));
             }
-        if (cu_is_written(l, c->out))
+        if (kernel_writes(l->k, c->out))
             cu_store(s, c, v);
     }
 }
@@ -361,7 +335,7 @@ static void single_point(Row *r, int phase, CuScope *row)
             v = cu_round(row, c, cu_acc_value(row, a));
         }
         cu_member_is(row, c, v);
-        if (cu_is_written(l, c->out))
+        if (kernel_writes(l->k, c->out))
             store_once(row, c, v);
     }
 }
@@ -390,9 +364,9 @@ static void run_phase(Row *r, int phase, CuScope *row)
     CuScope s;
     cu_scope_in(&s, row);
     cu_bind_zero(&s, sh->zero);
-    CuGroup grp[MAX_AXES];
+    Group grp[MAX_AXES];
     memcpy(grp, sh->grp, sizeof grp);
-    CuGroup *lane = &grp[sh->n_grp - 1];
+    Group *lane = &grp[sh->n_grp - 1];
     int axis = lane->axis;
     for (int i = 0; i < 3; i++)        /* digits count runs of `width` points */
         lane->n.c[i] /= sh->width;
@@ -408,15 +382,15 @@ static void run_phase(Row *r, int phase, CuScope *row)
         runs.c[i] /= sh->width;
     int64_t fixed;
     if (sh->share) {
-        bool full = pl_fixed(runs, &fixed) && fixed == (int64_t)sh->share * r->threads;
+        bool full = poly_fixed(runs, &fixed) && fixed == (int64_t)sh->share * r->threads;
         cu_line(row, "TC_UNROLL");
         cu_line(row, "for (int k = 0; k < %d; k++) {", sh->share);
         cu_line(row, "    const i32 %s = k * %d + lane;", flat, r->threads);
         if (!full)
-            cu_line(row, "    if (%s < %s) {", flat, pl_text(l, runs));
+            cu_line(row, "    if (%s < %s) {", flat, cu_poly(l, runs));
         cu_scope_close(&s, "", full ? "}" : "}}");
     } else {
-        cu_scope_close(&s, arena_printf(l->arena, "for (i32 %s = lane; %s < %s; %s += %d) {", flat, flat, pl_text(l, runs), flat,
+        cu_scope_close(&s, arena_printf(l->arena, "for (i32 %s = lane; %s < %s; %s += %d) {", flat, flat, cu_poly(l, runs), flat,
                                         r->threads), "}");
     }
     for (int i = 0; i < l->k->n_comp; i++) {
@@ -429,7 +403,7 @@ static void run_phase(Row *r, int phase, CuScope *row)
             cu_acc_block(row, acc[i], r->threads, "shared", "lane");
         CuVal v = cu_round(row, c, cu_acc_value(row, acc[i]));
         cu_member_is(row, c, v);
-        if (cu_is_written(l, c->out))
+        if (kernel_writes(l->k, c->out))
             store_once(row, c, v);
     }
 }
@@ -444,11 +418,11 @@ static void rows_with_columns(Row *r, CuScope *root, CuScope *row, Poly rows, bo
     int threads = c->slots * r->threads, at = r->threads > CU_WARP ? JOINED : 0;
     cu_line(root, "const i32 lane = (i32)threadIdx.x %% %d, slot = (i32)threadIdx.x / %d;", r->threads, r->threads);
     cu_columns_begin(c, root, at, threads);
-    cu_line(root, "const %s rows = %s, size = (rows + %d) / %d, from = blockIdx.x * size;", type, pl_text(l, rows), c->parts - 1, c->parts);
+    cu_line(root, "const %s rows = %s, size = (rows + %d) / %d, from = blockIdx.x * size;", type, cu_poly(l, rows), c->parts - 1, c->parts);
     cu_line(root, "const %s to = from + size < rows ? from + size : rows;", type);
     cu_scope_close(row, arena_printf(l->arena, "for (%s row = from + slot; row < to; row += %d) {", type, c->slots), "}");
     cu_columns_end(c, root, at, threads);
-    cu_launch(l, "row", root, cu_grid(pl_const(c->parts), 1), threads, 1, at + cu_columns_bytes(c));
+    cu_launch(l, "row", root, cu_grid(poly_const(c->parts), 1), threads, 1, at + cu_columns_bytes(c));
     cu_columns_join(c);
 }
 
@@ -472,20 +446,20 @@ bool cu_row(Cu *l)
         }
     if (r.columns)
         cu_columns_place(&columns, ROW_THREADS / r.threads);
-    CuAccesses acc = {0};
+    Accesses acc = {0};
     for (int i = 0; i < l->k->n_comp; i++) {
         cu_access_loads(l, l->k->comp[i].body, &acc);
-        if (cu_is_written(l, l->k->comp[i].out))
+        if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
     }
     int axis[MAX_AXES];
     for (int a = 0; a < r.n_dom; a++)
         axis[a] = a;
-    CuGroup grp[MAX_AXES];
+    Group grp[MAX_AXES];
     uint32_t zero = 0;
-    int n_grp = cu_merge_axes(l, &acc, l->k->dom, axis, r.n_dom, grp, &zero);
-    Poly rows = cu_points(l, grp, n_grp, -1);
-    bool wide = !pl_small(rows);
+    int n_grp = merge_axes(&l->places, &acc, l->k->dom, axis, r.n_dom, grp, &zero);
+    Poly rows = group_points(&l->places, grp, n_grp, -1);
+    bool wide = !poly_small(rows);
     int per = ROW_THREADS / r.threads;
     CuScope root, row;
     cu_scope_root(&root, l);
@@ -493,7 +467,7 @@ bool cu_row(Cu *l)
     if (!r.columns && per > 1) {
         cu_line(&root, "const i32 lane = (i32)threadIdx.x %% %d;", r.threads);
         cu_line(&root, "const %s row = (%s)blockIdx.x * %d + threadIdx.x / %d;", wide ? "i64" : "i32", wide ? "i64" : "i32", per, r.threads);
-        cu_line(&root, "if (row >= %s)", pl_text(l, rows));
+        cu_line(&root, "if (row >= %s)", cu_poly(l, rows));
         cu_line(&root, "    return;");
     } else if (!r.columns) {
         cu_line(&root, "const i32 lane = (i32)threadIdx.x;");

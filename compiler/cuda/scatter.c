@@ -14,7 +14,7 @@ typedef struct Scatter {
     const Comp *c;
     int lanes, width;                  /* the axis of the last dimension, -1; neighbouring columns a thread has */
     Poly rows, columns;                /* of the result: all other dimensions; the last one */
-    CuGroup grp[MAX_AXES];             /* of the points */
+    Group grp[MAX_AXES];             /* of the points */
     int n_grp;
     uint32_t zero;
     Poly points;
@@ -25,7 +25,7 @@ static void analyse(Scatter *s)
     Cu *l = s->l;
     const Tensor *t = &l->graph->tensor[s->c->out];
     s->lanes = -1;
-    s->rows = s->columns = pl_const(1);
+    s->rows = s->columns = poly_const(1);
     s->width = 1;
     int last = t->rank - 1, axis = last < 0 ? -1 : aff_plain(s->c->store[last]);
     bool alone = axis >= 0;
@@ -33,24 +33,24 @@ static void analyse(Scatter *s)
         alone = !(aff_axes(s->c->store[d]) >> axis & 1);
     if (alone && s->c->ext[axis] == t->shape[last]) {
         s->lanes = axis;
-        s->columns = pl_ext(t->shape[last]);
-        CuAccesses acc = {0};
+        s->columns = poly_ext(t->shape[last]);
+        Accesses acc = {0};
         cu_access_loads(l, s->c->body, &acc);
         cu_access_store(l, s->c, &acc);
-        s->width = cu_width(&acc, (CuGroup){axis, s->columns});
+        s->width = cu_width(&acc, (Group){axis, s->columns});
     } else {
         last = t->rank;
     }
     for (int d = 0; d < last; d++)
-        s->rows = pl_mul(l, s->rows, pl_ext(t->shape[d]));
+        s->rows = poly_mul(&l->places, s->rows, poly_ext(t->shape[d]));
     for (int a = 0; a < s->c->n_axes; a++)
         if (a == s->lanes)
             continue;
         else if (s->c->ext[a] == 1)
             s->zero |= 1u << a;
         else
-            s->grp[s->n_grp++] = (CuGroup){a, pl_ext(s->c->ext[a])};
-    s->points = cu_points(l, s->grp, s->n_grp, -1);
+            s->grp[s->n_grp++] = (Group){a, poly_ext(s->c->ext[a])};
+    s->points = group_points(&l->places, s->grp, s->n_grp, -1);
 }
 
 /* Writes the row that the point of scope `at` goes to into `place`, relative to the block's first; -1: none of it. */
@@ -64,7 +64,7 @@ static void find_place(Scatter *s, CuScope *at)
     for (int d = 0; d < t->rank; d++) {
         if (s->lanes >= 0 && d == t->rank - 1)
             continue;
-        const char *i = cu_name(l, "x"), *n = pl_text(l, pl_ext(t->shape[d]));
+        const char *i = cu_name(l, "x"), *n = cu_poly(l, poly_ext(t->shape[d]));
         cu_line(at, "const i32 %s = %s;", i, cu_index(at, s->c->store[d], 0));
         text_printf(&inside, "%s(u32)%s < (u32)%s", inside.n ? " && " : "", i, n);
         Text next = {.arena = l->arena};
@@ -81,7 +81,7 @@ static void sum_share(Scatter *s, CuScope *loop)
 {
     Cu *l = s->l;
     CuScope point;
-    const char *sum[CU_WIDTH], *part[CU_WIDTH], *columns = pl_text(l, s->columns);
+    const char *sum[CU_WIDTH], *part[CU_WIDTH], *columns = cu_poly(l, s->columns);
     for (int c = 0; c < s->width; c++) {
         sum[c] = cu_name(l, "s");
         part[c] = cu_name(l, "t");
@@ -127,8 +127,8 @@ bool cu_scatter(Cu *l)
     }
     analyse(&s);
     int per = CU_WARP * s.width;
-    const char *columns = pl_text(l, s.columns), *rows = pl_text(l, s.rows), *points = pl_text(l, s.points);
-    int arg = cu_arg(l, s.c->out);
+    const char *columns = cu_poly(l, s.columns), *rows = cu_poly(l, s.rows), *points = cu_poly(l, s.points);
+    int arg = kernel_arg(l->k, s.c->out);
     CuScope root, tile, place, loop;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, s.zero);

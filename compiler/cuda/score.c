@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct Matrix { const Expr *load; CuLin lin; int row; } Matrix;      /* row: its axis, M or N */
+typedef struct Matrix { const Expr *load; Lin lin; int row; } Matrix;      /* row: its axis, M or N */
 typedef ARRAY(const Expr *) Loads;
 
 typedef struct Score {
@@ -30,7 +30,7 @@ typedef struct Score {
 
 static const Comp *member(const Score *s, const Expr *load)
 {
-    int m = load->kind == E_LOAD ? cu_member(s->l, load->tensor) : -1;
+    int m = load->kind == E_LOAD ? kernel_member(s->l->k, load->tensor) : -1;
     return m < 0 ? NULL : &s->l->k->comp[m];
 }
 
@@ -117,11 +117,11 @@ static bool find_matrix(Score *s, const Expr *load, int row, Matrix *out)
 {
     const Kernel *k = s->l->k;
     int64_t stride;
-    *out = (Matrix){load, cu_linear(s->l, load->tensor, load->idx), row};
-    bool fits = is_half(s, load) && !out->lin.n_atoms && pl_is(out->lin.axis[k->n_dom + 2], 1) && pl_divides(out->lin.c, 8);
+    *out = (Matrix){load, tensor_linear(&s->l->places, load->tensor, load->idx), row};
+    bool fits = is_half(s, load) && !out->lin.n_atoms && poly_is(out->lin.axis[k->n_dom + 2], 1) && poly_divides(out->lin.c, 8);
     for (int a = 0; a < k->n_dom + 2; a++)
-        fits = fits && pl_divides(out->lin.axis[a], 8);
-    return fits && pl_fixed(out->lin.axis[row], &stride) && pl_is(out->lin.axis[2 * k->n_dom + 1 - row], 0);
+        fits = fits && poly_divides(out->lin.axis[a], 8);
+    return fits && poly_fixed(out->lin.axis[row], &stride) && poly_is(out->lin.axis[2 * k->n_dom + 1 - row], 0);
 }
 
 /* Loads of the points that have one value a row. */
@@ -261,9 +261,9 @@ static bool match(Score *s)
 bool cuda_takes_score(Graph *g, const Kernel *k)
 {
     Text why = {.arena = g->arena};
-    Cu l = {.arena = g->arena, .graph = g, .k = k, .why = &why};
+    Cu l = {.arena = g->arena, .graph = g, .places = {.arena = g->arena, .graph = g}, .k = k, .why = &why};
     Score s = {.l = &l, .g = g};
-    return match(&s) && !l.failed;
+    return match(&s) && !l.failed && !l.places.fault;
 }
 
 /* ---- the prologue */
@@ -272,9 +272,9 @@ bool cuda_takes_score(Graph *g, const Kernel *k)
 static void root(const Score *s, CuScope *r)
 {
     const Kernel *k = s->l->k;
-    CuGroup dom[MAX_AXES];
+    Group dom[MAX_AXES];
     for (int a = 0; a < k->n_dom; a++)
-        dom[a] = (CuGroup){a, pl_ext(k->dom[a])};
+        dom[a] = (Group){a, poly_ext(k->dom[a])};
     cu_scope_root(r, s->l);
     cu_bind_digits(r, dom, k->n_dom, -1, "z", false);
 }
@@ -286,14 +286,14 @@ static void matrix_function(const Score *s, char name, const Matrix *x)
     int64_t stride;
     root(s, &r);
     Text sum = {.arena = l->arena};
-    text_printf(&sum, "%s", pl_text(l, x->lin.c));
+    text_printf(&sum, "%s", cu_poly(l, x->lin.c));
     for (int a = 0; a < l->k->n_dom; a++)
-        if (!pl_is(x->lin.axis[a], 0))
-            text_printf(&sum, " + (i64)%s * %s", r.at[a], pl_text(l, x->lin.axis[a]));
-    pl_fixed(x->lin.axis[x->row], &stride);
+        if (!poly_is(x->lin.axis[a], 0))
+            text_printf(&sum, " + (i64)%s * %s", r.at[a], cu_poly(l, x->lin.axis[a]));
+    poly_fixed(x->lin.axis[x->row], &stride);
     text_printf(&l->file, "#define %c_STRIDE %lldll\n", name - 'a' + 'A', (long long)stride);
     text_printf(&l->file, "TC_DEV const bf16 *%c_base(TC_ARGS, i32 z)\n{\n%s    return p%d + (%s);\n}\n", name, text_data(&r.body),
-                cu_arg(l, x->load->tensor), text_data(&sum));
+                kernel_arg(l->k, x->load->tensor), text_data(&sum));
 }
 
 /* A scope of one point (z, m, n), where the products are the names x and y. */
@@ -333,7 +333,7 @@ static void forward_functions(const Score *s)
     text_printf(&l->file, "TC_DEV float score(TC_ARGS, i32 z, i32 m, i32 n, float x)\n{\n%s    return %s;\n}\n", text_data(&r.body), value);
     root(s, &r);
     cu_bind(&r, score_m(l->k), "m", false);
-    if (cu_is_written(l, s->stat->out))
+    if (kernel_writes(l->k, s->stat->out))
         cu_store(&r, s->stat, (CuVal){.kind = CV_F, .uniform = true, .v = {"lse"}});
     text_printf(&l->file, "TC_DEV void statistic(TC_ARGS, i32 z, i32 m, float lse)\n{\n%s}\n", text_data(&r.body));
 }
@@ -410,9 +410,9 @@ bool cu_score(Cu *l)
     }
     for (int i = 0; i < l->k->n_comp; i++)
         l->again[i] = score_role(l->k, &l->k->comp[i]) == SCORE_POINT;
-    Poly batches = pl_const(1);
+    Poly batches = poly_const(1);
     for (int a = 0; a < l->k->n_dom; a++)
-        batches = pl_mul(l, batches, pl_ext(l->k->dom[a]));
+        batches = poly_mul(&l->places, batches, poly_ext(l->k->dom[a]));
     const char *name = cu_launch_template(l, s.backward ? "attention_bwd" : "attention", cu_grid(batches, 1), s.plan.warps * 32, s.plan.shared);
     Text *t = &l->file;
     text_printf(t, "#define KERNEL %s\n#define TC_ARGS %s\n#define TC_PASS %s\n", name, cu_params(l, false), cu_params(l, true));

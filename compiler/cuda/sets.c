@@ -57,6 +57,6 @@ bool cu_sets(Cu *l)
     cu_map_body(&one);
     cu_scope_close(&wide, arena_printf(l->arena, "if (lane + %d <= B) {", CU_WIDTH), "}");
     cu_scope_close(&one, "for (i32 at = lane; at < B; at++) {", "}");
-    cu_launch(l, "sets", &root, cu_grid(pl_const(blocks), 1), SET_THREADS, 1, 0);
+    cu_launch(l, "sets", &root, cu_grid(poly_const(blocks), 1), SET_THREADS, 1, 0);
     return !l->failed;
 }
