@@ -71,20 +71,33 @@ static const char *file_of(const Place *p)
     return slash ? slash + 1 : p->source->path;
 }
 
-/* "k12_map_nn_14": number, part, and the source line it came from. */
+static bool name_taken(const Cu *l, const char *name)
+{
+    for (int i = 0; i < l->m->kernels.n; i++)
+        if (!strcmp(l->m->kernels.at[i].name, name))
+            return true;
+    return false;
+}
+
+/* "map_nn_14_7e6b3493": part, the source line it came from, and the signature's upper half: the same kernel has the same
+ * name and so the same text in every program, and is compiled once. */
 const char *cu_kernel_name(const Cu *l, const char *part)
 {
     Arena *a = l->m->arena;
-    int k = l->m->kernels.n;
     Place p = place_of(l, l->k->span);
-    if (!p.source)
-        return arena_printf(a, "k%d_%s", k, part);
-    char *name = arena_printf(a, "%s", file_of(&p));
-    name[strcspn(name, ".")] = 0;
+    char *name = arena_printf(a, "%s", part);
+    if (p.source) {
+        char *file = arena_printf(a, "%s", file_of(&p));
+        file[strcspn(file, ".")] = 0;
+        name = arena_printf(a, "%s_%s_%d", part, file, p.line);
+    }
     for (char *s = name; *s; s++)
         if (!isalnum((unsigned char)*s))
             *s = '_';
-    return arena_printf(a, "k%d_%s_%s_%d", k, part, name, p.line);
+    name = arena_printf(a, "%s_%08x", name, (uint32_t)(l->k->signature >> 32));
+    while (name_taken(l, name))
+        name = arena_printf(a, "%s_", name);
+    return name;
 }
 
 /* Whether two arguments may be the same memory: then neither is restrict. */

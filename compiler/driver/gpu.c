@@ -97,7 +97,7 @@ static bool compile_texts(const CudaModule *m, Arena *a, const char *const *arch
     for (int i = 0; i < n; i++)
         job[i] = (TicCuda){ .name = cuda_file_name(m, i / n_arch), .prelude = tc_prelude, .text = cuda_file(m, i / n_arch),
                             .arch = arch[i % n_arch], .ptx = ptx };
-    bool all = tic_nvrtc_compile(nvrtc, job, n, 0);
+    bool all = !tic_nvrtc_recall(nvrtc, job, n) || tic_nvrtc_compile(nvrtc, job, n, 0);
     tic_nvrtc_close(nvrtc);
     for (int i = 0; i < n && !all; i++)
         if (!job[i].image) {

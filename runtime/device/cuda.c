@@ -289,21 +289,6 @@ static const TicGpuImage *find_image(const TicGpu *g, const TicGpuFile *f)
     return best;
 }
 
-static char *cache_path(const TicGpu *g, const TicGpuFile *f, const char *arch, int nvrtc)
-{
-    const TicProgram *p = g->program;
-    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    const char *parts[] = { text_of(p, p->gpu_prelude), text_of(p, f->text), arch, tic_nvrtc_options };
-    uint64_t h = (uint64_t)nvrtc, k = ~h;
-    for (size_t i = 0; i < TIC_LEN(parts); i++) {
-        h = tic_hash(parts[i], strlen(parts[i]) + 1, h);
-        k = tic_hash(parts[i], strlen(parts[i]) + 1, k ^ h);
-    }
-    if (base && *base)
-        return tic_format("%s/ticc/%016" PRIx64 "%016" PRIx64 ".cubin", base, h, k);
-    return home && *home ? tic_format("%s/.cache/ticc/%016" PRIx64 "%016" PRIx64 ".cubin", home, h, k) : NULL;
-}
-
 static TicStatus load_module(TicGpu *g, uint32_t file, const void *image)
 {
     int code = g->cuModuleLoadData(&g->module[file], image);
@@ -311,19 +296,8 @@ static TicStatus load_module(TicGpu *g, uint32_t file, const void *image)
     return code ? failed(g, code, text_of(g->program, f->name)) : TIC_OK;
 }
 
-/* Keeping is a convenience: when it cannot be done, nobody is told. */
-static void keep(const char *path, const void *image, size_t bytes)
-{
-    char *dir = tic_strdup(path), *slash = strrchr(dir, '/');
-    *slash = 0;
-    if (tic_make_dirs(dir) || tic_write_file(path, image, bytes))
-        tic_error_clear();
-    free(dir);
-}
-
 static TicStatus compile_files(TicGpu *g, const uint32_t *file, int n)
 {
-    enum { MOST_IMAGE = 64 << 20 };
     const TicProgram *p = g->program;
     const TicGpuFile *files = TABLE(p, TicGpuFile, p->gpu_files);
     char why[512] = "", arch[16];
@@ -333,44 +307,23 @@ static TicStatus compile_files(TicGpu *g, const uint32_t *file, int n)
         return tic_fail(TIC_USER, "the program holds no machine code for %s, and none can be made: %s; compile it with --target cuda:%s",
                         g->name, why, arch);
     TicCuda *job = tic_alloc((size_t)(n + 1) * sizeof *job);
-    uint32_t *of = tic_alloc((size_t)(n + 1) * sizeof *of);
-    int n_jobs = 0;
     TicStatus status = TIC_OK;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         g->hopper[file[i]] = g->arch == HOPPER;
-    for (int i = 0; i < n && !status; i++) {
-        char *path = cache_path(g, &files[file[i]], arch, tic_nvrtc_version(nvrtc)), *data = NULL;
-        size_t bytes;
-        if (path && !tic_read_file(path, MOST_IMAGE, &data, &bytes)) {
-            status = load_module(g, file[i], data);
-            free(data);
-        } else {
-            tic_error_clear();
-            job[n_jobs] = (TicCuda){ .name = text_of(p, files[file[i]].name), .prelude = text_of(p, p->gpu_prelude),
-                                     .text = text_of(p, files[file[i]].text), .arch = arch };
-            of[n_jobs++] = file[i];
-        }
-        free(path);
+        job[i] = (TicCuda){ .name = text_of(p, files[file[i]].name), .prelude = text_of(p, p->gpu_prelude),
+                            .text = text_of(p, files[file[i]].text), .arch = arch };
     }
-    if (!status && n_jobs) {
-        fprintf(stderr, "compiling %d kernels for %s\n", n_jobs, g->name);
-        tic_nvrtc_compile(nvrtc, job, n_jobs, 0);
+    int left = tic_nvrtc_recall(nvrtc, job, n);
+    if (left) {
+        fprintf(stderr, "compiling %d kernels for %s\n", left, g->name);
+        tic_nvrtc_compile(nvrtc, job, n, 0);
     }
-    for (int i = 0; i < n_jobs && !status; i++) {
-        if (!job[i].image) {
-            status = tic_fail(TIC_BUG, "NVRTC refuses %s for %s: %s", job[i].name, arch, job[i].log ? job[i].log : "");
-            break;
-        }
-        char *path = cache_path(g, &files[of[i]], arch, tic_nvrtc_version(nvrtc));
-        if (path)
-            keep(path, job[i].image, job[i].bytes);
-        free(path);
-        status = load_module(g, of[i], job[i].image);
-    }
-    tic_nvrtc_free(job, n_jobs);
+    for (int i = 0; i < n && !status; i++)
+        status = job[i].image ? load_module(g, file[i], job[i].image)
+                              : tic_fail(TIC_BUG, "NVRTC refuses %s for %s: %s", job[i].name, arch, job[i].log ? job[i].log : "");
+    tic_nvrtc_free(job, n);
     tic_nvrtc_close(nvrtc);
     free(job);
-    free(of);
     return status;
 }
 

@@ -4,6 +4,7 @@
 #include "device/nvrtc.h"
 #include <dlfcn.h>
 #include <glob.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,6 +131,70 @@ TicNvrtc *tic_nvrtc_open(char *why, size_t size)
 void tic_nvrtc_close(TicNvrtc *n) { free(n); }
 int tic_nvrtc_version(const TicNvrtc *n) { return n->major * 1000 + n->minor * 10; }
 
+/* ---- what is kept: a file for each job, the log's bytes (zero included), the log, the image */
+
+static char *cache_path(const TicNvrtc *n, const TicCuda *job)
+{
+    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *parts[] = { job->prelude, job->text, job->arch, job->ptx ? "ptx" : "", tic_nvrtc_options };
+    uint64_t h = (uint64_t)tic_nvrtc_version(n), k = ~h;
+    for (size_t i = 0; i < TIC_LEN(parts); i++) {
+        h = tic_hash(parts[i], strlen(parts[i]) + 1, h);
+        k = tic_hash(parts[i], strlen(parts[i]) + 1, k ^ h);
+    }
+    if (base && *base)
+        return tic_format("%s/ticc/%016" PRIx64 "%016" PRIx64 ".nvrtc", base, h, k);
+    return home && *home ? tic_format("%s/.cache/ticc/%016" PRIx64 "%016" PRIx64 ".nvrtc", home, h, k) : NULL;
+}
+
+static bool recall(const TicNvrtc *n, TicCuda *job)
+{
+    enum { MOST = 64 << 20 };
+    char *path = cache_path(n, job), *data = NULL;
+    size_t bytes = 0;
+    uint64_t log = 0;
+    bool found = path && !tic_read_file(path, MOST, &data, &bytes);
+    if (found && bytes > sizeof log)
+        memcpy(&log, data, sizeof log);
+    found = found && log > 0 && log < bytes - sizeof log && !data[sizeof log + log - 1];
+    if (found) {
+        job->log = memcpy(tic_alloc(log), data + sizeof log, log);
+        job->bytes = bytes - sizeof log - log;
+        job->image = memcpy(tic_alloc(job->bytes + 1), data + sizeof log + log, job->bytes);
+    } else {
+        tic_error_clear();
+    }
+    free(data);
+    free(path);
+    return found;
+}
+
+/* Keeping is a convenience: when it cannot be done, nobody is told. */
+static void keep(const TicNvrtc *n, const TicCuda *job)
+{
+    char *path = cache_path(n, job), *dir = path ? tic_strdup(path) : NULL;
+    uint64_t log = strlen(job->log) + 1;
+    char *data = tic_alloc(sizeof log + log + job->bytes);
+    memcpy(data, &log, sizeof log);
+    memcpy(data + sizeof log, job->log, log);
+    memcpy(data + sizeof log + log, job->image, job->bytes);
+    if (dir)
+        *strrchr(dir, '/') = 0;
+    if (path && (tic_make_dirs(dir) || tic_write_file(path, data, sizeof log + log + job->bytes)))
+        tic_error_clear();
+    free(data);
+    free(dir);
+    free(path);
+}
+
+int tic_nvrtc_recall(TicNvrtc *n, TicCuda *job, int n_jobs)
+{
+    int left = 0;
+    for (int i = 0; i < n_jobs; i++)
+        left += !job[i].image && !recall(n, &job[i]);
+    return left;
+}
+
 /* ---- compiling */
 
 static char *copy_text(const char *s)
@@ -201,7 +266,11 @@ static void *worker(void *arg)
         pthread_mutex_unlock(&q->lock);
         if (i >= q->n_jobs)
             return NULL;
+        if (q->job[i].image)
+            continue;
         compile_one(q->n, &q->job[i]);
+        if (q->job[i].image)
+            keep(q->n, &q->job[i]);
     }
 }
 

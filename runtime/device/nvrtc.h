@@ -15,7 +15,8 @@ void tic_nvrtc_close(TicNvrtc *n);
 int tic_nvrtc_version(const TicNvrtc *n);        /* 13000 for 13.0 */
 
 /* One text for one architecture ("sm_80", "sm_90a"). After tic_nvrtc_compile: image is the cubin (or PTX, a string), log
- * what the compiler said, both to be freed; image NULL: the text was refused and log says why. */
+ * what the compiler said, both to be freed; image NULL: the text was refused and log says why. What was compiled is kept in
+ * ~/.cache/ticc (or XDG_CACHE_HOME) under a hash of all that it follows from. */
 typedef struct {
     const char *name, *prelude, *text, *arch;
     bool ptx;
@@ -24,7 +25,9 @@ typedef struct {
     char *log;
     double seconds;
 } TicCuda;
-/* All jobs, by up to `threads` threads (0: one per CPU). False when a text was refused. */
+/* Fills jobs with what earlier compilations have kept; returns how many are left. */
+int tic_nvrtc_recall(TicNvrtc *n, TicCuda *job, int n_jobs);
+/* All jobs without an image, by up to `threads` threads (0: one per CPU). False when a text was refused. */
 bool tic_nvrtc_compile(TicNvrtc *n, TicCuda *job, int n_jobs, int threads);
 void tic_nvrtc_free(TicCuda *job, int n_jobs);
 extern const char tic_nvrtc_options[];           /* what every compilation is given, for hashes */

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # gpu.sh -- the CUDA path without a GPU; prints TAP. On the emulator (tests/gpu): every kernel by itself and whole steps
-# against the CPU. Where NVRTC is: every kernel of a model compiles for sm_80 and sm_90a within its budget of registers
-# (TIC_GPU_MODELS="vit_tiny vit_b16" names other models than the small one).
+# against the CPU. Where NVRTC is, the small model's kernels compile without spills
+# (resources.sh: those of ViT-B/16).
 . tests/e2e/lib.sh
 emulated() { env TIC_LIBCUDA="$B/libemu_cuda.so" TIC_LIBNVRTC="$B/libemu_nvrtc.so" XDG_CACHE_HOME="$B/emulated" TIC_EMU_QUIET= "$@"; }
 none() { env TIC_LIBCUDA=/nowhere/libcuda.so.1 "$@"; }
@@ -46,6 +46,5 @@ if grep -q 'libnvrtc was not found' "$T/resources"; then
 else
     [ $code = 0 ] && ok "the micro model's kernels compile for sm_80" || not_ok "the micro model's kernels compile for sm_80" "$(cat "$T/resources")"
     check "in bf16 for sm_90a, nothing spilled" resources ../tests/gpu/micro cuda:sm_90a -D train.precision=bf16
-    for m in ${TIC_GPU_MODELS:-}; do check "$m: every kernel for sm_80 and sm_90a, nothing spilled" resources "$m" cuda:sm_80,sm_90a; done
 fi
 finish
