@@ -4,6 +4,7 @@
 # (resources.sh: those of ViT-B/16).
 . tests/e2e/lib.sh
 emulated() { env TIC_LIBCUDA="$B/libemu_cuda.so" TIC_LIBNVRTC="$B/libemu_nvrtc.so" XDG_CACHE_HOME="$B/emulated" TIC_EMU_QUIET= "$@"; }
+export XDG_CACHE_HOME=$B/nvrtc
 none() { env TIC_LIBCUDA=/nowhere/libcuda.so.1 "$@"; }
 "$TICC" tests/gpu/micro.tic --target cpu,cuda -D train.micro=1 -o "$T/gpu" || { not_ok "a program for CPU and GPU compiles"; finish; exit; }
 "$TICC" tests/gpu/micro.tic -o "$T/cpu" || { not_ok "a program for the CPU compiles"; finish; exit; }
