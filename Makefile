@@ -92,10 +92,11 @@ $(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c tests/gpu/at
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
 emu: $(EMU)                                             ## the emulated GPU
 .PHONY: gpu-check gpu-bench
-gpu-check: all unit                                     ## on an NVIDIA GPU: the prelude, templates, every kernel of ViT-B/16 and its step
+gpu-check: all unit                                     ## on an NVIDIA GPU: the prelude, templates, every kernel of ViT-B/16 and its step; small steps under compute-sanitizer
 	@TIC_GPU=1 TICC_ROOT=. $(B)/tests/cc_gpu_conformance && TIC_GPU=1 $(B)/tests/cc_gpu_gemm && TIC_GPU=1 $(B)/tests/cc_gpu_attn && TIC_GPU=1 $(B)/tests/cc_gpu_sets
 	@for p in f32 bf16; do $(B)/ticc models/vit_b16.tic --target cpu,cuda -D train.precision=$$p -D train.micro=1 -o $(B)/gpu_$$p && \
 	   $(B)/gpu_$$p check --batch 2 --steps 1 || exit 1; done
+	@tests/gpu/sanitize.sh $(B)/ticc $(B)
 gpu-bench: all $(B)/tests/gpu_bench                     ## on an NVIDIA GPU: contractions, attention and the step of ViT-B/16, and the same by PyTorch where it is
 	@TIC_GPU=1 $(B)/tests/gpu_bench && python3 tests/gpu/bench.py
 	@$(B)/ticc models/vit_b16.tic --target cpu,cuda -D train.precision=bf16 -o $(B)/gpu_bf16

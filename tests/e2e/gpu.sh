@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # gpu.sh -- the CUDA path without a GPU; prints TAP. On the emulator (tests/gpu): every kernel by itself and whole steps
-# against the CPU. Where NVRTC is, the small model's kernels compile without spills
+# against the CPU, and how their accesses fall on banks and sectors, against tests/gpu/lint.txt. Where NVRTC is, the small model's kernels compile without spills
 # (resources.sh: those of ViT-B/16).
 . tests/e2e/lib.sh
-emulated() { env TIC_LIBCUDA="$B/libemu_cuda.so" TIC_LIBNVRTC="$B/libemu_nvrtc.so" XDG_CACHE_HOME="$B/emulated" TIC_EMU_QUIET= "$@"; }
+emulated() { env TIC_LIBCUDA="$B/libemu_cuda.so" TIC_LIBNVRTC="$B/libemu_nvrtc.so" XDG_CACHE_HOME="$B/emulated" TIC_EMU_QUIET= TIC_EMU_LINT="$T/lint" "$@"; }
+wasteful() { awk -f tests/gpu/wasteful.awk "$1" "$T/lint"; }        # BUDGET
 export XDG_CACHE_HOME=$B/nvrtc
 none() { env TIC_LIBCUDA=/nowhere/libcuda.so.1 "$@"; }
 "$TICC" tests/gpu/micro.tic --target cpu,cuda -D train.micro=1 -o "$T/gpu" || { not_ok "a program for CPU and GPU compiles"; finish; exit; }
@@ -32,6 +33,9 @@ if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     else
         not_ok "a program in bf16 compiles"
     fi
+    check "no access of memory takes more than twice the least, or its budget" wasteful tests/gpu/lint.txt
+    sed 's/^shared 3.5/shared 2/' tests/gpu/lint.txt >"$T/lint.txt"
+    check "one that does is named" eval '! wasteful "$T/lint.txt" >"$T/found" && grep -q "^shared write .* times the least, 2 allowed, .*gt_term" "$T/found"'
     says "a device that is not there" 1 "no GPU 7: the driver finds 1" emulated "$T/gpu" bench --batch 2 --device cuda:7
     says "too little memory: the CPU" 0 "going on with the CPU" emulated TIC_EMU_MEMORY=1 "$T/gpu" bench --batch 256 --steps 1
 else

@@ -175,6 +175,8 @@ static void schedule(Block *b)
     }
     while (emu_engine_step())
         ;
+    if (emu_lint_on)
+        emu_lint_end(b);
 }
 
 /* ---- blocks and launches */

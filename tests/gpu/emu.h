@@ -11,6 +11,9 @@
  *                unfenced or over-arrived, divergent collectives, descriptors that differ in a warpgroup, stores still
  *                reading shared memory at exit, deadlock (with where it waits)
  *
+ *   waste        with emu_lint_on: turns that a warp's accesses of shared memory take because of banks, and sectors of
+ *                global memory they touch, beside the least there could be (no defects: what costs time)
+ *
  * Asynchronous work is adversarial: copies poison their target at issue and deliver at a random later time, the
  * accumulators of wgmma are NaN until waited for. Time, caches and rounding inside the tensor cores are not emulated.
  * What it reports is conservative: the PTX rules as modelled are broken, not that hardware would misbehave. */
@@ -35,6 +38,16 @@ typedef struct EmuLaunch {
 int emu_launch(const EmuLaunch *l, void (*thunk)(void **), void **args);
 extern bool emu_quiet;
 extern char emu_first[512];
+
+/* The accesses of one instruction, over all warps and blocks: what they took and the least it could have been, in phases of
+ * 128 bytes of shared memory or sectors of 32 bytes of global memory. Filled by launches while emu_lint_on. */
+typedef struct EmuLint { const void *pc; u32 bytes; bool shared, write; u64 least, taken; } EmuLint;
+extern bool emu_lint_on;
+int emu_lint_take(EmuLint *out, int cap);                /* those gathered since the last call; returns how many */
+/* Appends them to the file at `path`, by lines of the text that the kernels' object holds, tabs between: shared or global, read
+ * or write, bytes of a thread, the least, what was taken, kernel, line. What is known of lines goes with emu_quote_forget. */
+void emu_quote(void *object, const char *kernel, const char *path);
+void emu_quote_forget(void);
 
 /* Device memory, zeroes in value but uninitialised until emu_mark, with guard zones. name: for reports, not copied. */
 void *emu_alloc(size_t bytes, const char *name);

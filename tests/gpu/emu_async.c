@@ -25,6 +25,11 @@ void emu_cp_async(u32 dst, const void *src, u32 n, u32 size)
         emu_global(src, n, false, "cp.async");
     Access a = {true, true, copy_agent(f), f->copies + 1, f->clock, "cp.async"};
     emu_shared(dst, size, &a);
+    if (emu_lint_on) {
+        emu_lint(__builtin_return_address(0), dst, size, true, true);
+        if (n)
+            emu_lint(__builtin_return_address(0), (u64)(uintptr_t)src, size, false, false);
+    }
     if ((u64)dst + size > BLK->smem || (n && !emu_inside(src, n)))
         return;
     CopyAsync c = {.dst = dst, .size = size, .group = f->copies + 1};

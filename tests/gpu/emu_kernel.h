@@ -55,7 +55,11 @@ static inline u32 emu_round_bf16(float x)
     u32 u = tc_bits(x);
     return (u & 0x7fffffffu) > 0x7f800000u ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16;
 }
-static inline void tc_store4(float *p, float x, float y, float z, float w) { *(v4f *)p = (v4f){x, y, z, w}; }
+static inline void tc_store4(float *p, float x, float y, float z, float w)
+{
+    v4f v = {x, y, z, w};
+    *(v4f *)p = v;
+}
 static inline u32 tc_pack(float lo, float hi) { return emu_round_bf16(lo) | emu_round_bf16(hi) << 16; }
 static inline u32 tc_tf32(float x) /* to nearest, ties away from zero */
 {

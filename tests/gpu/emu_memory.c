@@ -226,7 +226,7 @@ void emu_global(const void *p, u32 bytes, bool write, const char *what)
 
 /* ---- loads and stores of the kernel */
 
-static void touch(const void *q, u32 bytes, bool write)
+static void touch(const void *pc, const void *q, u32 bytes, bool write)
 {
     Block *b = BLK;
     const u8 *p = q;
@@ -238,28 +238,33 @@ static void touch(const void *q, u32 bytes, bool write)
     if (p >= b->memory && p < b->memory + EMU_SMEM_MOST) {
         Access a = emu_as_thread(b->now, write, what);
         emu_shared((u32)(p - b->memory), bytes, &a);
+        if (emu_lint_on)
+            emu_lint(pc, (u64)(p - b->memory), bytes, true, write);
     } else {
         emu_global(p, bytes, write, what);
+        if (emu_lint_on)
+            emu_lint(pc, (u64)(uintptr_t)p, bytes, false, write);
     }
 }
 
+#define HERE __builtin_return_address(0)
 #define CALLBACKS(n) \
     void __tsan_read##n(void *p); \
     void __tsan_write##n(void *p); \
     void __tsan_unaligned_read##n(void *p); \
     void __tsan_unaligned_write##n(void *p); \
-    void __tsan_read##n(void *p) { touch(p, n, false); } \
-    void __tsan_write##n(void *p) { touch(p, n, true); } \
-    void __tsan_unaligned_read##n(void *p) { touch(p, n, false); } \
-    void __tsan_unaligned_write##n(void *p) { touch(p, n, true); }
+    void __tsan_read##n(void *p) { touch(HERE, p, n, false); } \
+    void __tsan_write##n(void *p) { touch(HERE, p, n, true); } \
+    void __tsan_unaligned_read##n(void *p) { touch(HERE, p, n, false); } \
+    void __tsan_unaligned_write##n(void *p) { touch(HERE, p, n, true); }
 CALLBACKS(1) CALLBACKS(2) CALLBACKS(4) CALLBACKS(8) CALLBACKS(16)
 void __tsan_read_range(void *p, size_t n);
 void __tsan_write_range(void *p, size_t n);
 void __tsan_func_entry(void *p);
 void __tsan_func_exit(void);
 void __tsan_init(void);
-void __tsan_read_range(void *p, size_t n) { touch(p, (u32)n, false); }
-void __tsan_write_range(void *p, size_t n) { touch(p, (u32)n, true); }
+void __tsan_read_range(void *p, size_t n) { touch(HERE, p, (u32)n, false); }
+void __tsan_write_range(void *p, size_t n) { touch(HERE, p, (u32)n, true); }
 void __tsan_func_entry(void *p) { (void)p; }
 void __tsan_func_exit(void) { }
 void __tsan_init(void) { }

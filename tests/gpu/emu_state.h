@@ -85,6 +85,7 @@ typedef struct Block {
     u32 n_engine;
     Hidden hidden[GROUPS][ACCUMULATORS];
     int last_buffer;
+    struct Lint *lint;
     u32 merged[AGENTS];                /* scratch: a clock, and the operands of a product */
     float a[64 * 16], b[256 * 16], turned[16 * 256];
     struct Block *next;                /* in the list of idle ones */
@@ -116,6 +117,10 @@ void emu_shared(u32 at, u32 bytes, const Access *a);
 void emu_global(const void *p, u32 bytes, bool write, const char *what);
 void emu_new_epoch(void);              /* writes before this launch no longer belong to a block */
 Access emu_as_thread(Fiber *f, bool write, const char *what);
+
+/* ---- emu_lint.c */
+void emu_lint(const void *pc, u64 at, u32 bytes, bool shared, bool write);      /* by the running fiber, at code address pc */
+void emu_lint_end(Block *b);           /* the block is over */
 
 /* ---- emu_async.c */
 bool emu_engine_step(void);            /* delivers one of the engine's copies, chosen at random; false: none left */

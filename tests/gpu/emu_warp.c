@@ -172,27 +172,38 @@ static void load_transposed(Collective *c, u32 group) { (void)group; load_matric
 static void store_straight(Collective *c, u32 group) { (void)group; store_matrices(c, false); }
 static void store_transposed(Collective *c, u32 group) { (void)group; store_matrices(c, true); }
 
+/* Each thread names a row of 16 bytes: one access of the warp, in four phases. */
+static void row_of(const void *pc, u32 at, bool write)
+{
+    if (emu_lint_on)
+        emu_lint(pc, at, 16, true, write);
+}
+
 void tc_ldmatrix4(u32 *r, u32 a)
 {
     Matrices m = {r, a};
+    row_of(__builtin_return_address(0), a, false);
     warp_collect("ldmatrix", &m, load_straight);
 }
 
 void tc_ldmatrix4t(u32 *r, u32 a)
 {
     Matrices m = {r, a};
+    row_of(__builtin_return_address(0), a, false);
     warp_collect("ldmatrix.trans", &m, load_transposed);
 }
 
 void tc_stmatrix4(u32 a, const u32 *r)
 {
     Matrices m = {(u32 *)r, a};
+    row_of(__builtin_return_address(0), a, true);
     warp_collect("stmatrix", &m, store_straight);
 }
 
 void tc_stmatrix4t(u32 a, const u32 *r)
 {
     Matrices m = {(u32 *)r, a};
+    row_of(__builtin_return_address(0), a, true);
     warp_collect("stmatrix.trans", &m, store_transposed);
 }
 

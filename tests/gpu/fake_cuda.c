@@ -14,6 +14,7 @@
  *   TIC_EMU_THREADS=N   emulator threads (all cores)
  *   TIC_EMU_STREAMS=now   streams work at once; mixed: all but the first one made
  *   TIC_EMU_QUIET=1     no reports on stderr: the error's text is enough
+ *   TIC_EMU_LINT=FILE   what warps' accesses of memory take of banks and sectors, by line (emu_quote)
  *   TIC_EMU_VALUES_ONLY=1   no shadow memory: faster, and blind */
 #define _GNU_SOURCE
 #include "emu.h"
@@ -36,6 +37,7 @@ enum {
 typedef struct Module { void *object; struct Function *functions; } Module;
 typedef struct Function {
     struct Function *next;             /* of the same module, freed with it */
+    Module *module;
     void (*thunk)(void **);
     const u32 *sizes, *bounds;         /* of the arguments, 0 last; threads a block may have */
     char name[256];
@@ -100,8 +102,12 @@ static CUresult launch(const Deed *d)
     EmuLaunch l = {.seed = (u32)setting("TIC_EMU_SEED", 1) + launches++, .grid = d->grid, .block = d->block, .smem = d->smem,
                    .values_only = setting("TIC_EMU_VALUES_ONLY", 0) != 0};
     double start = now();
+    const char *lint = getenv("TIC_EMU_LINT");
+    emu_lint_on = lint && *lint;
     emu_quiet = setting("TIC_EMU_QUIET", 0) != 0;
     int defects = emu_launch(&l, d->fn->thunk, d->args);
+    if (emu_lint_on)
+        emu_quote(d->fn->module->object, d->fn->name, lint);
     const char *log = getenv("TIC_EMU_LOG");
     FILE *f = log ? fopen(log, "a") : NULL;
     if (f) {
@@ -473,6 +479,7 @@ API(cuModuleUnload, Module *m)
         next = f->next;
         free(f);
     }
+    emu_quote_forget();
     dlclose(m->object);
     free(m);
     return SUCCESS;
@@ -489,6 +496,7 @@ API(cuModuleGetFunction, Function **f, Module *m, const char *name)
 {
     Function *k = *f = calloc(1, sizeof *k);
     k->next = m->functions;
+    k->module = m;
     m->functions = k;
     *(void **)&k->thunk = symbol(m, "emu_thunk_", name);
     k->sizes = symbol(m, "emu_sizes_", name);

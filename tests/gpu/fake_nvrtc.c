@@ -248,8 +248,9 @@ static int compile(Program *p, const char *dir, int n, const char *const *option
     const char *cc = getenv("TIC_EMU_CC") ? getenv("TIC_EMU_CC") : "cc";
     int arch = arch_of(n, options);
     char flags[512], path[512];
+    /* a vector is one access, as on a GPU: not taken apart (sra) */
     snprintf(flags, sizeof flags,
-             "-std=gnu11 -w -O1 -march=native -fPIC -DTC_EMU -D__CUDA_ARCH__=%d%s -I%s -I%s", arch * 10,
+             "-std=gnu11 -w -O1 -fno-tree-sra -g1 -march=native -fPIC -DTC_EMU -D__CUDA_ARCH__=%d%s -I%s -I%s", arch * 10,
              hopper(n, options) ? " -D__CUDA_ARCH_FEAT_SM90_ALL" : "", dir, EMU_FOLDER);
     for (int i = 0; i < p->n_header; i++)
         if (!write_text(dir, p->header_name[i], p->header[i]))
@@ -264,6 +265,8 @@ static int compile(Program *p, const char *dir, int n, const char *const *option
         snprintf(path, sizeof path, "%s/k.c", dir);
         FILE *f = fopen(path, "a");
         ok = f && print_thunks(f, expanded);
+        if (f)                         /* the text itself, to quote from */
+            fprintf(f, "\n__asm__(\".pushsection .rodata\\n.globl emu_source\\nemu_source: .incbin \\\"%s/k.c\\\"\\n.byte 0\\n.popsection\");\n", dir);
         if (f)
             fclose(f);
         free(expanded);
