@@ -312,7 +312,7 @@ bool align_sibling(Fuser *f, int c, int n, Align *al)
 }
 
 /* The rows are bound; what is left of c's axes must be the kernel's inner axes, or nothing. */
-static bool finish_row(const Fuser *f, Align *al, int c, int n)
+static bool finish_row(Fuser *f, Align *al, int c, int n)
 {
     const Build *b = f->build.at[n];
     const Comp *k = f->g->comp[c];
@@ -333,6 +333,27 @@ static bool finish_row(const Fuser *f, Align *al, int c, int n)
     return k->reducer == RED_NONE || inner > 0;
 }
 
+/* Aligns c so that l, a tensor that the kernel reads too, is read where one of its members reads it, and `fits` agrees. */
+static bool align_beside(Fuser *f, Align *al, int c, int n, const Expr *l, bool (*fits)(Fuser *f, Align *al, int c, int n))
+{
+    const Build *b = f->build.at[n];
+    const Align start = *al;
+    if (!contains(&f->readers[l->tensor], n))
+        return false;
+    for (int j = 0; j < b->comp.n; j++) {
+        const CompInfo *q = &f->info[b->comp.at[j]];
+        for (int m = 0; m < q->n_load; m++) {
+            if (q->load[m]->tensor != l->tensor)
+                continue;
+            *al = start;
+            if (bind_load(f, al, c, n, l, b->comp.at[j], q->load[m]->idx, false) && fits(f, al, c, n))
+                return true;
+        }
+    }
+    *al = start;
+    return false;
+}
+
 bool align_row(Fuser *f, int c, int n, bool sibling, Align *al)
 {
     const Build *b = f->build.at[n];
@@ -343,27 +364,14 @@ bool align_row(Fuser *f, int c, int n, bool sibling, Align *al)
         return false;
     if (!sibling)
         return own && finish_row(f, al, c, n);
-    const Align start = *al;
-    for (int i = 0; i < k->n_load; i++) {
-        const Expr *l = k->load[i];
-        if (l->n <= b->n_dom || !contains(&f->readers[l->tensor], n))
-            continue;
-        for (int j = 0; j < b->comp.n; j++) {
-            const CompInfo *q = &f->info[b->comp.at[j]];
-            for (int m = 0; m < q->n_load; m++) {
-                if (q->load[m]->tensor != l->tensor)
-                    continue;
-                *al = start;
-                if (bind_load(f, al, c, n, l, b->comp.at[j], q->load[m]->idx, false) && finish_row(f, al, c, n))
-                    return true;
-            }
-        }
-    }
+    for (int i = 0; i < k->n_load; i++)
+        if (k->load[i]->n > b->n_dom && align_beside(f, al, c, n, k->load[i], finish_row))
+            return true;
     return false;
 }
 
 /* Are all of c's axes bound, the reduced ones to the rows? */
-static bool sums_rows(const Fuser *f, const Align *al, int c, int n)
+static bool sums_rows(Fuser *f, Align *al, int c, int n)
 {
     const Comp *k = f->g->comp[c];
     bool fits = al->bound == axes_mask(k->n_axes);
@@ -404,54 +412,36 @@ bool align_columns(Fuser *f, int c, int n, Align *al)
     *al = align_none();
     if (k->reducer != RED_SUM || k->n_axes != b->n_axis || !free_axes(k) || !few_columns(f, c, n) || !bind_own(f, al, c, n, &own))
         return false;
-    const Align start = *al;
     if (own && sums_rows(f, al, c, n))
         return true;
-    for (int i = 0; i < info->n_load; i++) {
-        const Expr *l = info->load[i];
-        if (points(k->ext, l->axes, TYPICAL_BATCH) < all || !contains(&f->readers[l->tensor], n))
-            continue;
-        for (int j = 0; j < b->comp.n; j++) {
-            const CompInfo *q = &f->info[b->comp.at[j]];
-            for (int m = 0; m < q->n_load; m++) {
-                if (q->load[m]->tensor != l->tensor)
-                    continue;
-                *al = start;
-                if (bind_load(f, al, c, n, l, b->comp.at[j], q->load[m]->idx, false) && sums_rows(f, al, c, n))
-                    return true;
-            }
-        }
-    }
+    for (int i = 0; i < info->n_load; i++)
+        if (points(k->ext, info->load[i]->axes, TYPICAL_BATCH) >= all && align_beside(f, al, c, n, info->load[i], sums_rows))
+            return true;
     return false;
+}
+
+/* Are all of c's axes bound, those that stay to the kernel's domain and the others beyond it? */
+static bool same_split(Fuser *f, Align *al, int c, int n)
+{
+    const Comp *k = f->g->comp[c];
+    int own;
+    bool fits = al->bound == axes_mask(k->n_axes) && bind_own(f, al, c, n, &own) && !own;
+    for (int a = 0; fits && a < k->n_axes; a++)
+        fits = (k->red >> a & 1) == (al->axis[a] >= f->build.at[n]->n_dom);
+    return fits;
 }
 
 bool align_reduce(Fuser *f, int c, int n, Align *al)
 {
-    const Build *b = f->build.at[n];
     const Comp *k = f->g->comp[c];
+    const CompInfo *info = &f->info[c];
     double all = points(k->ext, axes_mask(k->n_axes), TYPICAL_BATCH);
-    if (k->n_axes != b->n_axis)
+    *al = align_none();
+    if (k->n_axes != f->build.at[n]->n_axis)
         return false;
-    for (int i = 0; i < f->info[c].n_load; i++) {
-        const Expr *l = f->info[c].load[i];
-        if (points(k->ext, l->axes, TYPICAL_BATCH) < all || !contains(&f->readers[l->tensor], n))
-            continue;
-        for (int j = 0; j < b->comp.n; j++) {
-            const CompInfo *q = &f->info[b->comp.at[j]];
-            for (int m = 0; m < q->n_load; m++) {
-                if (q->load[m]->tensor != l->tensor)
-                    continue;
-                *al = align_none();
-                int own;
-                bool fits = bind_load(f, al, c, n, l, b->comp.at[j], q->load[m]->idx, false) &&
-                            al->bound == axes_mask(k->n_axes) && bind_own(f, al, c, n, &own) && !own;
-                for (int a = 0; fits && a < k->n_axes; a++)
-                    fits = (k->red >> a & 1) == (al->axis[a] >= b->n_dom);
-                if (fits)
-                    return true;
-            }
-        }
-    }
+    for (int i = 0; i < info->n_load; i++)
+        if (points(k->ext, info->load[i]->axes, TYPICAL_BATCH) >= all && align_beside(f, al, c, n, info->load[i], same_split))
+            return true;
     return false;
 }
 

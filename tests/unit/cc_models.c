@@ -26,6 +26,15 @@ typedef struct Model {
     int file;
 } Model;
 
+static void model_open(Model *m, const char *path)
+{
+    *m = (Model){ .path = path };
+    m->sources.arena = &m->arena;
+    m->diag.sources = &m->sources;
+    m->file = diag_load(&m->diag, path, (Span){ 0, 0 });
+    assert_true(m->file >= 0);
+}
+
 static const char *module_text(void *ctx, const char *name, const char **path)
 {
     *path = name;
@@ -429,11 +438,8 @@ typedef struct Item { Fused *f; int k; CpuLaunch launch[8]; int n; } Item;
 
 static void model_kernels(const char *path, bool bf16)
 {
-    Model m = { .path = path };
-    m.sources.arena = &m.arena;
-    m.diag.sources = &m.sources;
-    m.file = diag_load(&m.diag, path, (Span){ 0, 0 });
-    assert_true(m.file >= 0);
+    Model m;
+    model_open(&m, path);
     Text why = { .arena = &m.arena };
     CpuTarget target = { .cpu = "native" };
     CpuModule *module = cpu_module_new(&m.arena, &target, &why);
@@ -497,11 +503,8 @@ static void model_kernels(const char *path, bool bf16)
 /* Whatever has two batch axes, in memory during a step: the logits, whose gradient takes their place. */
 static int squares(const char *path, bool bf16)
 {
-    Model m = { .path = path };
-    m.sources.arena = &m.arena;
-    m.diag.sources = &m.sources;
-    m.file = diag_load(&m.diag, path, (Span){ 0, 0 });
-    assert_true(m.file >= 0);
+    Model m;
+    model_open(&m, path);
     const Fused *f = fused(&m, true, "loss", bf16);
     int n = 0;
     for (int k = 0; k < f->n_kernel; k++)
