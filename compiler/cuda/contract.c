@@ -293,6 +293,18 @@ static void epilogue(Contraction *c, CuScope *s, int width)
     }
 }
 
+/* of all that p may be, whatever the batch */
+static long long greatest_divisor(Poly p)
+{
+    int64_t g = 0;
+    for (int i = 0; i < 3; i++)
+        for (int64_t a = p.c[i], b; a; a = b) {
+            b = g % a;
+            g = a;
+        }
+    return g ? g : 1;
+}
+
 static const char *sum_params(Cu *l, int width)
 {
     Text t = {.arena = l->arena};
@@ -319,7 +331,7 @@ static void to_workspace(Contraction *c, CuScope *s, int width)
         cu_line(s, "q[%d] = x%d;", i, i);
 }
 
-/* finish1, finish2, finish4: neighbouring sums, together where they surely lie in one group of columns, else one by one. */
+/* finish1, finish4: neighbouring sums, together where they surely lie in one group of columns, else one by one. */
 static void finish_function(Contraction *c, int width)
 {
     Cu *l = c->l;
@@ -372,7 +384,7 @@ static void fetch_function(Contraction *c, bool column)
     Cu *l = c->l;
     CuScope root;
     Text fields = {.arena = l->arena};
-    int n = 0;
+    int n = 0, n_own = 0;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, c->zero);
     if (column)
@@ -386,11 +398,13 @@ static void fetch_function(Contraction *c, bool column)
             if (!cu_run(&root, a->load, &type, &at))
                 continue;
             text_printf(&fields, "%s %s; ", type, a->name);
+            n_own++;
             cu_line(&root, "f->%s = *(const %s *)(%s);", a->name, type, at);
         }
         c->asides.at[n++] = *a;
     }
     c->asides.n = n;
+    text_printf(&l->file, "%s", column ? "" : arena_printf(l->arena, "#define POINT_LOADS %d\n", n_own));
     text_printf(&l->file, "typedef struct { %s} Fetched%s;\nTC_DEV void fetch_%s(TC_ARGS, %si32 n, Fetched%s *f)\n{\n%s}\n",
                 fields.n ? text_data(&fields) : "i32 nothing; ", column ? "Columns" : "Point", column ? "columns" : "point",
                 column ? "" : "i32 z, i32 m, ", column ? "Columns" : "Point", text_data(&root.body));
@@ -485,10 +499,10 @@ bool cu_contract(Cu *l)
         text_printf(t, "#define SPLIT_TERMS ((%s + %d) / %d * %d)\n", terms, c.splits * SPLIT_UNIT - 1, c.splits * SPLIT_UNIT, SPLIT_UNIT);
     else
         text_printf(t, "#define SPLIT_TERMS %s\n", terms);
+    text_printf(t, "#define ROWS_BY %lld\n#define COLS_BY %lld\n", greatest_divisor(c.rows), greatest_divisor(c.columns));
     operand(&c, &c.a, 'A', 'a');
     operand(&c, &c.b, 'B', 'b');
     finish_function(&c, 1);
-    finish_function(&c, 2);
     finish_function(&c, 4);
     if (own) {
         finish_with(&c);

@@ -19,6 +19,8 @@
  *   SPLITS SPLIT_TERMS           constants: block (.., split) sums terms [split * SPLIT_TERMS, (split + 1) * SPLIT_TERMS)
  *                                cut at TERMS; SPLIT_TERMS is a multiple of 128. With one split it covers all terms.
  *                                A split may be empty: its x are 0 and are handed over all the same.
+ *   ROWS_BY COLS_BY              constants: the greatest that divide ROWS and COLS whatever B is. What edges need is left out
+ *                                where a tile is never cut, and finish1 where four columns never are.
  *   A_T B_T                      element types: float or bf16 (A_BF16, B_BF16: 0 or 1). Templates for tensor cores convert floats as they load.
  *   A_FLOAT(x) B_FLOAT(x)        an element as a float
  *   A_UNIT B_UNIT                0: no unit-stride direction; 1: neighbouring terms lie side by side (K-major);
@@ -33,11 +35,11 @@
  *   A_ROW_STRIDE A_TERM_STRIDE            the stride as a constant when a_row(m) is m * constant (0: it is not), B_.. too;
  *                                for tensor maps and strength reduction by hand
  *   void finish1(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x)
- *   void finish2(.., float x0, float x1)      columns n, n + 1: n even, both in range
  *   void finish4(.., float x0, .., float x3)     n a multiple of 4, all in range
- *                                scale, epilogue and stores of one (two, four) elements; or, with SPLITS > 1, into the
+ *                                scale, epilogue and stores of one (four) elements; or, with SPLITS > 1, into the
  *                                workspace, which a second kernel joins in order. Every element exactly once.
- *   FetchedColumns, FetchedPoint      (Hopper's templates only) what finish4 loads, by itself, so that it can be fetched early:
+ *   FetchedColumns, FetchedPoint      (Hopper's templates only) what finish4 loads, by itself, so that it can be fetched early;
+ *                                POINT_LOADS: how many loads a FetchedPoint holds
  *   void fetch_columns(TC_ARGS, i32 n, FetchedColumns *)           what depends on the columns n .. n + 3 alone
  *   void fetch_point(TC_ARGS, i32 z, i32 m, i32 n, FetchedPoint *)  what depends on the row too; columns all in range
  *   void finish_with(.., i32 n, const FetchedColumns *, const FetchedPoint *, float x0, .., float x3)   finish4 with both

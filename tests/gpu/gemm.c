@@ -70,12 +70,11 @@ static const char place[] =
     "TC_DEV i64 y_at(i32 split, i32 z, i32 m, i32 n, i32 B) { return (((i64)split * BATCHES + z) * ROWS + m) * COLS + n; }\n";
 static const char finish[] =
     "TC_DEV void finish1(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x) { y[y_at(split, z, m, n, B)] = x; }\n"
-    "TC_DEV void finish2(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x0, float x1)\n"
-    "{\n    finish1(TC_PASS, split, z, m, n, x0);\n    finish1(TC_PASS, split, z, m, n + 1, x1);\n}\n"
     "TC_DEV void finish4(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x0, float x1, float x2, float x3)\n{\n"
     "    const v4f v = {x0, x1, x2, x3};\n"
     "    if (COLS % 4 == 0) {\n        *(v4f *)(y + y_at(split, z, m, n, B)) = v;\n        return;\n    }\n"
-    "    finish2(TC_PASS, split, z, m, n, x0, x1);\n    finish2(TC_PASS, split, z, m, n + 2, x2, x3);\n}\n";
+    "    finish1(TC_PASS, split, z, m, n, x0);\n    finish1(TC_PASS, split, z, m, n + 1, x1);\n"
+    "    finish1(TC_PASS, split, z, m, n + 2, x2);\n    finish1(TC_PASS, split, z, m, n + 3, x3);\n}\n";
 
 static const char finish_half[] =
     "TC_DEV void finish1(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x) { ((bf16 *)y)[y_at(split, z, m, n, B)] = tc_bf(x); }\n"
@@ -95,13 +94,13 @@ static const char *const finishes[] = {finish, finish_half, finish_gelu};
 /* What Hopper's template fetches early: nothing, or (to be checked) where it was fetched for, so that a result finished
  * with another place's numbers is a NaN. */
 static const char apart[] =
-    "typedef struct { i32 nothing; } FetchedColumns, FetchedPoint;\n"
+    "#define POINT_LOADS 0\ntypedef struct { i32 nothing; } FetchedColumns, FetchedPoint;\n"
     "TC_DEV void fetch_columns(TC_ARGS, i32 n, FetchedColumns *f) { }\n"
     "TC_DEV void fetch_point(TC_ARGS, i32 z, i32 m, i32 n, FetchedPoint *f) { }\n"
     "TC_DEV void finish_with(TC_ARGS, i32 split, i32 z, i32 m, i32 n, const FetchedColumns *columns, const FetchedPoint *point,\n"
     "                        float x0, float x1, float x2, float x3) { finish4(TC_PASS, split, z, m, n, x0, x1, x2, x3); }\n";
 static const char apart_checked[] =
-    "typedef struct { i32 n; } FetchedColumns;\ntypedef struct { i32 m, n; } FetchedPoint;\n"
+    "#define POINT_LOADS 1\ntypedef struct { i32 n; } FetchedColumns;\ntypedef struct { i32 m, n; } FetchedPoint;\n"
     "TC_DEV void fetch_columns(TC_ARGS, i32 n, FetchedColumns *f) { f->n = n; }\n"
     "TC_DEV void fetch_point(TC_ARGS, i32 z, i32 m, i32 n, FetchedPoint *f) { f->m = m; f->n = n; }\n"
     "TC_DEV void finish_with(TC_ARGS, i32 split, i32 z, i32 m, i32 n, const FetchedColumns *columns, const FetchedPoint *point,\n"
@@ -119,6 +118,7 @@ static const char *source(const GemmTemplate *t, const char *text, const GemmPro
     text_printf(&s, "#define TC_ARGS float *y, const A_T *pa, const B_T *pb, i32 B\n#define TC_PASS y, pa, pb, B\n");
     text_printf(&s, "#define ROWS (B * %d)\n#define COLS %d\n#define TERMS %d\n#define BATCHES %d\n", p->rows, p->cols, p->terms,
                 p->batches);
+    text_printf(&s, "#define ROWS_BY %d\n#define COLS_BY %d\n", p->rows, p->cols);
     text_printf(&s, "#define SPLITS %d\n#define SPLIT_TERMS %d\n", p->splits, p->splits > 1 ? p->split_terms : p->terms);
     print_side(&s, 'a', &p->a, la);
     print_side(&s, 'b', &p->b, lb);

@@ -122,9 +122,9 @@ TC_KERNEL void TC_BOUNDS(256, 1) KERNEL(TC_ARGS)
             TC_UNROLL
             for (int h = 0; h < 2; h++) {
                 const i32 n = n0 + h * 64 + tx * 4;
-                if (n + 3 < COLS) {
+                if (COLS_BY % 4 == 0 ? n < COLS : n + 3 < COLS) {
                     finish4(TC_PASS, split, z, m, n, x[i][4 * h], x[i][4 * h + 1], x[i][4 * h + 2], x[i][4 * h + 3]);
-                } else {
+                } else if (COLS_BY % 4) {
                     TC_UNROLL
                     for (int e = 0; e < 4; e++)
                         if (n + e < COLS)

@@ -221,9 +221,9 @@ TC_KERNEL void TC_BOUNDS(256, GM_ASYNC || TILE_M < 128 ? 2 : 1) KERNEL(TC_ARGS)
             const float x0 = odd ? u : c[0], x1 = odd ? v : c[1], x2 = odd ? c[2] : u, x3 = odd ? c[3] : v;
             const i32 m = m0 + (i32)(wm + i * 16 + (lane >> 2) + odd * 8), n = n0 + (i32)(wn + j * 8 + (lane & 2) * 2);
             if (m < ROWS) {
-                if (n + 3 < COLS) {
+                if (COLS_BY % 4 == 0 ? n < COLS : n + 3 < COLS) {
                     finish4(TC_PASS, split, z, m, n, x0, x1, x2, x3);
-                } else {
+                } else if (COLS_BY % 4) {
                     if (n < COLS)
                         finish1(TC_PASS, split, z, m, n, x0);
                     if (n + 1 < COLS)

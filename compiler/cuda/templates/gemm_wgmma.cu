@@ -65,17 +65,16 @@ TC_DEV void gw_spill(float *mine, const float *acc, u32 h, u32 lane)
 }
 
 #define GW_SLABS 4
-#if SPLITS > 1                                  /* partial sums are stored as they are: short enough to be unrolled */
-#define GW_EACH_SLAB TC_UNROLL
-#else
-#define GW_EACH_SLAB TC_NO_UNROLL
-#endif
+#define GW_AT_ONCE (POINT_LOADS ? 8 : 4)        /* rows of a slab: all of them where registers hold what each has fetched */
 /* where slab s of a warp lies in its tile: 64-row part and column part, and the first of its 8 rows and of its columns */
 TC_DEV u32 gw_mi(u32 s) { return GW_PING ? s >> 1 : 0; }
 TC_DEV u32 gw_part(u32 s) { return GW_PING ? 0 : s >> 1; }
 TC_DEV i32 gw_row(u32 s) { return (i32)(gw_mi(s) * 64 + (s & 1) * 8); }
 
-TC_DEV int gw_inside(TC_ARGS, i32 m, i32 n) { return m + 8 <= ROWS && n + 3 < COLS; }
+TC_DEV int gw_inside(TC_ARGS, i32 m, i32 n)
+{
+    return (ROWS_BY % 128 == 0 && COLS_BY % TILE_N == 0) || (m + 8 <= ROWS && n + 3 < COLS);
+}
 
 TC_DEV void gw_fetch(TC_ARGS, i32 m, i32 n, FetchedPoint *f)
 {
@@ -90,9 +89,9 @@ TC_DEV void gw_finish_edge(TC_ARGS, i32 split, i32 m, i32 n, const float *buffer
     TC_NO_UNROLL
     for (u32 row = 0; row < 8 && m + (i32)row < ROWS; row++) {
         const v4f v = *(const v4f *)(buffer + row * 128 + ((lane ^ row << 1) << 2));
-        if (n + 3 < COLS) {
+        if (COLS_BY % 4 == 0 ? n < COLS : n + 3 < COLS) {
             finish4(TC_PASS, split, 0, m + (i32)row, n, v.x, v.y, v.z, v.w);
-        } else {
+        } else if (COLS_BY % 4) {
             TC_NO_UNROLL
             for (i32 i = 0; i < 3 && n + i < COLS; i++)
                 finish1(TC_PASS, split, 0, m + (i32)row, n + i, i == 0 ? v.x : i == 1 ? v.y : v.z);
@@ -201,7 +200,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                 tc_mbar_arrive(empty + before * 8);
             if (GW_PING && !n_k)                                /* a part of the sums may be empty */
                 tc_mbar_arrive(turn + (mine ^ 1) * 8);
-            GW_EACH_SLAB
+            TC_NO_UNROLL
             for (u32 slab = 0; slab < GW_SLABS; slab++) {
                 const i32 m = m0 + gw_row(slab), n = n0 + (i32)gw_part(slab) * 128;
                 const i32 next_m = m0 + gw_row(slab + 1), next_n = n0 + (i32)gw_part(slab + 1) * 128;
@@ -221,13 +220,15 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                 FetchedColumns c = bias[0];
                 if (TILE_N > 128 && slab >= 2)
                     c = bias[TILE_N / 128 - 1];
-                TC_UNROLL
-                for (u32 row = 0; row < 8; row++) {
-                    const v4f v = *(const v4f *)(buffer + row * 128 + ((lane ^ row << 1) << 2));
-                    finish_with(TC_PASS, split, 0, m + (i32)row, n, &c, fetched + row, v.x, v.y, v.z, v.w);
-                    if (more)
-                        fetch_point(TC_PASS, 0, next_m + (i32)row, next_n, fetched + row);
-                }
+                TC_NO_UNROLL
+                for (u32 some = 0; some < 8; some += GW_AT_ONCE)
+                    TC_UNROLL
+                    for (u32 row = some; row < some + GW_AT_ONCE; row++) {
+                        const v4f v = *(const v4f *)(buffer + row * 128 + ((lane ^ row << 1) << 2));
+                        finish_with(TC_PASS, split, 0, m + (i32)row, n, &c, fetched + row, v.x, v.y, v.z, v.w);
+                        if (more)
+                            fetch_point(TC_PASS, 0, next_m + (i32)row, next_n, fetched + row);
+                    }
             }
         }
     }
