@@ -123,7 +123,7 @@ static bool lower_class(Low *l)
     switch (l->k->cls) {
     case K_MAP: return l->sets ? lower_sets(l) : lower_map(l);
     case K_ROW: return lower_row(l);
-    case K_REDUCE: return lower_reduce(l);
+    case K_REDUCE: return l->sets ? lower_sets(l) : lower_reduce(l);
     case K_CONTRACT: return lower_contract(l);
     case K_SCORE: return lower_score(l);
     case K_SCATTER: return lower_scatter(l);

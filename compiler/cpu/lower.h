@@ -60,8 +60,8 @@ typedef struct Low {
     const Fused *f;
     const Graph *graph;
     Places places;
-    const Kernel *k;                   /* of many maps (sets): their form, as f and graph are */
-    const Sets *sets;                  /* NULL: one map, or another class */
+    const Kernel *k;                   /* of many (sets): their form, as f and graph are */
+    const Sets *sets;                  /* NULL: one, or another class */
     Member *member;
     int n_member;
     const Comp *comp;                  /* the member being evaluated */
@@ -77,7 +77,7 @@ typedef struct Low {
 void low_fail(Low *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 bool lower_map(Low *l);
-bool lower_sets(Low *l);               /* a MAP of many maps */
+bool lower_sets(Low *l);               /* many maps, or totals */
 bool lower_row(Low *l);
 bool lower_reduce(Low *l);
 bool lower_scatter(Low *l);

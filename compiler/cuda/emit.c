@@ -188,7 +188,7 @@ static bool lower_class(Cu *l)
     switch (l->k->cls) {
     case K_MAP: return l->sets ? cu_sets(l) : cu_map(l);
     case K_ROW: return cu_row(l);
-    case K_REDUCE: return cu_reduce(l);
+    case K_REDUCE: return l->sets ? cu_sets(l) : cu_reduce(l);
     case K_CONTRACT: return cu_contract(l);
     case K_SCORE: return cu_score(l);
     case K_SCATTER: return cu_scatter(l);

@@ -38,8 +38,8 @@ typedef struct Cu {
     const Fused *f;
     const Graph *graph;
     Places places;
-    const Kernel *k;                   /* of many maps (sets): their form, as f and graph are */
-    const Sets *sets;                  /* NULL: one map, or another class */
+    const Kernel *k;                   /* of many (sets): their form, as f and graph are */
+    const Sets *sets;                  /* NULL: one, or another class */
     const Comp *comp;                  /* the member being evaluated */
     Text file;                         /* the kernel file so far */
     int n_name;                        /* temporaries have numbers */
@@ -55,7 +55,7 @@ typedef struct Cu {
 void cu_fail(Cu *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 bool cu_map(Cu *l);
-bool cu_sets(Cu *l);                   /* many maps of one form */
+bool cu_sets(Cu *l);                   /* many maps, or totals, of one form */
 bool cu_row(Cu *l);
 bool cu_reduce(Cu *l);
 bool cu_scatter(Cu *l);

@@ -341,38 +341,26 @@ static bool try_after_block(Sema *s, Def *const *value)
 
 /* ---- clipping by the global norm */
 
-static const Expr *sum_of_squares(Sema *s, const Def *g)
+/* squares[i] = the sum of the squares of g */
+static void sum_of_squares(Sema *s, const Def *g, int squares, int i)
 {
-    const Affine *map[MAX_RANK];
+    const Affine *map[MAX_RANK], *at = aff_const(s->g, i);
     for (int k = 0; k < g->rank; k++)
         map[k] = aff_axis(s->g, k);
     const Expr *x = expr_load(s->g, g->tensor, map), *square = sema_op(s, OP_MUL, x, x, NULL);
-    if (!g->rank)
-        return square;
-    int t = graph_tensor(s->g, "square_sum", 0, NULL, T_TEMP, DT_F32);
-    graph_comp(s->g, t, g->rank, g->shape, (1u << g->rank) - 1, RED_SUM, square, NULL, g->at, "clip_norm");
-    return expr_load(s->g, t, NULL);
+    graph_comp(s->g, squares, g->rank, g->shape, (1u << g->rank) - 1, g->rank ? RED_SUM : RED_NONE, square, &at, g->at, "clip_norm");
 }
 
-/* The norm of all gradients together; partial sums of a few keep every Comp small. */
+/* The norm of all gradients together. */
 static Def *global_norm(Sema *s, Def *const *grad)
 {
-    enum { FEW = 16 };
-    const Expr **part = NEWN(s->arena, const Expr *, s->param.n + 1);
-    int n = s->param.n;
-    for (int i = 0; i < n; i++)
-        part[i] = sum_of_squares(s, grad[i]);
-    while (n > 1) {
-        int groups = 0;
-        for (int i = 0; i < n; i += FEW) {
-            const Expr *sum = part[i];
-            for (int k = i + 1; k < n && k < i + FEW; k++)
-                sum = sema_op(s, OP_ADD, sum, part[k], NULL);
-            part[groups++] = expr_load(s->g, def_scalar(s, sum, "square_sum", (Span){ 0, 0 })->tensor, NULL);
-        }
-        n = groups;
-    }
-    return def_scalar(s, sema_op(s, OP_SQRT, part[0], NULL, NULL), "grad_norm", (Span){ 0, 0 });
+    Ext n = s->param.n;
+    int squares = graph_tensor(s->g, "squares", 1, &n, T_TEMP, DT_F32), total = graph_tensor(s->g, "square", 0, NULL, T_TEMP, DT_F32);
+    const Affine *at = aff_axis(s->g, 0);
+    for (int i = 0; i < s->param.n; i++)
+        sum_of_squares(s, grad[i], squares, i);
+    graph_comp(s->g, total, 1, &n, 1, RED_SUM, expr_load(s->g, squares, &at), NULL, (Span){ 0, 0 }, "clip_norm");
+    return def_scalar(s, sema_op(s, OP_SQRT, expr_load(s->g, total, NULL), NULL, NULL), "grad_norm", (Span){ 0, 0 });
 }
 
 static bool clip(Sema *s, Def **grad)

@@ -16,10 +16,12 @@
  *
  * Two kinds of Comps wait. Column sums that only updates need come after all others, so that they find every kernel
  * they might share. The optimiser comes last and keeps to itself: what it writes in place must be read by nobody
- * later, and a gradient is not to be drawn out of the contraction that makes it. Host scalars are one kernel.
+ * later, and a gradient is not to be drawn out of the contraction that makes it. Maps before it that wait for a total of what
+ * they read (gradients that are scaled by their norm) are part of it. Host scalars are one kernel.
  *
  * Everything is arrays in definition order: the same graph gives the same kernels. */
 #include "pass/fuse.h"
+#include <string.h>
 
 void fuser_init(Fuser *f, Graph *g, Arena *a, const bool *alone)
 {
@@ -72,11 +74,40 @@ static void find_host(Fuser *f)
     }
 }
 
-/* The optimiser: what makes the values of updates; maps before it that read a parameter, a state or such a value and
- * serve nothing else; and whatever depends on any of these. */
+/* Tensors that `tensor` is made from, directly or not, as bits; of the last one that was asked for. */
+typedef struct Origins { int tensor; bool *from; } Origins;
+
+/* Does a map read a number that is made from something else it reads? So it has to wait for a total, and is no epilogue of what makes
+ * the rest: a gradient is scaled by the norm of all gradients. */
+static bool waits_for_total(Fuser *f, int c, Origins *o)
+{
+    const Graph *g = f->g;
+    const CompInfo *k = &f->info[c];
+    for (int i = 0; i < k->n_load; i++) {
+        int total = k->load[i]->tensor;
+        if (g->tensor[total].rank || g->tensor[total].kind != T_TEMP || g->tensor[total].dtype == DT_F64)
+            continue;
+        if (o->tensor != total) {
+            o->tensor = total;
+            memset(o->from, 0, (size_t)g->n_tensor * sizeof *o->from);
+            o->from[total] = true;
+            for (int j = c - 1; j >= 0; j--)
+                for (int l = 0; l < f->info[j].n_load && o->from[g->comp[j]->out]; l++)
+                    o->from[f->info[j].load[l]->tensor] = true;
+        }
+        for (int j = 0; j < k->n_load; j++)
+            if (k->load[j]->tensor != total && g->tensor[k->load[j]->tensor].kind == T_TEMP && o->from[k->load[j]->tensor])
+                return true;
+    }
+    return false;
+}
+
+/* The optimiser: what makes the values of updates; maps before it that read a parameter, a state or such a value, or wait for a
+ * total, and serve nothing else; and whatever depends on any of these. */
 static void find_updates(Fuser *f)
 {
     const Graph *g = f->g;
+    Origins origins = { -1, NEWN(f->a, bool, g->n_tensor) };
     bool *target = NEWN(f->a, bool, g->n_tensor), *late = NEWN(f->a, bool, g->n_tensor);
     for (int i = 0; i < g->n_update; i++) {
         target[g->update[i].target] = true;
@@ -91,7 +122,7 @@ static void find_updates(Fuser *f)
             serves = late[g->comp[u->at[j]]->out];
         for (int j = 0; j < k->n_load && serves; j++)
             reads |= target[k->load[j]->tensor] || late[k->load[j]->tensor];
-        late[c->out] |= serves && reads;
+        late[c->out] |= serves && (reads || waits_for_total(f, i, &origins));
     }
     for (int i = 0; i < g->n_comp; i++) {
         CompInfo *k = &f->info[i];

@@ -6,7 +6,7 @@
  * member's result either at the very same point (a value still in a register) or along inner axes of the same row.
  *
  *   MAP       members have exactly the domain's axes, no reducers. One loop nest; results in registers. It may be many maps
- *             of one form, see Sets.
+ *             of one form, as a REDUCE may be many totals, see Sets.
  *   ROW       dom = the rows. A member reduces all its inner axes (to one value a row) or none (a map along the row), or
  *             it is a column sum: all rows are summed and the inner axes stay; no member reads one. LayerNorm, softmax,
  *             l2-normalise, their gradients with those of weights and biases, losses by row.
@@ -37,10 +37,14 @@ typedef struct {
  * Each runs over whole tensors without gaps, point by point, so that it has one axis. `form` says once what all of them do: its
  * only kernel is a MAP over one axis whose extent is the batch; tensors have that axis alone or are numbers (rank 0). In the
  * Kernel, comp has the members of all maps, one map after the other, with axes of their own; dom is all points in a row; args are
- * those of form's kernel for the first map, then for the second, ... */
+ * those of form's kernel for the first map, then for the second, ...
+ *
+ * Or totals, likewise: form's only kernel is a REDUCE, one sum, max or min of that axis into an f32 number. In the Kernel dom is
+ * empty, and the tensor that stands for the number may have any rank and be that of other sets as well: `at` says where in it. */
 typedef struct Sets {
     int n;
     const int64_t *size;     /* [n] points of each map, at most 2^30 */
+    const int64_t *at;       /* [n] of totals: the element of its tensor that it stores */
     struct Fused *form;      /* of a graph of its own */
 } Sets;
 
@@ -53,7 +57,7 @@ typedef struct Kernel {
     int *reads, n_reads;     /* tensors from outside, ascending */
     int *writes, n_writes;   /* tensors that must exist in memory afterwards, ascending; others stay inside */
     Contract split;          /* K_CONTRACT */
-    const Sets *sets;        /* K_MAP: many maps at once; NULL: one */
+    const Sets *sets;        /* K_MAP, K_REDUCE: many at once; NULL: one */
     bool again;              /* computes something again, to be run when it is needed */
     Span span;               /* of the first member */
     const char *label;       /* "visual.transformer.resblocks.3.ln_1" or two of them */

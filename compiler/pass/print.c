@@ -32,7 +32,7 @@ static void print_sets(const Graph *g, const Kernel *k, Text *out)
 {
     const Fused *form = k->sets->form;
     const Kernel *one = &form->kernel[0];
-    text_printf(out, "    %d maps, each over B points of its own:\n", k->sets->n);
+    text_printf(out, "    %d %s, each over B points of its own:\n", k->sets->n, k->cls == K_MAP ? "maps" : "totals");
     for (int i = 0; i < form->graph->n_tensor; i++)
         if (form->storage[i] != i)
             text_printf(out, "    %%%d in place of %%%d\n", i, form->storage[i]);
@@ -46,6 +46,8 @@ static void print_sets(const Graph *g, const Kernel *k, Text *out)
         for (int i = 0; i < one->n_args; i++) {
             int t = k->args[s * one->n_args + i];
             text_printf(out, " %%%d=%%%d:%s", one->args[i], t, g->tensor[t].name ? g->tensor[t].name : "");
+            if (k->cls == K_REDUCE && one->args[i] == one->comp[0].out && g->tensor[t].rank)
+                text_printf(out, "[%lld]", (long long)k->sets->at[s]);
         }
         text_char(out, '\n');
     }

@@ -71,7 +71,8 @@ static bool run_sets(const Fused *f, const Kernel *k, double *const *buffer, con
         for (int i = 0; i < one->n_args && good; i++)
             if (part.tensor[one->args[i]].kind == T_TEMP) {
                 double *to = buffer[f->storage[args[i]]];
-                memcpy(to, seen.value[one->args[i]], (size_t)k->sets->size[s] * sizeof *to);
+                memcpy(to + k->sets->at[s], seen.value[one->args[i]],
+                       (size_t)tensor_count(&part, one->args[i], seen.batch) * sizeof *to);
                 env->value[args[i]] = to;
             }
         arena_free(&scratch);

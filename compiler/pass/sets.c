@@ -1,10 +1,12 @@
-/* sets.c -- maps of one form become one kernel: an optimiser is one launch over all parameters, not one a parameter.
+/* sets.c -- maps of one form become one kernel: an optimiser is one launch over all parameters, not one a parameter. So do totals
+ * of one form: the squares of all gradients are one launch too.
  *
- *   flatten    a map that runs over whole tensors without gaps, every access at the same place, is written down anew over one
- *              axis of any length. Its tensors get numbers of their own, and every constant becomes a number that it reads:
+ *   flatten    a map, or a total, that runs over whole tensors without gaps, every access at the same place, is written down anew
+ *              over one axis of any length. Its tensors get numbers of their own, and every constant becomes a number that it reads:
  *
  *                  w[i, j] * s - r * m[i, j]        t0[i] * t1 - t2 * t3[i]
  *
+ *              The result of a total is a number, wherever it stands in its tensor.
  *   classes    equal texts, as signatures say. Also equal is a text in which one factor, a number, is missing: that factor is 1,
  *              so the parameters without weight decay join those that have it.
  *   members    of a class, as many as do not need each other, directly or through other kernels
@@ -13,8 +15,9 @@
  *
  * What joins is what memory does not pay for. Updates, in place of parameters and states: they come last in a step anyway, when
  * all gradients are there. (In a program without outputs, a piece of a step, each runs as soon as its gradient exists, and the
- * gradient goes; there only small ones join.) And copies of parameters in bf16, where the peak of the plan stays what it is: in
- * a training step, whose backward pass reads them again; not where memory is short (remat.c). */
+ * gradient goes; there only small ones join.) Totals, where the peak of the plan stays what it is: what they read is there together
+ * at some time, as gradients are before the optimiser. And copies of parameters in bf16, by the same rule: in a training step, whose
+ * backward pass reads them again; not where memory is short (remat.c). */
 #include "ir/pool.h"
 #include "pass/fuse.h"
 #include "pass/plan.h"
@@ -28,8 +31,9 @@ enum {
 /* What a tensor of the flat graph stands for: a tensor of the step, or a constant (tensor < 0). */
 typedef struct Origin { int tensor; double value; } Origin;
 
-/* A map that was flattened, or one in which a factor is missing; its kernel has the same number in flat.kernel. */
-typedef struct Map { int kernel; int64_t size; } Map;
+/* A map or total that was flattened, or one in which a factor is missing; its kernel has the same number in flat.kernel. at: of a
+ * total, where its result is. */
+typedef struct Map { int kernel; int64_t size, at; } Map;
 
 typedef struct Setter {
     Fused *f;
@@ -101,11 +105,11 @@ static bool coefficients(const Graph *g, int tensor, const Affine *const *idx, i
     return true;
 }
 
-/* The points of a Comp that fills its tensor in one dense sweep, with the coefficients of that; 0: it does not. */
-static int64_t sweep(const Graph *g, const Comp *c, int64_t *coef)
+/* The points of a Comp that touches all of a tensor in one dense sweep, with the coefficients of that; 0: it does not. */
+static int64_t sweep(const Graph *g, const Comp *c, int tensor, const Affine *const *idx, int64_t *coef)
 {
     int64_t points = 1;
-    if (!coefficients(g, c->out, c->store, coef))
+    if (!coefficients(g, tensor, idx, coef))
         return 0;
     for (bool more = true; more;) {
         more = false;
@@ -122,7 +126,32 @@ static int64_t sweep(const Graph *g, const Comp *c, int64_t *coef)
     for (int a = 0; a < c->n_axes; a++)                        /* every axis has had its turn */
         if (c->ext[a] > 1 && coef[a] >= points)
             return 0;
-    return points == tensor_count(g, c->out, 1) ? points : 0;
+    return points == tensor_count(g, tensor, 1) ? points : 0;
+}
+
+/* The same of a total: of some tensor that it reads. */
+static int64_t sweep_total(Setter *s, const Comp *c, int64_t *coef)
+{
+    int n = comp_loads(c, NULL, 0);
+    int64_t points = 0;
+    const Expr **load = NEWN(&s->own, const Expr *, n);
+    comp_loads(c, load, n);
+    for (int i = 0; i < n && points <= 1; i++)
+        points = sweep(s->f->graph, c, load[i]->tensor, load[i]->idx, coef);
+    return points;
+}
+
+/* Where in its tensor a Comp stores its one number; false: at no place that is known. */
+static bool place_of_total(const Graph *g, const Comp *c, int64_t *at)
+{
+    int64_t x;
+    *at = 0;
+    for (int d = 0; d < g->tensor[c->out].rank; d++) {
+        if ((d && g->tensor[c->out].shape[d] == EXT_BATCH) || !aff_is_const(c->store[d], &x) ||
+            !checked_mul(*at, d ? g->tensor[c->out].shape[d] : 1, at) || !checked_add(*at, x, at))
+            return false;
+    }
+    return true;
 }
 
 static int new_tensor(Setter *s, const char *name, int rank, DType d, TensorKind kind, Origin origin)
@@ -208,8 +237,10 @@ static bool flatten(Setter *s, int kernel)
 {
     const Kernel *k = &s->f->kernel[kernel];
     const Graph *g = s->f->graph;
-    Kernel flat = { .cls = K_MAP, .n_dom = 1, .dom = { EXT_BATCH }, .n_comp = k->n_comp, .span = k->span, .label = k->label };
-    Map map = { kernel, 0 };
+    bool total = k->cls == K_REDUCE;
+    Kernel flat = { .cls = k->cls, .n_dom = !total, .n_comp = k->n_comp, .span = k->span, .label = k->label };
+    Map map = { kernel, 0, 0 };
+    flat.dom[0] = total ? 0 : EXT_BATCH;
     flat.comp = NEWN(&s->own, Comp, k->n_comp);
     flat.writes = NEWN(&s->own, int, k->n_writes);
     while (s->placed.n)
@@ -217,17 +248,19 @@ static bool flatten(Setter *s, int kernel)
     for (int i = 0; i < k->n_comp; i++) {
         const Comp *c = &k->comp[i];
         Flatten x = { .s = s, .c = c };
-        x.points = sweep(g, c, x.coef);
+        x.points = total ? sweep_total(s, c, x.coef) : sweep(g, c, c->out, c->store, x.coef);
+        if (total && !place_of_total(g, c, &map.at))
+            return false;
         if (x.points <= 1 || x.points > MOST_POINTS || (map.size && x.points != map.size) || !dtype_real(g->tensor[c->out].dtype))
             return false;
         map.size = x.points;
         const Expr *body = rewritten((Rewrite){ .to = s->flat.graph, .leaf = flat_leaf, .ctx = &x }, c->body);
         if (!body)
             return false;
-        int out = flat_tensor(s, c->out, 1);
+        int out = flat_tensor(s, c->out, !total);
         s->flat.graph->tensor[out].kind = T_TEMP;
-        flat.comp[i] = (Comp){ .out = out, .n_axes = 1, .ext = { EXT_BATCH }, .reducer = RED_NONE, .body = body,
-                               .store = { aff_axis(s->flat.graph, 0) }, .span = c->span, .tag = c->tag };
+        flat.comp[i] = (Comp){ .out = out, .n_axes = 1, .ext = { EXT_BATCH }, .red = total, .reducer = c->reducer, .body = body,
+                               .store = { total ? NULL : aff_axis(s->flat.graph, 0) }, .span = c->span, .tag = c->tag };
         if (writes_it(k, c->out))
             flat.writes[flat.n_writes++] = out;
     }
@@ -255,7 +288,7 @@ static bool updates_only(const Fused *f, const Kernel *k)
 static bool update_joins(const Fused *f, const Kernel *k)
 {
     const Graph *g = f->graph;
-    bool may = updates_only(f, k);
+    bool may = k->cls == K_MAP && updates_only(f, k);
     for (int i = 0; i < k->n_reads && !g->n_output; i++)
         may = may && (g->tensor[k->reads[i]].kind != T_TEMP || poly_at(tensor_bytes(g, k->reads[i]), 1) <= HELD);
     return may;
@@ -265,12 +298,20 @@ static bool update_joins(const Fused *f, const Kernel *k)
 static bool copy_joins(const Fused *f, const Kernel *k)
 {
     const Graph *g = f->graph;
-    bool may = k->n_reads > 0;
+    bool may = k->cls == K_MAP && k->n_reads > 0;
     for (int i = 0; i < k->n_reads; i++)
         may = may && g->tensor[k->reads[i]].kind == T_PARAM;
     for (int i = 0; i < k->n_writes; i++)
         may = may && g->tensor[k->writes[i]].kind == T_TEMP && f->storage[k->writes[i]] == k->writes[i];
     return may;
+}
+
+/* One number out of all that it reads. */
+static bool total_joins(const Fused *f, const Kernel *k)
+{
+    Reducer r = k->comp[0].reducer;
+    return k->cls == K_REDUCE && k->n_comp == 1 && !k->n_dom && (r == RED_SUM || r == RED_MAX || r == RED_MIN) &&
+           f->graph->tensor[k->comp[0].out].dtype == DT_F32;
 }
 
 /* ---- classes */
@@ -498,7 +539,8 @@ static Fused *make_form(Form *x)
         k->comp[i] = flat->comp[i];
         k->comp[i].body = rewritten((Rewrite){ .to = x->g, .leaf = form_leaf, .ctx = x }, flat->comp[i].body);
         k->comp[i].out = form_tensor(x, flat->comp[i].out);
-        k->comp[i].store[0] = aff_axis(x->g, 0);
+        if (k->cls == K_MAP)
+            k->comp[i].store[0] = aff_axis(x->g, 0);
     }
     k->n_reads = 0;
     for (int i = 0; i < flat->n_reads; i++)
@@ -546,16 +588,17 @@ static Kernel make_kernel(Setter *s, const Class *c, Kernel *host)
     Sets *sets = NEW(s->a, Sets);
     *sets = (Sets){ .n = c->of.n, .form = make_form(&x) };
     const Kernel *form = &sets->form->kernel[0], *first = &f->kernel[s->map.at[c->of.at[0].map].kernel];
-    Kernel k = { .cls = K_MAP, .n_dom = 1, .span = first->span, .sets = sets, .n_args = sets->n * form->n_args };
+    Kernel k = { .cls = form->cls, .n_dom = form->n_dom, .span = first->span, .sets = sets, .n_args = sets->n * form->n_args };
     int *args = NEWN(s->a, int, k.n_args);
-    int64_t *size = NEWN(s->a, int64_t, sets->n);
+    int64_t *size = NEWN(s->a, int64_t, sets->n), *at = NEWN(s->a, int64_t, sets->n);
     Ints reads = { 0 }, writes = { 0 };
     ARRAY(Comp) comp = { 0 };
     for (int i = 0; i < sets->n; i++) {
         const Map *m = &s->map.at[c->of.at[i].map];
         const Kernel *one = &f->kernel[m->kernel];
         size[i] = m->size;
-        k.dom[0] += m->size;
+        at[i] = m->at;
+        k.dom[0] += k.n_dom ? m->size : 0;
         for (int q = 0; q < form->n_args; q++) {
             Origin o = argument(&x, x.from.at[form->args[q]], c->of.at[i]);
             args[i * form->n_args + q] = o.tensor >= 0 ? o.tensor : number(s, host, o.value);
@@ -572,6 +615,7 @@ static Kernel make_kernel(Setter *s, const Class *c, Kernel *host)
     sort_unique(&reads);
     sort_unique(&writes);
     sets->size = size;
+    sets->at = at;
     k.args = args;
     k.comp = comp.at;
     k.n_comp = comp.n;
@@ -633,7 +677,7 @@ static void join_maps(Fused *f, Arena *a, Joins joins)
     memset(s.place, -1, (size_t)n_tensor * sizeof *s.place);
     for (int k = 0; k < n; k++) {
         const Kernel *x = &f->kernel[k];
-        if (x->cls == K_MAP && !x->sets && !x->again && x->n_comp <= MOST_MEMBERS && joins(f, x))
+        if (!x->sets && !x->again && x->n_comp <= MOST_MEMBERS && joins(f, x))
             flatten(&s, k);
     }
     if (s.map.n > 1) {
@@ -677,13 +721,12 @@ static void peaks(const Fused *f, int64_t peak[2])
     arena_free(&a);
 }
 
-void fuse_sets(Fused *f, bool lean, Arena *a)
+/* Joins them unless memory pays for it. */
+static void join_free(Fused *f, Arena *a, Joins joins)
 {
     enum { SHARE = 100 };                                      /* of the peak that it may grow by */
-    join_maps(f, a, update_joins);
     Fused with = *f;
-    if (!lean)
-        join_maps(&with, a, copy_joins);
+    join_maps(&with, a, joins);
     if (with.kernel == f->kernel)
         return;
     int64_t before[2], after[2];
@@ -692,4 +735,12 @@ void fuse_sets(Fused *f, bool lean, Arena *a)
     f->storage = with.storage;                                 /* numbers that it made are there in any case */
     if (after[0] <= before[0] + before[0] / SHARE && after[1] <= before[1] + before[1] / SHARE)
         *f = with;
+}
+
+void fuse_sets(Fused *f, bool lean, Arena *a)
+{
+    join_maps(f, a, update_joins);
+    join_free(f, a, total_joins);
+    if (!lean)
+        join_free(f, a, copy_joins);
 }

@@ -216,7 +216,7 @@ static bool has(const int *xs, int n, int x)
 
 static void write_kernel(Writer *w, Kernel *k);
 
-/* Of many maps: their form, written once, and their sizes. */
+/* Of many maps or totals: their form, written once, and what is their own. */
 static void write_sets(Writer *w, const Sets *s)
 {
     Fused *f = s->form;
@@ -225,8 +225,10 @@ static void write_sets(Writer *w, const Sets *s)
         form.number[t] = -1;
     put(w, -1 - s->n);
     write_kernel(&form, &f->kernel[0]);
-    for (int i = 0; i < s->n; i++)
+    for (int i = 0; i < s->n; i++) {
         put(w, s->size[i]);
+        put(w, s->at[i]);
+    }
 }
 
 static void write_kernel(Writer *w, Kernel *k)

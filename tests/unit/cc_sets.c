@@ -1,4 +1,4 @@
-/* cc_sets.c -- maps of one form as one kernel (pass/sets.c): which join and which must not, what the form computes by the
+/* cc_sets.c -- maps and totals of one form as one kernel (pass/sets.c): which join and which must not, what the form computes by the
  * interpreter, and the CPU's code for it against the interpreter, with sets that are shorter and longer than a task. */
 #include "cpu_harness.h"
 #include "pass/fuse.h"
@@ -262,6 +262,107 @@ static void copies(void **state)
     }
 }
 
+/* ---- totals */
+
+/* A gradient of each size, its total (of what `body` says of %x) in one tensor, and a step scaled by what all come to. */
+static const char *clipped(Arena *a, const Parameter *p, int n, const char *reducer)
+{
+    Text t = { .arena = a }, rest = { .arena = a };
+    int total = 3 * n, scale = total + 1, all = total + 2;
+    for (int i = 0; i < n; i++) {
+        int w = 3 * i, g = w + 1, nw = w + 2;
+        const char *shape = list(a, SHAPE, &p[i]), *at = list(a, AXES, &p[i]), *axes = list(a, EXTENTS, &p[i]);
+        text_printf(&t, "tensor %%%d param f32[%s] \"w%d\" tensor %%%d input f32[%s] \"g%d\" tensor %%%d temp f32[%s] \"nw%d\"\n", w, shape, i,
+                    g, shape, i, nw, shape, i);
+        text_printf(&rest, "%%%d[%d] = %s{%s}(%%%d[%s] * %%%d[%s])\n", total, i, reducer, axes, g, at, g, at);
+    }
+    text_printf(&t, "tensor %%%d temp f32[%d] \"totals\" tensor %%%d temp f32[] \"scale\" tensor %%%d temp f32[] \"all\"\n", total, n, scale,
+                all);
+    text_printf(&rest, "%%%d = sum{a0:%d}(%%%d[a0])\n%%%d = rsqrt(%%%d)  {}\n", all, n, total, scale, all);
+    for (int i = 0; i < n; i++) {
+        const char *at = list(a, AXES, &p[i]), *axes = list(a, EXTENTS, &p[i]);
+        text_printf(&rest, "%%%d[%s] = %%%d[%s] - %%%d[%s] * %%%d  {%s}\n", 3 * i + 2, at, 3 * i, at, 3 * i + 1, at, scale, axes);
+        text_printf(&rest, "update %%%d = %%%d\n", 3 * i, 3 * i + 2);
+    }
+    text_printf(&t, "%soutput \"all\" = %%%d\n", text_data(&rest), all);
+    return text_data(&t);
+}
+
+static const Kernel *totals_of(const Fused *f)
+{
+    for (int i = 0; i < f->n_kernel; i++)
+        if (f->kernel[i].sets && f->kernel[i].cls == K_REDUCE)
+            return &f->kernel[i];
+    return NULL;
+}
+
+/* Totals, their sum, its root, and the step: the scale is part of the step, although only the step reads what it scales. */
+static void totals(void **state)
+{
+    Arena a = { 0 };
+    const char *text = clipped(&a, some, LEN(some), "sum");
+    Fused *f = fused(&a, text);
+    const Kernel *k = totals_of(f);
+    assert_int_equal(f->n_kernel, 4);
+    assert_non_null(k);
+    assert_int_equal(k->sets->n, LEN(some));
+    for (int i = 0; i < k->sets->n; i++)
+        assert_int_equal(k->sets->at[i], i);
+    assert_true(f->kernel[f->n_kernel - 1].sets && f->kernel[f->n_kernel - 1].cls == K_MAP);
+    assert_int_equal(f->kernel[f->n_kernel - 1].sets->n, LEN(some));
+    runs(&a, f, text);
+    arena_free(&a);
+}
+
+/* What joins of two totals; gradients of which one is there only when the other is gone do not. */
+static void totals_apart(void **state)
+{
+    static const struct { const char *name, *one, *two; int sets; } cases[] = {
+        { "of one form", "sum{a0:40, a1:30}(%0[a0, a1] * %0[a0, a1])", "sum{a0:70}(%1[a0] * %1[a0])", 2 },
+        { "in another order", "sum{a0:30, a1:40}(%0[a1, a0] * %0[a1, a0])", "sum{a0:70}(%1[a0] * %1[a0])", 2 },
+        { "with constants of their own", "sum{a0:40, a1:30}(exp(%0[a0, a1] * 0.5))", "sum{a0:70}(exp(%1[a0] * 0.25))", 2 },
+        { "a maximum and a sum", "max{a0:40, a1:30}(%0[a0, a1] * %0[a0, a1])", "sum{a0:70}(%1[a0] * %1[a0])", 0 },
+        { "two maxima", "max{a0:40, a1:30}(%0[a0, a1] * %0[a0, a1])", "max{a0:70}(%1[a0] * %1[a0])", 2 },
+        { "a logarithm of sums", "logsumexp{a0:40, a1:30}(%0[a0, a1])", "logsumexp{a0:70}(%1[a0])", 0 },
+        { "of a part", "sum{a0:39, a1:30}(%0[a0, a1] * %0[a0, a1])", "sum{a0:70}(%1[a0] * %1[a0])", 0 },
+        { "of two tensors", "sum{a0:40, a1:30}(%0[a0, a1] * %2[a0*30 + a1])", "sum{a0:70}(%1[a0] * %3[a0])", 2 },
+        { "of a column", "sum{a0:40}(%0[a0, 3] * %0[a0, 3])", "sum{a0:70}(%1[a0] * %1[a0])", 0 },
+    };
+    for (int i = 0; i < (int)LEN(cases); i++) {
+        Arena a = { 0 };
+        const char *text = arena_printf(&a,
+            "tensor %%0 input f32[40, 30] \"x\" tensor %%1 input f32[70] \"y\" tensor %%2 input f32[1200] \"u\" tensor %%3 input f32[70] \"v\"\n"
+            "tensor %%4 temp f32[2, 3] \"t\" tensor %%5 temp f32[1200, 70] \"large\"\n%%5[a0, a1] = %%2[a0] + %%3[a1]  {a0:1200, a1:70}\n"
+            "%%4[0, 2] = %s\n%%4[1, 0] = %s\n%%4[0, a0] = 1  {a0:2}\n%%4[1, a0 + 1] = 2  {a0:2}\n"
+            "output \"t\" = %%4 output \"large\" = %%5\n", cases[i].one, cases[i].two);
+        Fused *f = fused(&a, text);
+        const Kernel *k = totals_of(f);
+        if ((k ? k->sets->n : 0) != cases[i].sets)
+            fail_msg("%s: %d totals in one kernel, wanted %d", cases[i].name, k ? k->sets->n : 0, cases[i].sets);
+        if (k && (k->sets->at[0] != 2 || k->sets->at[1] != 3))
+            fail_msg("%s: at %lld and %lld, wanted 2 and 3", cases[i].name, (long long)k->sets->at[0], (long long)k->sets->at[1]);
+        runs(&a, f, text);
+        arena_free(&a);
+    }
+}
+
+/* The second of two large tensors can only be made when the first has gone: one launch for both totals would keep it. */
+static void totals_memory(void **state)
+{
+    static const char text[] =
+        "tensor %0 input f32[B, 200] \"x\" tensor %1 temp f32[200, 300] \"g\" tensor %2 temp f32[200, 300] \"h\" tensor %3 temp f32[2] \"t\"\n"
+        "tensor %4 temp f32[200] \"r\"\n"
+        "%1[a0, a1] = sum{a2:B}(%0[a2, a0] * %0[a2, (a1 mod 200)])  {a0:200, a1:300}\n%3[0] = sum{a0:200, a1:300}(%1[a0, a1] * %1[a0, a1])\n"
+        "%4[a0] = sum{a1:300}(%1[a0, a1])  {a0:200}\n"
+        "%2[a0, a1] = sum{a2:B}(%0[a2, a0] * %4[a0] * %0[a2, (a1 mod 100)])  {a0:200, a1:300}\n"
+        "%3[1] = sum{a0:200, a1:300}(%2[a0, a1] * %2[a0, a1])\noutput \"t\" = %3\n";
+    Arena a = { 0 };
+    Fused *f = fused(&a, text);
+    assert_null(totals_of(f));
+    runs(&a, f, text);
+    arena_free(&a);
+}
+
 /* ---- the CPU's code */
 
 static void native(void **state)
@@ -280,6 +381,12 @@ static void native(void **state)
     suite_add(&s, "one stays apart", optimiser(&s.arena, turned, LEN(turned), "f32"));
     for (int i = 0; i < s.cases.n; i++)
         assert_non_null(sets_of(&s.cases.at[i]->f));
+    int maps = s.cases.n;
+    suite_add(&s, "sums of squares", clipped(&s.arena, some, LEN(some), "sum"));
+    suite_add(&s, "the largest squares", clipped(&s.arena, some, LEN(some), "max"));
+    suite_add(&s, "of a few points", clipped(&s.arena, few, LEN(few), "sum"));
+    for (int i = maps; i < s.cases.n; i++)
+        assert_non_null(totals_of(&s.cases.at[i]->f));
     suite_link(&s);
     for (int i = 0; i < s.cases.n; i++)
         case_check(&s, s.cases.at[i], 2, i == 1 ? 1e-3 : 2e-6);         /* a moment beside a tie is rounded the other way */
@@ -290,7 +397,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_kernel), cmocka_unit_test(constants), cmocka_unit_test(apart), cmocka_unit_test(crossed),
-        cmocka_unit_test(memory), cmocka_unit_test(copies), cmocka_unit_test(native),
+        cmocka_unit_test(memory), cmocka_unit_test(copies), cmocka_unit_test(totals), cmocka_unit_test(totals_apart),
+        cmocka_unit_test(totals_memory), cmocka_unit_test(native),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
