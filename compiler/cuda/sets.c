@@ -78,8 +78,8 @@ static void partials(Cu *l)
     wide.lane = 0;
     wide.width = CU_WIDTH;
     take(&wide, a);
-    cu_scope_close(&wide, arena_printf(l->arena, "for (i32 lane = from + tid * %d; lane < end; lane += %d) {", CU_WIDTH, SET_THREADS * CU_WIDTH),
-                   "}");
+    cu_scope_close(&wide, arena_printf(l->arena, "for (i32 lane = from + tid * %d; lane < end; lane += %d) {", CU_WIDTH,
+                                       SET_THREADS * CU_WIDTH), "}");
     cu_scope_in(&one, &root);
     cu_bind(&one, 0, "at", false);
     one.lane = 0;
