@@ -20,7 +20,7 @@ bool columns_find(ColumnSums *c, Low *l)
         c->n++;
     }
     if (c->n)
-        l->out->workspace = CHUNKS * c->size;
+        l->out->workspace = poly_const(CHUNKS * c->size);
     return c->n > 0;
 }
 

@@ -27,6 +27,7 @@ typedef struct Contraction {
     Poly a_row, a_term, b_column, b_term;
     Poly rows, terms, batches;
     V pack_a, pack_b, finish;
+    V panels_a;                        /* pack_a, or what finds its panels ready */
 } Contraction;
 
 /* ---- shapes */
@@ -118,15 +119,15 @@ static bool analyse(Contraction *c)
     return !l->failed;
 }
 
-/* ---- functions of the kernel's own: (bufs, batch, outer, panel or tile, three or four i64) */
+/* ---- functions of the kernel's own: (bufs, batch, outer, panel or tile, three to five i64) */
 
 /* Begins one, with the batch indices bound to the digits of `outer`. */
-static void own_begin(Contraction *c, Aside *aside, Scope *root, Scope *outer, const char *what, int n)
+static void own_begin(Contraction *c, Aside *aside, Scope *root, Scope *outer, const char *what, Ty result, int n)
 {
     Low *l = c->l;
     Gen *g = c->g;
-    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->i64};
-    aside_begin(l, aside, arena_printf(l->m->arena, "k%d_%s", l->m->kernels.n, what), g->t->none, t, n);
+    Ty i = g->t->i64, t[] = {g->t->ptr, i, i, g->t->ptr, i, i, i, i, i};
+    aside_begin(l, aside, arena_printf(l->m->arena, "k%d_%s", l->m->kernels.n, what), result, t, n);
     g->bufs = LLVMGetParam(g->fn, 0);
     g->batch = LLVMGetParam(g->fn, 1);
     scope_root(root, l);
@@ -212,19 +213,19 @@ static V make_pack_b(Contraction *c)
     Scope root, outer, s;
     V shared = c->b_mode == B_STRAIGHT ? part_pack_straight(c->l, c->b_form) :
                c->b_mode == B_TRANSPOSED ? part_pack_transposed(c->l, c->b_form) : NULL;
-    own_begin(c, &aside, &root, &outer, "pack_b", 8);
+    own_begin(c, &aside, &root, &outer, "pack_b", g->t->ptr, 9);
     V panel = LLVMGetParam(g->fn, 3), n0 = LLVMGetParam(g->fn, 4), k0 = LLVMGetParam(g->fn, 5), len = LLVMGetParam(g->fn, 6);
-    V slices = LLVMGetParam(g->fn, 7), columns = gen_poly(g, c->n.n);
+    V slices = LLVMGetParam(g->fn, 7), room = LLVMGetParam(g->fn, 8), columns = gen_poly(g, c->n.n);
     int nr = tile_columns(g->t);
     if (c->b_mode == B_STRAIGHT) {
-        V arg[] = {first_of_slice(c, &outer, n0, k0), gen_poly(g, c->b_term), i_sub(g, columns, n0), len, panel, slices};
-        call(g, shared, arg, 6);
-        return aside_end(c->l, &aside, NULL);
+        V arg[] = {first_of_slice(c, &outer, n0, k0), gen_poly(g, c->b_term), i_sub(g, columns, n0), len, panel, slices, room};
+        call(g, shared, arg, 7);
+        return aside_end(c->l, &aside, panel);
     }
     Loop slice;
     loop_begin(g, &slice, ic(g, 0), slices, 1, NULL, 0);
     scope_in(&s, &outer, slice.branch);
-    V at = i_add(g, n0, i_mul(g, slice.i, ic(g, nr))), to = gep(g, g->t->f32, panel, i_mul(g, slice.i, ic(g, (int64_t)K_ROOM * nr)));
+    V at = i_add(g, n0, i_mul(g, slice.i, ic(g, nr))), to = gep(g, g->t->f32, panel, i_mul(g, slice.i, i_mul(g, room, ic(g, nr))));
     if (shared) {
         V arg[] = {first_of_slice(c, &s, at, k0), gen_poly(g, c->b_column), i_sub(g, columns, at), len, to};
         call(g, shared, arg, 5);
@@ -232,11 +233,11 @@ static V make_pack_b(Contraction *c)
         pack_other(c, &s, to, at, k0, len);
     }
     loop_end(g, &slice, NULL);
-    return aside_end(c->l, &aside, NULL);
+    return aside_end(c->l, &aside, panel);
 }
 
 /* Rows m0 .. m1 - 1 in tiles of MR, each [k][MR], element by element; rows past m1 repeat the last one. */
-static void pack_tiles(Contraction *c, Scope *outer, V panel, V m0, V m1, V k0, V len)
+static void pack_tiles(Contraction *c, Scope *outer, V panel, V m0, V m1, V k0, V len, V room)
 {
     Gen *g = c->g;
     int mr = tile_rows(g->t);
@@ -245,7 +246,7 @@ static void pack_tiles(Contraction *c, Scope *outer, V panel, V m0, V m1, V k0, 
     Loop tile, loop;
     loop_begin(g, &tile, m0, m1, mr, NULL, 0);
     scope_in(&in, outer, tile.branch);
-    V to = gep(g, g->t->f32, panel, i_mul(g, i_sub(g, tile.i, m0), ic(g, K_ROOM)));
+    V to = gep(g, g->t->f32, panel, i_mul(g, i_sub(g, tile.i, m0), room));
     for (int r = 0; r < mr; r++) {
         scope_in(&row[r], &in, NULL);
         bind(&row[r], c->m, c->n_m, i_min(g, i_add(g, tile.i, ic(g, r)), last));
@@ -275,19 +276,19 @@ static V make_pack_a(Contraction *c)
     Scope root, outer, s;
     bool terms = c->mode == A_ROWS;    /* in place but for their width */
     V shared = c->mode == A_COLUMNS ? part_pack_rows(c->l, c->a_form) : terms ? part_pack_terms(c->l) : NULL;
-    own_begin(c, &aside, &root, &outer, "pack_a", 8);
+    own_begin(c, &aside, &root, &outer, "pack_a", g->t->ptr, 9);
     V panel = LLVMGetParam(g->fn, 3), m0 = LLVMGetParam(g->fn, 4), m1 = LLVMGetParam(g->fn, 5);
-    V k0 = LLVMGetParam(g->fn, 6), len = LLVMGetParam(g->fn, 7);
+    V k0 = LLVMGetParam(g->fn, 6), len = LLVMGetParam(g->fn, 7), room = LLVMGetParam(g->fn, 8);
     if (shared) {
         scope_in(&s, &outer, NULL);
         scope_bind(&s, c->m[0].axis, m0);
         scope_bind(&s, c->k[0].axis, k0);
-        V arg[] = {operand(c, &s, c->a), gen_poly(g, terms ? c->a_row : c->a_term), i_sub(g, m1, m0), len, panel};
-        call(g, shared, arg, 5);
+        V arg[] = {operand(c, &s, c->a), gen_poly(g, terms ? c->a_row : c->a_term), i_sub(g, m1, m0), len, panel, room};
+        call(g, shared, arg, 6);
     } else {
-        pack_tiles(c, &outer, panel, m0, m1, k0, len);
+        pack_tiles(c, &outer, panel, m0, m1, k0, len, room);
     }
-    return aside_end(c->l, &aside, NULL);
+    return aside_end(c->l, &aside, panel);
 }
 
 /* ---- the epilogue of one tile */
@@ -336,7 +337,7 @@ static V make_finish(Contraction *c)
     Gen *g = c->g;
     Aside aside;
     Scope root, outer;
-    own_begin(c, &aside, &root, &outer, "finish", 7);
+    own_begin(c, &aside, &root, &outer, "finish", g->t->none, 7);
     V tile = LLVMGetParam(g->fn, 3), m0 = LLVMGetParam(g->fn, 4), rows = LLVMGetParam(g->fn, 5), n0 = LLVMGetParam(g->fn, 6);
     V nr = ic(g, tile_columns(g->t)), left = i_sub(g, gen_poly(g, c->n.n), n0), to = i_min(g, nr, left);
     if (whole_vectors(c) || g->t->avx512) {    /* a full mask costs nothing there */
@@ -356,7 +357,7 @@ static V make_finish(Contraction *c)
     return aside_end(c->l, &aside, NULL);
 }
 
-/* ---- a task */
+/* ---- how the output is cut, and where panels lie ready */
 
 typedef struct Cut { V rows, slices, mb, nb, row_blocks, column_blocks; } Cut;
 
@@ -372,6 +373,93 @@ static Cut cut(Contraction *c)
     return x;
 }
 
+/* Columns of A that every block of columns would pack again are packed once, by a launch of its own, into the workspace: for
+ * each block of terms its tiles. (B so, for blocks of rows, measured no gain: what is packed in place stays in the
+ * second-level cache.) */
+typedef struct Ready { Cut cut; KBlocks k; V use, tiles, tasks; } Ready;
+
+static Ready ready(Contraction *c)
+{
+    Gen *g = c->g;
+    Ready r = {.cut = cut(c)};
+    V mr = ic(g, tile_rows(g->t));
+    block_of_terms(g, gen_poly(g, c->terms), c->half, &r.k);
+    r.use = i_less(g, ic(g, 1), r.cut.column_blocks);
+    r.tiles = i_mul(g, r.k.room, i_mul(g, i_ceil_div(g, r.cut.rows, mr), mr));
+    r.tasks = i_ceil_div(g, r.cut.rows, ic(g, MC));
+    return r;
+}
+
+/* The tile of row m of a block of terms, by its number. */
+static V ready_tile(Contraction *c, const Ready *r, V block, V m)
+{
+    Gen *g = c->g;
+    return gep(g, g->t->f32, gen_buffer(g, c->l->k->n_args), i_add(g, i_mul(g, block, r->tiles), i_mul(g, m, r->k.room)));
+}
+
+/* The panels of A: in the workspace, or packed now. */
+static V make_panels_a(Contraction *c)
+{
+    Gen *g = c->g;
+    Aside aside;
+    Scope root, outer;
+    V arg[MAX_POINTER_ARGS], panel[1];
+    own_begin(c, &aside, &root, &outer, "panels_a", g->t->ptr, MAX_POINTER_ARGS);
+    for (int i = 0; i < MAX_POINTER_ARGS; i++)
+        arg[i] = LLVMGetParam(g->fn, (unsigned)i);
+    Ready r = ready(c);
+    panel[0] = ready_tile(c, &r, i_div(g, arg[6], r.k.terms), arg[4]);
+    Branch f;
+    if_begin(g, &f, LLVMBuildNot(g->b, r.use, ""), panel, 1);
+    panel[0] = call(g, c->pack_a, arg, MAX_POINTER_ARGS);
+    if_end(g, &f, panel);
+    return aside_end(c->l, &aside, panel[0]);
+}
+
+/* The most a size can be: a coefficient of one power of the batch, which is at least 1. */
+static int64_t most(Poly p, int *power)
+{
+    int64_t sum = 0;
+    *power = 0;
+    for (int i = 0; i < 3; i++)
+        if (p.c[i] > 0) {
+            sum += p.c[i];
+            *power = i;
+        }
+    return sum;
+}
+
+/* Whether A may lie ready; then the workspace holds what ready() finds, and maybe a little more. */
+static bool find_ready(Contraction *c)
+{
+    Target *t = c->g->t;
+    int k_power, m_power;
+    int64_t k = most(c->terms, &k_power), m = most(c->rows, &m_power), units = c->half ? (k + 1) / 2 : k;
+    if (!poly_is(c->batches, 1) || k_power + m_power > 2 || poly_guess(c->n.n) <= NB_MOST * tile_columns(t))
+        return false;
+    c->l->out->workspace.c[k_power + m_power] = (m + tile_rows(t)) * (units + (units / KC + 1) * (K_SPARE + 8));
+    return true;
+}
+
+static void build_packing(Contraction *c)
+{
+    Low *l = c->l;
+    Gen *g = c->g;
+    launch_begin(l, "pack");
+    Ready r = ready(c);
+    V block = i_div(g, g->task, r.tasks), m0 = i_mul(g, i_sub(g, g->task, i_mul(g, block, r.tasks)), ic(g, MC));
+    V m1 = i_min(g, i_add(g, m0, ic(g, MC)), r.cut.rows), k0 = i_mul(g, block, r.k.terms);
+    V len = i_max(g, i_min(g, r.k.terms, i_sub(g, gen_poly(g, c->terms), k0)), ic(g, 0));
+    V arg[] = {g->bufs, g->batch, ic(g, 0), ready_tile(c, &r, block, m0), m0, m1, k0, len, r.k.room};
+    call(g, c->pack_a, arg, MAX_POINTER_ARGS);
+    launch_tasks(l);
+    r = ready(c);
+    launch_end(l, select_(g, r.use, i_mul(g, r.k.n, r.tasks), ic(g, 0)));
+    l->out->main = 1;
+}
+
+/* ---- a task */
+
 static void build_task(Contraction *c)
 {
     Gen *g = c->g;
@@ -380,7 +468,7 @@ static void build_task(Contraction *c)
     V outer = i_div(g, rest, x.row_blocks), i = i_sub(g, rest, i_mul(g, outer, x.row_blocks));
     V m_from = i_mul(g, i, x.mb), m_to = i_min(g, i_add(g, m_from, x.mb), x.rows);
     V s_from = i_mul(g, j, x.nb), s_to = i_min(g, i_add(g, s_from, x.nb), x.slices);
-    V a = c->pack_a;
+    V a = c->panels_a;
     if (!a) {
         Scope root, s, in;
         scope_root(&root, c->l);
@@ -407,7 +495,11 @@ bool lower_contract(Low *l)
     part_product(l, packed, c.half);
     c.pack_a = packed ? make_pack_a(&c) : NULL;
     c.pack_b = make_pack_b(&c);
+    bool once = packed && find_ready(&c);
+    c.panels_a = once ? make_panels_a(&c) : c.pack_a;
     c.finish = make_finish(&c);
+    if (once)
+        build_packing(&c);
     launch_begin(l, "contract");
     build_task(&c);
     launch_tasks(l);

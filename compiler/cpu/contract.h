@@ -15,10 +15,12 @@
 enum {
     NV = 3,                            /* vectors of a tile's row: NR = NV * lanes */
     KC = 768,                          /* terms (or pairs) of a block: a slice streams from the second-level cache */
-    K_ROOM = KC + 16,                  /* room for a whole last square of a transposing pack */
+    K_SPARE = 16,                      /* terms (or pairs) behind a panel's last: room for a whole last square of a transposing pack */
+    K_ROOM = KC + K_SPARE,             /* those of the longest panel */
     MC = 144,                          /* rows of packed A at a time */
     NB_MOST = 4,                       /* slices of B side by side: 0.6 MB, of a second-level cache that others may share */
     MB_MOST = 1536,                    /* rows of a task */
+    MAX_POINTER_ARGS = 9,
 };
 
 typedef enum { PLAIN, WIDEN, PAIRS, N_FORMS } Form;    /* f32 to f32, bf16 to f32, bf16 to pairs */
@@ -31,17 +33,22 @@ typedef struct Aside { Gen saved; Block back; const char *name; } Aside;
 void aside_begin(Low *l, Aside *a, const char *name, Ty result, Ty *param, int n);
 V    aside_end(Low *l, Aside *a, V result);
 
+/* Terms are cut into n equal blocks of `terms`, a multiple of 8; a panel has room for `room` terms (or pairs). */
+typedef struct KBlocks { V n, terms, room; } KBlocks;
+void block_of_terms(Gen *g, V terms, bool half, KBlocks *k);
+
 /* void run(bufs, batch, outer, scratch, terms, m_from, m_to, s_from, s_to, a, a_row, pack_b, finish): one task. A in place
- * (rows a_row elements apart, terms side by side) at a, or through the function a:
- *   void a(bufs, batch, outer, panel, m0, m1, k0, len)          tiles K_ROOM * MR elements apart; k0 is even
- *   void pack_b(bufs, batch, outer, panel, n0, k0, len, slices) slices K_ROOM * NR elements apart
- *   void finish(bufs, batch, outer, tile, m0, rows, n0)         after the last term */
+ * (rows a_row elements apart, terms side by side) at a, or in panels of what the function a gives. These return where the
+ * panels are: at `panel`, where they have packed them, or elsewhere, where they lie ready:
+ *   ptr a(bufs, batch, outer, panel, m0, m1, k0, len, room)               tiles room * MR elements apart; k0 is even
+ *   ptr pack_b(bufs, batch, outer, panel, n0, k0, len, slices, room)    slices room * NR elements apart
+ *   void finish(bufs, batch, outer, tile, m0, rows, n0)                   after the last term */
 V part_product(Low *l, bool packed, bool half);
 /* Ways of packing. left: columns (rows) from the first on, at least 1.
- *   straight(p, term_stride, left, len, panel, slices)   columns side by side; slices K_ROOM * NR elements apart
+ *   straight(p, term_stride, left, len, panel, slices, room)    columns side by side; slices room * NR elements apart
  *   transposed(p, column_stride, left, len, panel)   terms side by side
- *   rows(p, term_stride, left, len, panel)           A whose rows lie side by side; all tiles of `left` rows
- *   terms(p, row_stride, left, len, panel)           A of bf16 whose terms lie side by side, widened */
+ *   rows(p, term_stride, left, len, panel, room)     A whose rows lie side by side; all tiles of `left` rows, room * MR apart
+ *   terms(p, row_stride, left, len, panel, room)     A of bf16 whose terms lie side by side, widened; the same */
 V part_pack_straight(Low *l, Form form);
 V part_pack_transposed(Low *l, Form form);
 V part_pack_rows(Low *l, Form form);

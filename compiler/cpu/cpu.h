@@ -16,9 +16,9 @@ CpuModule *cpu_module_new(Arena *a, const CpuTarget *t, Text *why);     /* NULL:
 const char *cpu_module_target(const CpuModule *m);
 
 /* Lowers kernel k of f: one or more launches (a two-phase reduction has two). For each, launch[i].kernel is an index
- * into tic_kernels and launch[i].arg the tensors its buf[] wants; workspace tensors needed between phases are added
+ * into tic_kernels and launch[i].arg the tensors its buf[] wants; `main` is the one that does the arithmetic; workspace tensors needed between phases are added
  * to f->graph as T_TEMP tensors (and to f->storage). Returns the number of launches, or -1 and a sentence. */
-typedef struct { int kernel; const int *arg; int n_arg; } CpuLaunch;
+typedef struct { int kernel; const int *arg; int n_arg; bool main; } CpuLaunch;
 int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int cap, Text *why);
 /* Whether a SCORE kernel can be lowered (FuseOptions). */
 bool cpu_takes_score(Graph *g, const Kernel *k);

@@ -182,13 +182,14 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
         text_printf(why, "kernel `%s` needs %d launches", k->label ? k->label : "", known->n);
         return -1;
     }
-    int n_arg = k->n_args + (known->workspace ? 1 : 0);
+    bool workspace = !poly_is(known->workspace, 0);
+    int n_arg = k->n_args + workspace;
     int *arg = NEWN(m->arena, int, n_arg);
     memcpy(arg, k->args, (size_t)k->n_args * sizeof *arg);
-    if (known->workspace)
-        arg[k->n_args] = workspace_of(f, poly_const(known->workspace));
+    if (workspace)
+        arg[k->n_args] = workspace_of(f, known->workspace);
     for (int i = 0; i < known->n; i++)
-        launch[i] = (CpuLaunch){known->kernel[i], arg, n_arg};
+        launch[i] = (CpuLaunch){known->kernel[i], arg, n_arg, i == known->main};
     return known->n;
 }
 

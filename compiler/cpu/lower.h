@@ -19,7 +19,8 @@ enum { MAX_LAUNCH = 2, MAX_WORKSPACE = 1, MAP_TASK_POINTS = 8192 };
 typedef struct Lowered {
     uint64_t signature;
     int n, kernel[MAX_LAUNCH];
-    int64_t workspace;                 /* f32 elements; 0: none */
+    int main;                          /* the launch that does the kernel's arithmetic */
+    Poly workspace;                    /* f32 elements, of one power of the batch; 0: none */
 } Lowered;
 
 /* A part is an LLVM module in a context of its own, so that parts become machine code on a thread each. A kernel and the

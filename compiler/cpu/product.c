@@ -1,6 +1,6 @@
 /* product.c -- see contract.h: micro-kernel, packing and the loops of a task, shared by the contractions of a part.
  *
- * A task packs at most NB_MOST slices of B for a block of terms, then goes down its rows: a tile of A, in the first-level
+ * A task takes at most NB_MOST slices of B for a block of terms, then goes down its rows: a tile of A, in the first-level
  * cache, meets each slice, which streams from the second. Rows of A in place are never packed; columns of A are, since
  * each of their terms is a cache line and a page of its own. With several blocks of terms the tiles stay in scratch. */
 #include "cpu/contract.h"
@@ -29,7 +29,7 @@ V call(Gen *g, V fn, V *arg, int n)
 
 V call_pointer(Gen *g, Ty result, V fn, V *arg, int n)
 {
-    Ty type[8];
+    Ty type[MAX_POINTER_ARGS];
     for (int i = 0; i < n; i++)
         type[i] = LLVMTypeOf(arg[i]);
     return LLVMBuildCall2(g->b, LLVMFunctionType(result, type, (unsigned)n, 0), fn, arg, (unsigned)n, "");
@@ -37,7 +37,9 @@ V call_pointer(Gen *g, Ty result, V fn, V *arg, int n)
 
 /* ---- the micro-kernel: tile[MR][NR] (+)= sum over k of a[row * rs + k * ks] * b[k][NR]; ks = 1, or MR and rs = 1.
  *
- * In place, rows is 1 .. MR: rows past it are computed from the last one again and never stored. */
+ * In place, rows is 1 .. MR: rows past it are computed from the last one again and never stored. In a panel, where rs is
+ * not wanted, it says where to begin fetching a part of the next tile, which may lie in the third-level cache. (Fetching the
+ * next rows in place measured slower: they are eight streams, and the machine follows them by itself.) */
 typedef struct Micro { Gen *g; int mr, nr; bool half; V *carry; } Micro;
 
 /* carry += a * b for one term or pair: a one element of A, b its row of a slice. */
@@ -58,6 +60,13 @@ static void load_slice(const Micro *m, V p, V *b)
     Gen *g = m->g;
     for (int v = 0; v < NV; v++)
         b[v] = load(g, m->half ? g->t->vpair : g->t->vf, gep(g, g->t->f32, p, ic(g, v * g->t->lanes)), 4);
+}
+
+static void fetch_ahead(Gen *g, V p)
+{
+    Ty over[] = {g->t->ptr};
+    V arg[] = {p, LLVMConstInt(g->t->i32, 0, 0), LLVMConstInt(g->t->i32, 2, 0), LLVMConstInt(g->t->i32, 1, 0)};
+    llvm_call(g->t, g->b, "llvm.prefetch", over, 1, arg, 4);   /* to read; into the second-level cache; data */
 }
 
 static V micro_kernel(Low *l, bool packed, bool half)
@@ -86,6 +95,8 @@ static V micro_kernel(Low *l, bool packed, bool half)
         Loop loop;
         loop_begin(g, &loop, from, to, unroll, carry, n_acc);
         V at = i_mul(g, loop.i, ic(g, stride)), pb = gep(g, unit, b, i_mul(g, loop.i, ic(g, nr)));
+        if (packed && unroll > 1)
+            fetch_ahead(g, gep(g, unit, a, i_add(g, rs, i_mul(g, loop.i, ic(g, mr / NB_MOST)))));
         for (int u = 0; u < unroll; u++) {
             load_slice(&m, gep(g, unit, pb, ic(g, u * nr)), bv);
             for (int r = 0; r < mr; r++) {
@@ -129,7 +140,7 @@ static V interleave(Gen *g, V a, V b, int n)
 
 /* Row by row over all slices, so that what is read of a row lies in one piece: rows are far apart, and nobody else fetches
  * them ahead. */
-static void straight_rows(Gen *g, Form form, V p, V stride, V len, V panel, V slices, V const *mask)
+static void straight_rows(Gen *g, Form form, V p, V stride, V len, V panel, V slices, V room, V const *mask)
 {
     bool half = form == PAIRS, narrow = form != PLAIN;
     Ty type = narrow ? g->t->i16 : g->t->f32, vector = narrow ? g->t->vs : g->t->vf, unit = half ? g->t->i32 : g->t->f32;
@@ -142,7 +153,7 @@ static void straight_rows(Gen *g, Form form, V p, V stride, V len, V panel, V sl
         V first = gep(g, type, p, i_mul(g, loop.i, stride)), place = gep(g, unit, panel, i_mul(g, row, ic(g, nr)));
         loop_begin(g, &slice, ic(g, 0), slices, 1, NULL, 0);
         V source = gep(g, type, first, i_mul(g, slice.i, ic(g, nr)));
-        V target = gep(g, g->t->f32, place, i_mul(g, slice.i, ic(g, (int64_t)K_ROOM * nr)));
+        V target = gep(g, g->t->f32, place, i_mul(g, slice.i, i_mul(g, room, ic(g, nr))));
         for (int v = 0; v < NV; v++) {
             V x[2] = {NULL, NULL};
             for (int i = 0; i < step - odd; i++) {
@@ -166,20 +177,20 @@ V part_pack_straight(Low *l, Form form)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr, g->t->i64};
-    aside_begin(l, &aside, name, g->t->none, t, 6);
+    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr, g->t->i64, g->t->i64};
+    aside_begin(l, &aside, name, g->t->none, t, 7);
     fn = g->fn;
     V p = LLVMGetParam(fn, 0), stride = LLVMGetParam(fn, 1), left = LLVMGetParam(fn, 2), len = LLVMGetParam(fn, 3);
-    V panel = LLVMGetParam(fn, 4), slices = LLVMGetParam(fn, 5), mask[NV];
+    V panel = LLVMGetParam(fn, 4), slices = LLVMGetParam(fn, 5), room = LLVMGetParam(fn, 6), mask[NV];
     int w = g->t->lanes, nr = tile_columns(g->t);
     V whole = i_min(g, slices, i_div(g, left, ic(g, nr))), done = i_mul(g, whole, ic(g, nr));
-    straight_rows(g, form, p, stride, len, panel, whole, NULL);
+    straight_rows(g, form, p, stride, len, panel, whole, room, NULL);
     Branch f;
     if_begin(g, &f, i_less(g, whole, slices), NULL, 0);
     for (int v = 0; v < NV; v++)
         mask[v] = mask_first(g, i_max(g, i_sub(g, i_sub(g, left, done), ic(g, v * w)), ic(g, 0)));
     straight_rows(g, form, gep(g, form == PLAIN ? g->t->f32 : g->t->i16, p, done), stride, len,
-                  gep(g, g->t->f32, panel, i_mul(g, whole, ic(g, (int64_t)K_ROOM * nr))), ic(g, 1), mask);
+                  gep(g, g->t->f32, panel, i_mul(g, whole, i_mul(g, room, ic(g, nr)))), ic(g, 1), room, mask);
     if_end(g, &f, NULL);
     return aside_end(l, &aside, NULL);
 }
@@ -297,11 +308,11 @@ V part_pack_rows(Low *l, Form form)
     Gen *g = l->g;
     Aside aside;
     Ty unit = half ? g->t->i32 : g->t->f32, type = narrow ? g->t->i16 : g->t->f32;
-    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr};
-    aside_begin(l, &aside, name, g->t->none, t, 5);
+    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr, g->t->i64};
+    aside_begin(l, &aside, name, g->t->none, t, 6);
     fn = g->fn;
     V p = LLVMGetParam(fn, 0), stride = LLVMGetParam(fn, 1), left = LLVMGetParam(fn, 2), len = LLVMGetParam(fn, 3);
-    V panel = LLVMGetParam(fn, 4), last = i_sub(g, left, ic(g, 1));
+    V panel = LLVMGetParam(fn, 4), room = LLVMGetParam(fn, 5), last = i_sub(g, left, ic(g, 1));
     int mr = tile_rows(g->t), step = half ? 2 : 1;
     Ty rows = LLVMVectorType(type, (unsigned)mr);
     V whole = LLVMBuildAnd(g->b, left, ic(g, -mr), ""), even = LLVMBuildAnd(g->b, len, ic(g, -step), "");
@@ -316,11 +327,11 @@ V part_pack_rows(Low *l, Form form)
             x = interleave(g, x, odd ? NULL : load(g, rows, gep(g, type, at, stride), 2), mr);
         else if (narrow)
             x = f_from_bf16(g, x);
-        store(g, x, gep(g, unit, to, i_mul(g, tile.i, ic(g, K_ROOM))), 4);
+        store(g, x, gep(g, unit, to, i_mul(g, tile.i, room)), 4);
         loop_end(g, &tile, NULL);
         Branch f;
         if_begin(g, &f, i_less(g, whole, left), NULL, 0);
-        V end = gep(g, unit, to, i_mul(g, whole, ic(g, K_ROOM)));
+        V end = gep(g, unit, to, i_mul(g, whole, room));
         for (int r = 0; r < mr; r++) {
             V one = gep(g, type, from, i_min(g, i_add(g, whole, ic(g, r)), last));
             store(g, pick(g, one, stride, form, !odd), gep(g, unit, end, ic(g, r)), 4);
@@ -339,11 +350,11 @@ V part_pack_terms(Low *l)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr};
-    aside_begin(l, &aside, "pack_terms_widen", g->t->none, t, 5);
+    Ty t[] = {g->t->ptr, g->t->i64, g->t->i64, g->t->i64, g->t->ptr, g->t->i64};
+    aside_begin(l, &aside, "pack_terms_widen", g->t->none, t, 6);
     fn = g->fn;
     V p = LLVMGetParam(fn, 0), stride = LLVMGetParam(fn, 1), left = LLVMGetParam(fn, 2), len = LLVMGetParam(fn, 3);
-    V panel = LLVMGetParam(fn, 4), last = i_sub(g, left, ic(g, 1)), from[8];
+    V panel = LLVMGetParam(fn, 4), room = LLVMGetParam(fn, 5), last = i_sub(g, left, ic(g, 1)), from[8];
     int mr = tile_rows(g->t);
     Ty run = LLVMVectorType(g->t->i16, (unsigned)mr), f32 = g->t->f32;
     V whole = LLVMBuildAnd(g->b, len, ic(g, -mr), "");
@@ -351,7 +362,7 @@ V part_pack_terms(Low *l)
     loop_begin(g, &tile, ic(g, 0), left, mr, NULL, 0);
     for (int r = 0; r < mr; r++)
         from[r] = gep(g, g->t->i16, p, i_mul(g, i_min(g, i_add(g, tile.i, ic(g, r)), last), stride));
-    V to = gep(g, f32, panel, i_mul(g, tile.i, ic(g, K_ROOM)));
+    V to = gep(g, f32, panel, i_mul(g, tile.i, room));
     Loop k;
     V row[8];
     loop_begin(g, &k, ic(g, 0), whole, mr, NULL, 0);
@@ -402,6 +413,14 @@ V part_blocks(Low *l)
     return aside_end(l, &aside, LLVMBuildOr(g->b, LLVMBuildShl(g->b, mb, ic(g, 32), ""), nb, ""));
 }
 
+void block_of_terms(Gen *g, V terms, bool half, KBlocks *k)
+{
+    V most = ic(g, half ? 2 * KC : KC);
+    k->n = i_max(g, i_ceil_div(g, terms, most), ic(g, 1));
+    k->terms = i_mul(g, i_ceil_div(g, i_ceil_div(g, terms, k->n), ic(g, 8)), ic(g, 8));
+    k->room = i_add(g, half ? LLVMBuildLShr(g->b, k->terms, ic(g, 1), "") : k->terms, ic(g, K_SPARE));
+}
+
 V part_product(Low *l, bool packed, bool half)
 {
     const char *name = packed ? half ? "product_packed_bf16" : "product_packed" : half ? "product_rows_bf16" : "product_rows";
@@ -419,34 +438,38 @@ V part_product(Low *l, bool packed, bool half)
     V terms = LLVMGetParam(fn, 4), m_from = LLVMGetParam(fn, 5), m_to = LLVMGetParam(fn, 6), s_from = LLVMGetParam(fn, 7);
     V s_to = LLVMGetParam(fn, 8), a0 = LLVMGetParam(fn, 9), a_row = LLVMGetParam(fn, 10);
     V pack_b = LLVMGetParam(fn, 11), finish = LLVMGetParam(fn, 12), s_count = i_sub(g, s_to, s_from);
-    int64_t slice = (int64_t)K_ROOM * nr;
-    V a_panel = gep(g, f32, scratch, ic(g, NB_MOST * slice)), tiles = gep(g, f32, a_panel, ic(g, packed ? MC * K_ROOM : 0));
-    int64_t most = half ? 2 * KC : KC;               /* terms of a block */
-    V k_blocks = i_max(g, i_ceil_div(g, terms, ic(g, most)), ic(g, 1));
-    V kc = i_mul(g, i_ceil_div(g, i_ceil_div(g, terms, k_blocks), ic(g, 8)), ic(g, 8));
-    V one_block = LLVMBuildICmp(g->b, LLVMIntEQ, k_blocks, ic(g, 1), "");
+    V a_panel = gep(g, f32, scratch, ic(g, (int64_t)NB_MOST * K_ROOM * nr));
+    V tiles = gep(g, f32, a_panel, ic(g, packed ? MC * K_ROOM : 0));
+    KBlocks k;
+    block_of_terms(g, terms, half, &k);
+    V one_block = LLVMBuildICmp(g->b, LLVMIntEQ, k.n, ic(g, 1), ""), slice = i_mul(g, k.room, ic(g, nr));
 
     Loop kb, mc, panel, tile;
-    loop_begin(g, &kb, ic(g, 0), k_blocks, 1, NULL, 0);
-    V k0 = i_mul(g, kb.i, kc), len = i_max(g, i_min(g, kc, i_sub(g, terms, k0)), ic(g, 0));
-    V last_block = LLVMBuildICmp(g->b, LLVMIntEQ, kb.i, i_sub(g, k_blocks, ic(g, 1)), "");
-    V b_arg[] = {bufs, batch, outer, scratch, i_mul(g, s_from, ic(g, nr)), k0, len, s_count};
-    call_pointer(g, g->t->none, pack_b, b_arg, 8);
+    loop_begin(g, &kb, ic(g, 0), k.n, 1, NULL, 0);
+    V k0 = i_mul(g, kb.i, k.terms), len = i_max(g, i_min(g, k.terms, i_sub(g, terms, k0)), ic(g, 0));
+    V last_block = LLVMBuildICmp(g->b, LLVMIntEQ, kb.i, i_sub(g, k.n, ic(g, 1)), "");
+    V b_arg[] = {bufs, batch, outer, scratch, i_mul(g, s_from, ic(g, nr)), k0, len, s_count, k.room};
+    V slices = call_pointer(g, p, pack_b, b_arg, 9);
     loop_begin(g, &mc, m_from, m_to, MC, NULL, 0);
-    V c_to = i_min(g, i_add(g, mc.i, ic(g, MC)), m_to);
+    V c_to = i_min(g, i_add(g, mc.i, ic(g, MC)), m_to), block = NULL;
     if (packed) {
-        V a_arg[] = {bufs, batch, outer, a_panel, mc.i, c_to, k0, len};
-        call_pointer(g, g->t->none, a0, a_arg, 8);
+        V a_arg[] = {bufs, batch, outer, a_panel, mc.i, c_to, k0, len, k.room};
+        block = call_pointer(g, p, a0, a_arg, 9);
     }
     loop_begin(g, &tile, mc.i, c_to, mr, NULL, 0);
     V rows = i_min(g, i_sub(g, c_to, tile.i), ic(g, mr));
-    V a = packed ? gep(g, f32, a_panel, i_mul(g, i_sub(g, tile.i, mc.i), ic(g, K_ROOM)))
+    V a = packed ? gep(g, f32, block, i_mul(g, i_sub(g, tile.i, mc.i), k.room))
                  : gep(g, half ? g->t->i16 : f32, a0, i_add(g, i_mul(g, tile.i, a_row), k0));
     V first = i_mul(g, i_div(g, i_sub(g, tile.i, m_from), ic(g, mr)), s_count);
     loop_begin(g, &panel, s_from, s_to, 1, NULL, 0);
     V in = i_sub(g, panel.i, s_from), number = select_(g, one_block, ic(g, 0), i_add(g, first, in));
-    V b = gep(g, f32, scratch, i_mul(g, in, ic(g, slice))), at = gep(g, f32, tiles, i_mul(g, number, ic(g, mr * nr)));
-    V arg[] = {len, rows, a, a_row, b, at, kb.i};
+    V b = gep(g, f32, slices, i_mul(g, in, slice)), at = gep(g, f32, tiles, i_mul(g, number, ic(g, mr * nr)));
+    V step = a_row;
+    if (packed) {                      /* each slice fetches its share of the next tile */
+        V units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len;
+        step = i_add(g, i_mul(g, k.room, ic(g, mr)), i_mul(g, in, i_mul(g, units, ic(g, mr / NB_MOST))));
+    }
+    V arg[] = {len, rows, a, step, b, at, kb.i};
     call(g, micro, arg, 7);
     Branch f;
     if_begin(g, &f, last_block, NULL, 0);

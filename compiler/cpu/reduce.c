@@ -301,7 +301,7 @@ bool lower_reduce(Low *l)
     }
     Scope root;
     if (r.chunked) {
-        l->out->workspace = (int64_t)CHUNKS * r.carried * r.columns;
+        l->out->workspace = poly_const((int64_t)CHUNKS * r.carried * r.columns);
         launch_begin(l, "reduce");
         scope_root(&root, l);
         scope_zero(&root, r.zero);

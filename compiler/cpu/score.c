@@ -328,8 +328,8 @@ static void pack_slices(Attention *x, Scope *dom, const Sum *s, int term, int co
         scope_bind(&at, term, first);
         Mem mem = tensor_mem(l, s->s.b->tensor);
         V arg[] = {address(&at, &mem, s->s.b->idx, s), gen_poly(g, lin.axis[straight ? term : column]),
-                   i_sub(g, ic(g, columns), n0), len, to, ic(g, 1)};
-        call(g, fn, arg, straight ? 6 : 5);
+                   i_sub(g, ic(g, columns), n0), len, to, ic(g, 1), ic(g, 0)};
+        call(g, fn, arg, straight ? 7 : 5);
     } else {
         pack_slowly(x, &in, s, term, column, columns, first, n0, len, to);
     }

@@ -107,7 +107,7 @@ static bool lower_totals(Low *l)
     int out = 0, n_args = l->k->n_args, all_args = n_args * sets->n;
     while (l->k->args[out] != l->k->comp[0].out)
         out++;
-    l->out->workspace = tasks;
+    l->out->workspace = poly_const(tasks);
     gen_kernel(g, arena_printf(l->arena, "k%d_total", l->m->kernels.n));
     V piece = g->fn, from = i_mul(g, g->task, ic(g, MAP_TASK_POINTS)), to = i_min(g, g->batch, i_add(g, from, ic(g, MAP_TASK_POINTS)));
     store(g, total(l, from, to, take_point, NULL), g->scratch, 4);

@@ -12,7 +12,7 @@ typedef struct {
     const int *arg;              /* tensors of the entry's graph */
     int n_arg;
     const Kernel *from;
-    Poly flops;                  /* 0 for all but the first launch of a kernel */
+    Poly flops;                  /* 0 for all but one launch of a kernel */
 } Launch;
 
 /* One entry, lowered: its graph with every workspace tensor added, and the launches in order. */

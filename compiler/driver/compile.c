@@ -168,7 +168,7 @@ static int lower(Job *j, CpuModule *m, Entry *e, Text *why)
             return fault(arena_printf(&j->arena, "kernel %d of `%s` (%s, %s)", i, e->name, kernel_class_name[k->cls], k->label), why);
         for (int l = 0; l < n; l++)
             PUSH(&j->arena, e->launch, (Launch){ launch[l].kernel, false, launch[l].arg, launch[l].n_arg, k,
-                                                 l ? (Poly){ { 0, 0, 0 } } : kernel_flops(e->fused, k) });
+                                                 launch[l].main ? kernel_flops(e->fused, k) : (Poly){ { 0, 0, 0 } } });
     }
     return 0;
 }

@@ -24,10 +24,10 @@ static const Product product[] = {
     { DATA, 1576, 768, 2304 }, { DATA, 1576, 768, 3072 }, { DATA, 1576, 3072, 768 },
     { WEIGHT, 768, 768, 1576 }, { WEIGHT, 2304, 768, 1576 }, { WEIGHT, 3072, 768, 1576 }, { WEIGHT, 768, 3072, 1576 },
 };
-enum { N_PRODUCT = (int)LEN(product), MOST_LAUNCHES = 2, MOST_ROUNDS = 101 };
+enum { N_PRODUCT = (int)LEN(product), MOST_LAUNCHES = 2, MOST_TENSORS = 4, MOST_ROUNDS = 101 };
 static const char *const kind_name[] = { "forward", "data", "weight" };
 
-typedef struct { CpuLaunch launch[MOST_LAUNCHES]; int n_launch; void *buffer[3]; } Run;
+typedef struct { CpuLaunch launch[MOST_LAUNCHES]; int n_launch; void *buffer[MOST_TENSORS]; } Run;
 
 static void die(const char *what, const char *why)
 {
@@ -71,9 +71,15 @@ static void lower(Arena *a, CpuModule *module, const Product *p, Run *r)
     r->n_launch = cpu_lower(module, f, &f->kernel[0], r->launch, MOST_LAUNCHES, &why);
     if (r->n_launch < 0)
         die(text, text_data(&why));
-    r->buffer[0] = buffer_new((size_t)p->m * (size_t)p->k);
-    r->buffer[1] = buffer_new((size_t)p->n * (size_t)p->k);
-    r->buffer[2] = buffer_new((size_t)p->m * (size_t)p->n);
+    if (f->graph->n_tensor > MOST_TENSORS)
+        die(text, "more than one workspace");
+    for (int i = 0; i < f->graph->n_tensor; i++) {
+        const Tensor *t = &f->graph->tensor[i];
+        size_t n = 1;
+        for (int d = 0; d < t->rank; d++)
+            n *= (size_t)t->shape[d];
+        r->buffer[i] = buffer_new(n);
+    }
 }
 
 static const TicKernel *load(Arena *a, CpuModule *module)
@@ -103,7 +109,7 @@ static double run(TicPool *pool, const TicKernel *kernels, const Run *r)
     double start = tic_now();
     for (int i = 0; i < r->n_launch; i++) {
         const TicKernel *k = &kernels[r->launch[i].kernel];
-        void *arg[3];
+        void *arg[MOST_TENSORS];
         for (int j = 0; j < r->launch[i].n_arg; j++)
             arg[j] = r->buffer[r->launch[i].arg[j]];
         tic_pool_run(pool, k->run, arg, 1, k->tasks(1));
