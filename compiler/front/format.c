@@ -6,6 +6,7 @@
  *
  * Comments come from the scanner in the order of the source, and are printed in this order: whoever is about to print
  * something first prints the comments that stand before it (`flush`), so that none is lost wherever it stands. */
+#include "front/flat.h"
 #include "front/format.h"
 #include "front/syntax.h"
 #include <string.h>
@@ -35,181 +36,6 @@ typedef struct Fmt {
     bool blank;                     /* a blank line goes before it */
     int printed;                    /* offset up to which the source is printed; 0 at the beginning of a body */
 } Fmt;
-
-/* Precedences: a value in a place that wants at least some level gets parentheses when its own is lower. */
-enum { P_VALUE, P_OR, P_AND, P_NOT, P_CMP, P_SUM, P_TERM, P_UNARY, P_POWER, P_SCOPED, P_POST };
-
-/* How arithmetic is spaced: a * b + c, in index lists a*b + c, in ranges a*b+c */
-typedef enum Space { WIDE, INDEX_LIST, TIGHT } Space;
-
-/* ---- flat text */
-
-static void flat(Text *t, const Node *n, int least, Space space);
-
-static int precedence(const Node *n)
-{
-    switch ((int)n->kind) {
-    case AST_IF: case AST_RANGE: case AST_NAMED: case AST_AXIS: case AST_REST:
-        return P_VALUE;
-    case AST_UNARY:
-        return n->text[0] == 'n' ? P_NOT : P_UNARY;
-    case AST_AS:
-        return P_SCOPED;
-    case AST_BINARY:
-        switch (n->text[0]) {
-        case 'o': return P_OR;
-        case 'a': return P_AND;
-        case '+': case '-': return P_SUM;
-        case '*': case '/': return P_TERM;
-        case '^': return P_POWER;
-        default: return P_CMP;
-        }
-    default:
-        return P_POST;
-    }
-}
-
-/* The least precedence of the operands of a binary operator. */
-static int left_of(int level)
-{
-    return level == P_POWER ? P_SCOPED : level == P_CMP ? P_SUM : level;
-}
-
-static int right_of(int level)
-{
-    return level == P_POWER ? P_UNARY : level == P_CMP ? P_SUM : level + 1;
-}
-
-static bool spaced(int level, Space space)
-{
-    if (level == P_POWER)
-        return false;
-    return level < P_SUM || space == WIDE || (space == INDEX_LIST && level == P_SUM);
-}
-
-static void flat_list(Text *t, const Node *list, Space space)
-{
-    for (const Node *n = list; n; n = n->next) {
-        flat(t, n, P_VALUE, space);
-        if (n->next)
-            text_printf(t, ", ");
-    }
-}
-
-static void flat_scope(Text *t, const Node *scope)
-{
-    for (const Node *s = scope; s; s = s->next) {
-        if (s->kind == AST_INDEX) {
-            text_char(t, '[');
-            flat_list(t, s->b, INDEX_LIST);
-            text_char(t, ']');
-        } else {
-            text_printf(t, "%s%s", s == scope ? "" : ".", s->text);
-        }
-    }
-}
-
-static void flat_formal(Text *t, const Node *n)
-{
-    text_printf(t, "%s", n->text);
-    if (n->a) {
-        text_char(t, '[');
-        flat_list(t, n->a, INDEX_LIST);
-        text_char(t, ']');
-    }
-    if (n->b) {
-        text_char(t, '(');
-        flat_list(t, n->b, WIDE);
-        text_char(t, ')');
-    }
-    if (n->c) {
-        text_printf(t, " = ");
-        flat(t, n->c, P_VALUE, WIDE);
-    }
-}
-
-static void flat(Text *t, const Node *n, int least, Space space)
-{
-    int level = precedence(n);
-    bool wrap = level < least;
-    if (wrap)
-        text_char(t, '(');
-    switch ((int)n->kind) {
-    case AST_NUM: case AST_STR: case AST_NAME:
-        text_printf(t, "%s", n->text);
-        break;
-    case AST_LIST:
-        text_char(t, '[');
-        flat_list(t, n->a, WIDE);
-        text_char(t, ']');
-        break;
-    case AST_RANGE:
-        flat(t, n->a, P_OR, TIGHT);
-        text_printf(t, "%s", n->text);
-        flat(t, n->b, P_OR, TIGHT);
-        break;
-    case AST_UNARY:
-        text_printf(t, level == P_NOT ? "not " : "-");
-        flat(t, n->a, level, space);
-        break;
-    case AST_BINARY:
-        flat(t, n->a, left_of(level), space);
-        text_printf(t, spaced(level, space) ? " %s " : "%s", n->text);
-        flat(t, n->b, right_of(level), space);
-        break;
-    case AST_IF:
-        text_printf(t, "if ");
-        flat(t, n->a, P_VALUE, WIDE);
-        text_printf(t, " then ");
-        flat(t, n->b, P_VALUE, WIDE);
-        text_printf(t, " else ");
-        flat(t, n->c, P_VALUE, WIDE);
-        break;
-    case AST_INDEX:
-        flat(t, n->a, P_POST, WIDE);
-        text_char(t, '[');
-        flat_list(t, n->b, INDEX_LIST);
-        text_char(t, ']');
-        break;
-    case AST_CALL:
-        flat(t, n->a, P_POST, WIDE);
-        text_char(t, '(');
-        flat_list(t, n->b, WIDE);
-        text_char(t, ')');
-        break;
-    case AST_REDUCE:
-        text_printf(t, "%s[", n->text);
-        flat_list(t, n->a, INDEX_LIST);
-        text_printf(t, "](");
-        flat_list(t, n->b, WIDE);
-        text_char(t, ')');
-        break;
-    case AST_NAMED:
-        flat(t, n->a, P_VALUE, WIDE);
-        text_printf(t, " = ");
-        flat(t, n->b, P_VALUE, WIDE);
-        break;
-    case AST_AXIS:
-        text_printf(t, "%s: ", n->text);
-        flat(t, n->a, P_VALUE, space);
-        break;
-    case AST_REST:
-        text_printf(t, "..");
-        break;
-    case AST_AS:
-        flat(t, n->a, P_POST, WIDE);
-        text_printf(t, " as ");
-        flat_scope(t, n->b);
-        break;
-    case AST_FORMAL:
-        flat_formal(t, n);
-        break;
-    default:
-        break;
-    }
-    if (wrap)
-        text_char(t, ')');
-}
 
 /* ---- rows */
 
@@ -372,11 +198,11 @@ static int comment_limit(const Fmt *f, const Node *n, bool wrap)
 static const char *fits(Fmt *f, const Node *n, int least, Space space, int tail)
 {
     Text t = { .arena = f->arena };
-    if (pending(f, comment_limit(f, n, precedence(n) < least)))
+    if (pending(f, comment_limit(f, n, level_of(n) < least)))
         return NULL;
     if (break_here(f, n) || author_broke(f, n->a) || author_broke(f, n->b) || author_broke(f, n->c))
         return NULL;
-    flat(&t, n, least, space);
+    flat_value(&t, n, least, space);
     return column(f) + width_of(text_data(&t)) + tail <= WIDTH ? text_data(&t) : NULL;
 }
 
@@ -409,23 +235,23 @@ static void list(Fmt *f, const Node *first, char close, Space space, int end, in
 /* a + b - c: the operands of one level, one a line. */
 static void chain(Fmt *f, const Node *n, Space space, int indent, int tail)
 {
-    int level = precedence(n), count = 1;
+    int level = level_of(n), count = 1;
     const Node *first = n;
-    while (level != P_CMP && first->a->kind == AST_BINARY && precedence(first->a) == level) {
+    while (level != P_CMP && first->a->kind == AST_BINARY && level_of(first->a) == level) {
         first = first->a;
         count++;
     }
     const Node **link = NEWN(f->arena, const Node *, count);
     for (const Node *m = n; count; m = m->a)
         link[--count] = m;
-    value(f, first->a, left_of(level), space, indent + STEP, 0);
+    value(f, first->a, left_level(level), space, indent + STEP, 0);
     for (int i = 0;; i++) {
         flush(f, link[i]->word.lo, indent);
         new_row(f, indent);
         put(f, link[i]->text);
         put(f, " ");
         bool last = link[i] == n;
-        value(f, link[i]->b, right_of(level), space, indent + (int)strlen(link[i]->text) + 1, last ? tail : 0);
+        value(f, link[i]->b, right_level(level), space, indent + (int)strlen(link[i]->text) + 1, last ? tail : 0);
         if (last)
             return;
     }
@@ -459,7 +285,7 @@ static void value(Fmt *f, const Node *n, int least, Space space, int indent, int
         put(f, one_line);
         return;
     }
-    int level = precedence(n);
+    int level = level_of(n);
     bool wrap = level < least;
     if (wrap) {
         put(f, "(");
@@ -554,97 +380,6 @@ static void value(Fmt *f, const Node *n, int least, Space space, int indent, int
     }
 }
 
-/* ---- items on one line */
-
-static void flat_items(Text *t, const Node *items);
-
-static void flat_item(Text *t, const Node *n)
-{
-    switch ((int)n->kind) {
-    case AST_USE:
-        text_printf(t, "use %s", n->text);
-        break;
-    case AST_FN:
-        text_printf(t, "fn %s(", n->text);
-        flat_list(t, n->a, WIDE);
-        if (n->b) {
-            text_printf(t, ") = ");
-            flat(t, n->b, P_VALUE, WIDE);
-        } else {
-            text_printf(t, ") ");
-            flat_items(t, n->c);
-        }
-        break;
-    case AST_BLOCK:
-        text_printf(t, "%s", n->text);
-        if (n->a)
-            text_printf(t, " %s", n->a->text);
-        if (n->b) {
-            text_char(t, '(');
-            flat_list(t, n->b, WIDE);
-            text_char(t, ')');
-        }
-        if (n->c || !n->a || n->a->kind != AST_STR) {
-            text_char(t, ' ');
-            flat_items(t, n->c);
-        }
-        break;
-    case AST_PARAM: case AST_STATE:
-        text_printf(t, "%s ", tree_kind(n->kind));
-        flat(t, n->a, P_VALUE, WIDE);
-        text_printf(t, " %s ", n->text);
-        flat(t, n->b, P_VALUE, WIDE);
-        break;
-    case AST_LET: case AST_CONST:
-        text_printf(t, "%s %s = ", tree_kind(n->kind), n->text);
-        flat(t, n->a, P_VALUE, WIDE);
-        break;
-    case AST_SET:
-        flat(t, n->a, P_VALUE, WIDE);
-        text_printf(t, " = ");
-        flat(t, n->b, P_VALUE, WIDE);
-        break;
-    case AST_RETURN:
-        text_printf(t, "return ");
-        flat(t, n->a, P_VALUE, WIDE);
-        break;
-    case AST_FOR:
-        text_printf(t, "for %s in ", n->text);
-        flat(t, n->a, P_VALUE, WIDE);
-        text_char(t, ' ');
-        flat_items(t, n->b);
-        break;
-    case AST_WHEN:
-        text_printf(t, "if ");
-        flat(t, n->a, P_VALUE, WIDE);
-        text_char(t, ' ');
-        flat_items(t, n->b);
-        if (n->c) {
-            text_printf(t, " else ");
-            if (n->c->kind == AST_WHEN && !n->c->next)
-                flat_item(t, n->c);
-            else
-                flat_items(t, n->c);
-        }
-        break;
-    default:
-        break;
-    }
-}
-
-static void flat_items(Text *t, const Node *items)
-{
-    if (!items) {
-        text_printf(t, "{}");
-        return;
-    }
-    text_printf(t, "{ ");
-    for (const Node *n = items; n; n = n->next) {
-        flat_item(t, n);
-        text_printf(t, n->next ? "; " : " }");
-    }
-}
-
 /* ---- items */
 
 static void items(Fmt *f, const Node *first, int depth, int end, bool entries);
@@ -709,7 +444,7 @@ static const char *left_side(Fmt *f, const Node *n)
     Text t = { .arena = f->arena };
     if (n->kind != AST_SET)
         text_printf(&t, "%s ", tree_kind(n->kind));
-    flat(&t, n->a, P_VALUE, WIDE);
+    flat_value(&t, n->a, P_VALUE, WIDE);
     return text_data(&t);
 }
 
