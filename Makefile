@@ -18,7 +18,7 @@ RT_LIBS := -ljpeg -lpng -lwebp -lz -lm -ldl
 RT_SRC  := $(filter-out runtime/tools/%,$(wildcard runtime/*.c runtime/*/*.c))
 RT_OBJ  := $(RT_SRC:%.c=$(B)/%.o)
 CC_SRC  := $(filter-out compiler/driver/%,$(wildcard compiler/*.c compiler/*/*.c))
-CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.o $(B)/gen/prelude.o $(B)/gen/templates.o
+CC_OBJ  := $(CC_SRC:%.c=$(B)/%.o) $(B)/gen/front/grammar.o $(B)/gen/front/lexer.o $(B)/gen/prelude.o $(B)/gen/templates.o $(B)/gen/tuned.o
 DRV_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard compiler/driver/*.c)) $(B)/gen/stdlib.o
 UNIT_RT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/rt_*.c))
 UNIT_CC := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/cc_*.c))
@@ -53,6 +53,10 @@ $(B)/gen/stdlib.c: $(wildcard stdlib/*.tic)
 $(B)/gen/prelude.c: compiler/cuda/prelude/tc.cuh
 	@mkdir -p $(@D)
 	@{ echo 'extern const char tc_prelude[]; const char tc_prelude[] ='; sed 's/\\/\\\\/g; s/"/\\"/g; s/^/"/; s/$$/\\n"/' $<; echo ';'; } > $@
+
+$(B)/gen/tuned.c: compiler/cuda/tuned.txt
+	@mkdir -p $(@D)
+	@{ echo 'extern const char cuda_tuned[]; const char cuda_tuned[] ='; sed 's/\\/\\\\/g; s/"/\\"/g; s/^/"/; s/$$/\\n"/' $<; echo ';'; } > $@
 
 $(B)/gen/templates.c: $(wildcard compiler/cuda/templates/*.cu)
 	@mkdir -p $(@D)

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
-enum { TIC_ABI = 7, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+enum { TIC_ABI = 8, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
 enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
 
 typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
@@ -63,9 +63,10 @@ typedef struct { uint32_t arch, offset, bytes, pad; } TicGpuImage;
 /* A matrix as the copy engine sees it: argument `arg` from element `offset` on, inner elements side by side, outer lines
  * `stride` elements apart, fetched box_inner x box_outer at a time. */
 typedef struct { int32_t arg, box_inner, box_outer, pad; int64_t offset, stride; TicPoly inner, outer; } TicGpuMap;
-/* How the same kernel is launched when its image is of sm_90a; threads 0: not otherwise. Two maps come before the arguments,
- * and as many blocks as there are multiprocessors, or tiles if those are fewer: the kernel goes on by itself. */
-typedef struct { int32_t threads, shared; TicGrid tiles; TicGpuMap map[2]; } TicGpuHopper;
+/* How the same kernel is launched when its image is of sm_90a; threads 0: not otherwise. With two maps, they come before the
+ * arguments, and as many blocks as there are multiprocessors, or tiles if those are fewer: the kernel goes on by itself. With
+ * none, tiles are the grid. */
+typedef struct { int32_t threads, shared, maps, pad; TicGrid tiles; TicGpuMap map[2]; } TicGpuHopper;
 /* table: its one argument, besides the batch, is an array in the device's memory of what else would be its arguments. */
 typedef struct { uint32_t name, file; TicGrid grid; int32_t threads, shared, table, pad; TicGpuHopper hopper; } TicGpuKernel;
 

@@ -32,13 +32,18 @@ static bool fits(int blocks, int warps, int shared, int registers)
     return of_one * 32 * registers <= REGISTERS_OF_SCHEDULER && blocks * (shared + 1024) <= SHARED_OF_SM;
 }
 
+static int tiles_of(bool backward, const AttnShape *s)
+{
+    return backward ? most(up(s->rows), up(s->cols)) / 16 : up(s->rows) / 16;
+}
+
 /* Warps: one tile each where five suffice: nothing is idle, and the end of one block meets the copies of another; else four,
  * one for each scheduler. Blocks: three, so that tensor cores have work while one block copies and one computes exponentials,
  * unless registers or shared memory hold fewer. (Measured best on an H200 of 1 to 8 warps, 1 to 6 blocks; where registers are
  * too few for the accumulators, a kernel takes up to 2.5 times as long.) */
 bool attn_plan(bool backward, const AttnShape *s, AttnPlan *out)
 {
-    int tiles = backward ? most(up(s->rows), up(s->cols)) / 16 : up(s->rows) / 16;
+    int tiles = tiles_of(backward, s);
     /* accumulators and operands that a thread holds all through a tile */
     int registers = backward ? OTHERS_BACKWARD + (up(s->terms) + up(s->features)) * 3 / 4 : OTHERS + up(s->cols) / 2 + up(s->features) / 2;
     out->warps = tiles <= 5 ? tiles : 4;
@@ -49,10 +54,49 @@ bool attn_plan(bool backward, const AttnShape *s, AttnPlan *out)
     return s->terms % 8 == 0 && s->features % 8 == 0 && registers <= MOST_REGISTERS && out->shared <= MOST_SHARED;
 }
 
-void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p)
+bool attn_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out)
+{
+    *out = (AttnPlan){warps, blocks, attn_shared(backward, s, warps)};
+    return out->shared <= MOST_SHARED;
+}
+
+/* Few warps on many blocks and the reverse; a warp without a tile of its own, and blocks that cannot be there at once, gain
+ * nothing. */
+int attn_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap)
+{
+    static const int warps[] = {1, 2, 4, 5, 7, 8};
+    enum { MOST_BLOCKS = 6, MOST_WARPS = 20 };
+    int n = 1, tiles = tiles_of(backward, s);
+    if (!attn_plan(backward, s, out))
+        return 0;
+    for (size_t i = 0; i < LEN(warps) && warps[i] <= tiles; i++)
+        for (int blocks = 1; blocks <= MOST_BLOCKS && blocks * warps[i] <= MOST_WARPS && n < cap; blocks++) {
+            AttnPlan p;
+            bool own = warps[i] == out->warps && blocks == out->blocks;
+            if (!own && attn_plan_of(backward, s, warps[i], blocks, &p) && blocks * (p.shared + 1024) <= SHARED_OF_SM)
+                out[n++] = p;
+        }
+    return n;
+}
+
+static void print_plan(Text *out, const AttnPlan *p)
+{
+    text_printf(out, "#define WARPS %d\n#define AT_BLOCKS %d\n", p->warps, p->blocks);
+}
+
+void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p, const AttnPlan *hopper)
 {
     text_printf(out, "#define ROWS %d\n#define COLS %d\n#define TERMS %d\n#define FEATURES %d\n", s->rows, s->cols, s->terms, s->features);
-    text_printf(out, "#define REACH %d\n#define WARPS %d\n#define AT_BLOCKS %d\n", s->reach, p->warps, p->blocks);
+    text_printf(out, "#define REACH %d\n", s->reach);
+    if (hopper && (hopper->warps != p->warps || hopper->blocks != p->blocks)) {
+        text_printf(out, "#if TC_HOPPER\n");
+        print_plan(out, hopper);
+        text_printf(out, "#else\n");
+        print_plan(out, p);
+        text_printf(out, "#endif\n");
+    } else {
+        print_plan(out, p);
+    }
     if (backward)
         text_printf(out, "#define ROW_VALUES %d\n", s->values);
     text_printf(out, "%s", cuda_template_attn);

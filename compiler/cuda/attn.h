@@ -32,8 +32,13 @@ typedef struct AttnPlan { int warps, blocks, shared; } AttnPlan;     /* shared: 
 /* How a score template is launched; false when it cannot hold the shape in registers or in the 99 KB of shared memory that
  * every GPU from sm_80 on has. */
 bool attn_plan(bool backward, const AttnShape *s, AttnPlan *out);
+/* Another plan, with these warps and blocks; false: a block would need too much shared memory. */
+bool attn_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out);
+/* Plans worth measuring, attn_plan's first; returns how many, at most `cap`. */
+int  attn_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap);
 int  attn_shared(bool backward, const AttnShape *s, int warps);
-/* the #defines of numbers and what both templates share: after it come the functions, then attn_template */
-void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p);
+/* the #defines of numbers and what both templates share: after it come the functions, then attn_template. hopper: the plan
+ * where TC_HOPPER is 1; NULL: the same */
+void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p, const AttnPlan *hopper);
 const char *attn_template(bool backward);
 #endif

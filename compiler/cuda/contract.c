@@ -6,6 +6,7 @@
  * launch joins them in order and runs the epilogue. The cut depends on static extents alone. */
 #include "cuda/lower.h"
 #include "cuda/prelude.h"
+#include <math.h>
 #include <string.h>
 
 #define GEMM(name, m, n, k, threads, shared, arch, tensor, persistent, regs) extern const char cuda_template_##name[];
@@ -18,7 +19,7 @@ const GemmTemplate cuda_gemm[] = {
     { 0 }
 };
 
-enum { SPLIT_UNIT = 128, MOST_SPLITS = 64, PROCESSORS = 132, TYPICAL = 4096, JOIN_THREADS = 256 };
+enum { SPLIT_UNIT = 128, MOST_SPLITS = TUNED_MOST_SPLITS, PROCESSORS = 132, TYPICAL = 4096, JOIN_THREADS = 256, HOPPER = 90 };
 
 typedef struct Side {
     const Expr *load;
@@ -29,7 +30,7 @@ typedef struct Side {
 
 typedef struct Contraction {
     Cu *l;
-    const GemmTemplate *t;
+    const GemmTemplate *t, *hopper;      /* for sm_90a; NULL: as for all others */
     Side a, b;
     Group outer[MAX_AXES], m[MAX_AXES], n[MAX_AXES], k[MAX_AXES];
     int n_outer, n_m, n_n, n_k;
@@ -132,6 +133,14 @@ static bool is_bf16(const Contraction *c, const Side *s)
     return c->l->graph->tensor[s->load->tensor].dtype == DT_BF16;
 }
 
+static uint32_t group_axes(const Group *grp, int n)
+{
+    uint32_t axes = 0;
+    for (int i = 0; i < n; i++)
+        axes |= 1u << grp[i].axis;
+    return axes;
+}
+
 static const GemmTemplate *template_of(int arch, bool tensor, int tile_n)
 {
     for (const GemmTemplate *t = cuda_gemm; t->name; t++)
@@ -141,7 +150,7 @@ static const GemmTemplate *template_of(int arch, bool tensor, int tile_n)
 }
 
 /* Tensor cores where both sides are bf16. Narrow results take narrow tiles. */
-static const GemmTemplate *choose(const Contraction *c)
+static const GemmTemplate *by_rule(const Contraction *c)
 {
     int64_t columns, rows;
     if (!is_bf16(c, &c->a) || !is_bf16(c, &c->b))
@@ -166,40 +175,130 @@ static bool map_of(Contraction *c, const Side *s, const Group *grp, int n_grp, P
     return true;
 }
 
-/* Hopper's own instructions, where the copy engine can fetch both sides: two tiles in turn, so that one's epilogue is hidden
- * behind the other's products; wide tiles for sums over the batch, whose epilogue is short beside them. */
-static const GemmTemplate *choose_hopper(Contraction *c, TicGpuHopper *out)
+/* How a template for Hopper is launched; false: the copy engine cannot fetch both sides for it. */
+static bool hopper_launch(Contraction *c, const GemmTemplate *t, TicGpuHopper *out)
 {
-    int64_t terms;
-    bool wide = !poly_fixed(c->terms, &terms) && !poly_is(c->columns, 128);
-    const GemmTemplate *t = template_of(90, true, wide ? 256 : 128);
-    *out = (TicGpuHopper){.threads = 0};
-    if (!poly_is(c->batches, 1) || !map_of(c, &c->a, c->m, c->n_m, c->rows, t->tile_m, &out->map[0])
-        || !map_of(c, &c->b, c->n, c->n_n, c->columns, t->tile_n, &out->map[1]))
-        return NULL;
-    out->threads = t->threads;
-    out->shared = t->shared;
-    return t;
+    *out = (TicGpuHopper){.threads = t->threads, .shared = t->shared, .maps = t->arch == HOPPER ? 2 : 0};
+    return !out->maps || (poly_is(c->batches, 1) && map_of(c, &c->a, c->m, c->n_m, c->rows, t->tile_m, &out->map[0]) &&
+                          map_of(c, &c->b, c->n, c->n_n, c->columns, t->tile_n, &out->map[1]));
 }
 
-/* Few tiles, many terms: as many parts as leave the fewest blocks idle in the last round. */
-static void split(Contraction *c, const GemmTemplate *t)
+/* Hopper's own instructions, where the copy engine can fetch both sides: two tiles in turn, so that one's epilogue is hidden
+ * behind the other's products; wide tiles for sums over the batch, whose epilogue is short beside them. */
+static const GemmTemplate *hopper_by_rule(Contraction *c)
 {
-    int64_t rows, columns, batches, terms;
-    c->splits = 1;
-    if (!poly_fixed(c->rows, &rows) || !poly_fixed(c->columns, &columns) || !poly_fixed(c->batches, &batches))
-        return;
-    int64_t tiles = (rows + t->tile_m - 1) / t->tile_m * ((columns + t->tile_n - 1) / t->tile_n) * batches;
-    terms = c->terms.c[0] + TYPICAL * c->terms.c[1];
-    int64_t slots = t->persistent ? PROCESSORS : 2 * PROCESSORS;
-    double least = 1e9;
-    for (int64_t s = 1; s <= MOST_SPLITS && tiles && (s == 1 || s * 4 * SPLIT_UNIT <= terms); s++) {
-        double waste = (double)((tiles * s + slots - 1) / slots * slots) / (double)(tiles * s) + 0.004 * (double)s;
-        if (waste < least) {
-            least = waste;
-            c->splits = (int)s;
+    int64_t terms;
+    TicGpuHopper launch;
+    bool wide = !poly_fixed(c->terms, &terms) && !poly_is(c->columns, 128);
+    const GemmTemplate *t = template_of(HOPPER, true, wide ? 256 : 128);
+    return hopper_launch(c, t, &launch) ? t : NULL;
+}
+
+/* Few tiles, many terms: the share of blocks idle in the last round of so many parts, and a little for each part; infinite
+ * where there can be no such number. */
+static double waste(const Contraction *c, const GemmTemplate *t, int splits, int64_t batch)
+{
+    int64_t rows, columns, batches, terms = poly_at(c->terms, batch), slots = t->persistent ? PROCESSORS : 2 * PROCESSORS;
+    bool fixed = poly_fixed(c->rows, &rows) && poly_fixed(c->columns, &columns) && poly_fixed(c->batches, &batches);
+    if (splits > 1 && (!fixed || splits > MOST_SPLITS || splits * 4ll * SPLIT_UNIT > terms))
+        return INFINITY;
+    int64_t blocks = fixed ? (rows + t->tile_m - 1) / t->tile_m * ((columns + t->tile_n - 1) / t->tile_n) * batches * splits : 0;
+    return blocks ? (double)((blocks + slots - 1) / slots * slots) / (double)blocks + 0.004 * splits : splits;
+}
+
+/* The number of parts that wastes least; of those that waste more than `above`; 0: there is none. */
+static int best_splits(const Contraction *c, const GemmTemplate *t, int64_t batch, double above)
+{
+    int best = 0;
+    double least = INFINITY;
+    for (int s = 1; s <= MOST_SPLITS; s++) {
+        double w = waste(c, t, s, batch);
+        if (w > above && w < least) {
+            least = w;
+            best = s;
         }
     }
+    return best;
+}
+
+/* ---- what was measured */
+
+/* What is done with a sum beside storing it. */
+static TunedFinish finish_of(const Contraction *c)
+{
+    uint32_t columns = group_axes(c->n, c->n_n) | c->zero;
+    const Kernel *k = c->l->k;
+    bool more = false, points = k->n_writes > 1;
+    for (int i = 1; i < k->n_comp; i++) {
+        int n;
+        const Expr *body = k->comp[i].body, **load = loads_of(&c->l->places, body, &n);
+        more = more || body->kind != E_LOAD || kernel_member(k, body->tensor) < 0;
+        for (int j = 0; j < n; j++)
+            points = points || (kernel_member(k, load[j]->tensor) < 0 && load[j]->axes & ~columns);
+    }
+    return points ? FINISH_POINTS : more ? FINISH_COLUMNS : FINISH_PLAIN;
+}
+
+static TunedKey key_of(const Contraction *c)
+{
+    const Cu *l = c->l;
+    const Poly extent[] = {c->rows, c->columns, c->terms, c->batches};
+    static const char unit[] = "-km";
+    TunedKey key = {.kind = TUNED_CONTRACT, .a_bf16 = is_bf16(c, &c->a), .b_bf16 = is_bf16(c, &c->b),
+                    .result_bf16 = l->graph->tensor[l->k->writes[l->k->n_writes - 1]].dtype == DT_BF16,
+                    .form = {unit[c->a.unit], unit[c->b.unit]}, .finish = finish_of(c)};
+    for (size_t i = 0; i < LEN(extent); i++) {
+        key.extent[i] = poly_at(extent[i], l->m->target.batch);
+        if (extent[i].c[1] || extent[i].c[2])
+            key.of_batch |= 1u << i;
+    }
+    return key;
+}
+
+/* A template for sm_90a, one for every other GPU, from the table or by rule. Both have the same number of parts: that of
+ * sm_90a's where it has a line, as its workspace is the kernel's. */
+static void choose(Contraction *c, TicGpuHopper *launch)
+{
+    TunedKey key = key_of(c);
+    const TunedChoice *other = cu_tuned(c->l, c->l->m->target.arch, key), *own = cu_tuned(c->l, "sm_90a", key);
+    if (own && !hopper_launch(c, own->t, launch))
+        own = NULL;
+    c->t = other ? other->t : by_rule(c);
+    c->hopper = own ? own->t : hopper_by_rule(c);
+    const TunedChoice *parts = own ? own : c->hopper ? NULL : other;
+    c->splits = parts && parts->splits ? parts->splits : best_splits(c, c->hopper ? c->hopper : c->t, TYPICAL, 0);
+    if (c->hopper == c->t)
+        c->hopper = NULL;
+    if (c->hopper)
+        hopper_launch(c, c->hopper, launch);
+}
+
+/* Every template that can compute it, with the numbers of parts that waste least. */
+int cu_contract_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out, int cap)
+{
+    enum { MOST_PARTS = 4 };
+    Contraction c = {.l = l};
+    TicGpuHopper launch;
+    int n = 0;
+    bool hopper = !strcmp(arch, "sm_90a");
+    if (!analyse(&c))
+        return 0;
+    *key = key_of(&c);
+    key->arch = arch;
+    const GemmTemplate *rule = hopper ? hopper_by_rule(&c) : NULL;
+    rule = rule ? rule : by_rule(&c);
+    out[n++] = (TunedChoice){.t = rule, .splits = best_splits(&c, rule, TYPICAL, 0)};
+    for (const GemmTemplate *t = cuda_gemm; t->name; t++) {
+        if (t->tensor != rule->tensor || (t->arch == HOPPER && !(hopper && hopper_launch(&c, t, &launch))))
+            continue;
+        double above = 0;
+        for (int i = 0, s; i < MOST_PARTS && n < cap && (s = best_splits(&c, t, l->m->target.batch, above)); i++) {
+            above = waste(&c, t, s, l->m->target.batch);
+            if (t != rule || s != out[0].splits)
+                out[n++] = (TunedChoice){.t = t, .splits = s};
+        }
+    }
+    return n;
 }
 
 /* ---- the prologue */
@@ -352,14 +451,6 @@ static void finish_function(Contraction *c, int width)
 
 /* ---- what finish4 loads, apart from it: a template can fetch that early (Fetched, fetch_columns, fetch_point, finish_with) */
 
-static uint32_t group_axes(const Group *grp, int n)
-{
-    uint32_t axes = 0;
-    for (int i = 0; i < n; i++)
-        axes |= 1u << grp[i].axis;
-    return axes;
-}
-
 static void find_asides(Contraction *c)
 {
     Cu *l = c->l;
@@ -474,9 +565,8 @@ bool cu_contract(Cu *l)
     if (!analyse(&c))
         return false;
     TicGpuHopper hopper;
-    c.t = choose(&c);
-    const GemmTemplate *own = choose_hopper(&c, &hopper);
-    split(&c, own ? own : c.t);
+    choose(&c, &hopper);
+    const GemmTemplate *own = c.hopper;
     if (c.splits > 1)
         l->out->workspace = poly_mul(&l->places, poly_mul(&l->places, c.batches, c.rows), poly_scale(c.columns, c.splits));
     TicGrid grid = cu_grid(c.batches, 1);
@@ -505,10 +595,13 @@ bool cu_contract(Cu *l)
     finish_function(&c, 1);
     finish_function(&c, 4);
     if (own) {
-        finish_with(&c);
-        const char form[] = {c.a.unit == 1 ? 'k' : 'm', c.b.unit == 1 ? 'k' : 'm', 0};
+        if (own->arch == HOPPER)
+            finish_with(&c);
         text_printf(t, "#if TC_HOPPER\n#define TILE_M %d\n#define TILE_N %d\n", own->tile_m, own->tile_n);
-        prelude_wgmma(t, own->tile_n, form);
+        if (own->arch == HOPPER) {
+            const char form[] = {c.a.unit == 1 ? 'k' : 'm', c.b.unit == 1 ? 'k' : 'm', 0};
+            prelude_wgmma(t, own->tile_n, form);
+        }
         text_printf(t, "%s#else\n", own->text);
     }
     text_printf(t, "#define TILE_M %d\n#define TILE_N %d\n%s%s", c.t->tile_m, c.t->tile_n, c.t->text, own ? "#endif\n" : "");

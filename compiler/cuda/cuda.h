@@ -8,8 +8,15 @@
 #include "tic.h"
 
 typedef struct CudaModule CudaModule;
+struct Tuned;
 
-CudaModule *cuda_module_new(Arena *a);
+/* What templates are chosen for: see tuned.h. */
+typedef struct {
+    const struct Tuned *tuned;   /* NULL: by rules alone */
+    const char *arch;            /* whose lines the text for all GPUs but sm_90a follows */
+    int64_t batch;               /* the batch at which extents that grow with it are compared */
+} CudaTarget;
+CudaModule *cuda_module_new(Arena *a, const CudaTarget *t);  /* the target is copied, not what it points to */
 
 /* Lowers kernel k of f, not of class K_HOST: one or more launches. launch[i].kernel is an index of a CudaKernel,
  * launch[i].arg the tensors it wants; workspace tensors between launches are added to f->graph as T_TEMP tensors (and
@@ -19,6 +26,16 @@ int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int
 
 /* Whether a SCORE kernel can be lowered (FuseOptions). */
 bool cuda_takes_score(Graph *g, const Kernel *k);
+
+/* What a kernel could be given instead, to be measured. The key and the choices on `arch` of a CONTRACT or SCORE kernel, what
+ * the rules give first; returns how many, 0: this kernel has no choice; -1 and a sentence. */
+struct TunedKey;
+struct TunedChoice;
+int cuda_choices(CudaModule *m, Fused *f, const Kernel *k, const char *arch, struct TunedKey *key, struct TunedChoice *out, int cap, Text *why);
+/* Lowers it with one of them on `arch`, apart from all other lowerings: launches are of kernels first .. first + n - 1, on the
+ * kernel's arguments and, unless it is 0, a workspace of so many f32 elements. False and a sentence. */
+typedef struct { int first, n; Poly workspace; } CudaTrial;
+bool cuda_lower_choice(CudaModule *m, Fused *f, const Kernel *k, const char *arch, const struct TunedChoice *c, CudaTrial *out, Text *why);
 
 /* One __global__ function. */
 typedef struct {

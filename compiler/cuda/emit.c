@@ -5,10 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-CudaModule *cuda_module_new(Arena *a)
+CudaModule *cuda_module_new(Arena *a, const CudaTarget *t)
 {
     CudaModule *m = NEW(a, CudaModule);
     m->arena = a;
+    m->target = *t;
     return m;
 }
 
@@ -199,7 +200,7 @@ static bool lower_class(Cu *l)
     return false;
 }
 
-static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Text *why)
+static Cu lowering(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Text *why)
 {
     Cu l = {.m = m, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .comp = &k->comp[0], .out = made, .why = why,
             .file = {.arena = m->arena}};
@@ -215,6 +216,12 @@ static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Tex
     l.placed = NEWN(m->arena, bool, l.k->n_comp);
     for (int i = 0; i < l.k->n_args; i++)
         l.fast = l.fast || l.graph->tensor[l.k->args[i]].dtype == DT_BF16;
+    return l;
+}
+
+static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Text *why)
+{
+    Cu l = lowering(m, f, k, made, why);
     heading(&l);
     bool done = lower_class(&l);
     if (l.places.fault)
@@ -252,4 +259,38 @@ int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int
     for (int i = 0; i < known->n; i++)
         launch[i] = (CudaLaunch){known->first + i, arg, n_arg};
     return known->n;
+}
+
+/* ---- choices */
+
+const TunedChoice *cu_tuned(const Cu *l, const char *arch, TunedKey key)
+{
+    if (l->m->trial_arch)
+        return !strcmp(l->m->trial_arch, arch) ? l->m->trial : NULL;
+    key.arch = arch;
+    return tuned_find(l->m->target.tuned, &key);
+}
+
+int cuda_choices(CudaModule *m, Fused *f, const Kernel *k, const char *arch, TunedKey *key, TunedChoice *out, int cap, Text *why)
+{
+    CuLowered nothing = {0};
+    if (k->cls != K_CONTRACT && k->cls != K_SCORE)
+        return 0;
+    Cu l = lowering(m, f, k, &nothing, why);
+    int n = (k->cls == K_CONTRACT ? cu_contract_choices : cu_score_choices)(&l, arch, key, out, cap);
+    if (l.places.fault)
+        cu_fail(&l, "%s", l.places.fault);
+    return l.failed ? -1 : n;
+}
+
+bool cuda_lower_choice(CudaModule *m, Fused *f, const Kernel *k, const char *arch, const TunedChoice *c, CudaTrial *out, Text *why)
+{
+    CuLowered made = {.signature = k->signature};
+    m->trial_arch = arch;
+    m->trial = c;
+    bool done = lower(m, f, k, &made, why);
+    m->trial_arch = NULL;
+    m->trial = NULL;
+    *out = (CudaTrial){made.first, made.n, made.workspace};
+    return done;
 }

@@ -10,7 +10,7 @@
  * A thread may hold `width` neighbouring points of one axis at once, so that its loads and stores are 8 or 16 bytes. */
 #ifndef CUDA_LOWER_H
 #define CUDA_LOWER_H
-#include "cuda/emit.h"
+#include "cuda/tuned.h"
 #include "lower/places.h"
 
 enum { CU_WIDTH = 4, CU_MAX_LAUNCH = 4, CU_WARP = 32 };
@@ -26,6 +26,9 @@ typedef struct CuLowered {
 
 struct CudaModule {
     Arena *arena;
+    CudaTarget target;
+    const char *trial_arch;            /* a kernel is lowered with this choice on that architecture; NULL: as the table has it */
+    const TunedChoice *trial;
     ARRAY(CudaKernel) kernels;
     ARRAY(struct CuFile { const char *name, *text; }) files;
     ARRAY(CuLowered) done;
@@ -61,6 +64,11 @@ bool cu_reduce(Cu *l);
 bool cu_scatter(Cu *l);
 bool cu_contract(Cu *l);
 bool cu_score(Cu *l);
+/* cuda_choices of one class */
+int  cu_contract_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out, int cap);
+int  cu_score_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out, int cap);
+/* What was measured for a kernel; NULL: the rules decide. The kernel's key is `key` but for the architecture. */
+const TunedChoice *cu_tuned(const Cu *l, const char *arch, TunedKey key);
 
 /* ---- access.c */
 bool poly_small(Poly a);               /* fits an i32 up to a batch of 32768 */

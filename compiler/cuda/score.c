@@ -401,6 +401,35 @@ static void finish_function(const Score *s, char name, const Comp *c)
                 text_data(&r.body));
 }
 
+static TunedKey key_of(const Score *s)
+{
+    const AttnShape *a = &s->shape;
+    return (TunedKey){.kind = s->backward ? TUNED_ATTENTION_BWD : TUNED_ATTENTION, .extent = {a->rows, a->cols, a->terms, a->features, a->reach}};
+}
+
+int cu_score_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out, int cap)
+{
+    enum { MOST = 64 };
+    Score s = {.l = l, .g = l->f->graph};
+    AttnPlan plan[MOST];
+    if (!match(&s))
+        return 0;
+    *key = key_of(&s);
+    key->arch = arch;
+    int n = attn_plans(s.backward, &s.shape, plan, cap < MOST ? cap : MOST);
+    for (int i = 0; i < n; i++)
+        out[i] = (TunedChoice){.warps = plan[i].warps, .blocks = plan[i].blocks};
+    return n;
+}
+
+/* The plan that was measured best on an architecture, else attn_plan's. */
+static AttnPlan plan_for(const Score *s, const char *arch)
+{
+    const TunedChoice *c = cu_tuned(s->l, arch, key_of(s));
+    AttnPlan p;
+    return c && attn_plan_of(s->backward, &s->shape, c->warps, c->blocks, &p) ? p : s->plan;
+}
+
 bool cu_score(Cu *l)
 {
     Score s = {.l = l, .g = l->f->graph};
@@ -408,15 +437,17 @@ bool cu_score(Cu *l)
         cu_fail(l, "no template computes these scores");
         return false;
     }
+    AttnPlan plan = plan_for(&s, l->m->target.arch), hopper = plan_for(&s, "sm_90a");
     for (int i = 0; i < l->k->n_comp; i++)
         l->again[i] = score_role(l->k, &l->k->comp[i]) == SCORE_POINT;
     Poly batches = poly_const(1);
     for (int a = 0; a < l->k->n_dom; a++)
         batches = poly_mul(&l->places, batches, poly_ext(l->k->dom[a]));
-    const char *name = cu_launch_template(l, s.backward ? "attention_bwd" : "attention", cu_grid(batches, 1), s.plan.warps * 32, s.plan.shared);
+    l->out->hopper = (TicGpuHopper){.threads = hopper.warps * CU_WARP, .shared = hopper.shared, .tiles = cu_grid(batches, 1)};
+    const char *name = cu_launch_template(l, s.backward ? "attention_bwd" : "attention", cu_grid(batches, 1), plan.warps * CU_WARP, plan.shared);
     Text *t = &l->file;
     text_printf(t, "#define KERNEL %s\n#define TC_ARGS %s\n#define TC_PASS %s\n", name, cu_params(l, false), cu_params(l, true));
-    attn_print(t, s.backward, &s.shape, &s.plan);
+    attn_print(t, s.backward, &s.shape, &plan, &hopper);
     matrix_function(&s, 'q', &s.q);
     matrix_function(&s, 'k', &s.k);
     matrix_function(&s, 'v', &s.v);

@@ -9,6 +9,7 @@
 #include "cpu/cpu.h"
 #include "driver/blob.h"
 #include "driver/gpu.h"
+#include "driver/tune.h"
 #include "front/parse.h"
 #include "pass/kernel.h"
 #include "pass/pieces.h"
@@ -34,6 +35,7 @@ typedef struct {
     int file;
     double last;
     Text times;
+    const Tuned *tuned;              /* what was measured of templates for GPUs; NULL: no code for them is made */
 } Job;
 
 enum { USER_FAULT = 1, OUR_FAULT = 70 };
@@ -209,7 +211,9 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
         fprintf(stderr, "ticc: %s\n", text_data(&why));
         return USER_FAULT;
     }
-    CudaModule *m = cuda_module_new(&j->arena);
+    const CudaTarget target = { j->tuned, gpu_portable(arch, in->n_arch), in->program->train.micro ? in->program->train.micro
+                                                                                                 : in->program->train.batch };
+    CudaModule *m = cuda_module_new(&j->arena, &target);
     in->cuda = m;
     for (int i = 0; i < n; i++)
         if (runs_on_gpu(&entry[i])) {
@@ -417,7 +421,7 @@ static uint64_t fnv(uint64_t h, const char *s, size_t n)
     return (h ^ 0xff) * 0x100000001b3u;
 }
 
-static uint64_t program_hash(const Job *j, const char *target)
+static uint64_t program_hash(Job *j, const char *target)
 {
     uint64_t h = 0xcbf29ce484222325u;
     for (int i = 0; i < j->sources.file.n; i++)
@@ -429,6 +433,11 @@ static uint64_t program_hash(const Job *j, const char *target)
     h = fnv(h, target, strlen(target));
     if (j->o->gpu)
         h = fnv(h, j->o->gpu, strlen(j->o->gpu));
+    if (j->o->gpu && j->o->table) {
+        Text lines = { .arena = &j->arena };
+        tuned_print_lines(j->tuned, &lines);
+        h = fnv(h, text_data(&lines), lines.n);
+    }
     h = fnv(h, j->o->narrow ? "narrow" : "full", j->o->narrow ? 6 : 4);
     h = fnv(h, (const char *)&j->o->memory, sizeof j->o->memory);
     return fnv(h, TICC_VERSION, strlen(TICC_VERSION));
@@ -647,13 +656,24 @@ static void print_pieces_plan(Job *j, const Program *p, const Entry *entry, int 
                 (double)features * 1e-6);
 }
 
+static bool read_tuned(Job *j)
+{
+    Text why = { .arena = &j->arena };
+    j->tuned = gpu_tuned(&j->arena, j->o->tune ? NULL : j->o->table, &why);
+    if (!j->tuned)
+        fprintf(stderr, "ticc: %s\n", text_data(&why));
+    return j->tuned;
+}
+
 static int run(Job *j)
 {
     const Options *o = j->o;
+    if (o->gpu && !read_tuned(j))
+        return USER_FAULT;
     j->file = diag_load(&j->diag, o->input, (Span){ 0, 0 });
     if (j->file < 0)
         return USER_FAULT;
-    if (!o->check && (o->output || !o->emit) && !output_free(j, o->output ? o->output : default_output(j)))
+    if (!o->check && !o->tune && (o->output || !o->emit) && !output_free(j, o->output ? o->output : default_output(j)))
         return USER_FAULT;
     if (emits(j, "ast")) {
         Node *tree = parse_file(&j->arena, &j->diag, j->file);
@@ -734,6 +754,8 @@ static int run(Job *j)
         code = build_distill(j, entry, &n);
     for (int k = 0; k <= distill && !code && p->train.micro; k++)
         code = build_pieces(j, entry, &n, k);
+    if (!code && o->tune)
+        return tune(&(TuneInput){ o, p, entry, n, program_hash(j, "tune") }, &j->arena);
     return code ? code : back_end(j, p, entry, n, step);
 }
 

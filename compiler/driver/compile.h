@@ -12,6 +12,10 @@ typedef struct {
     const char *gpu;                 /* NULL: no code for GPUs; else architectures, "sm_80,sm_90a"; "": only texts */
     bool check, timings, narrow;
     int64_t memory;                  /* bytes that a step may need; 0: as it comes */
+    const char *table;               /* file of what was measured (cuda/tuned.h), before what is compiled in; NULL: none */
+    bool tune;                       /* measure instead of compiling, and write `table` */
+    int64_t tune_batch;              /* 0: that of the train block */
+    int tune_rounds;                 /* 0: as many as give a good median */
     const Define *define;
     int n_define;
     const char *library;             /* path of libticrt.a; NULL: beside ticc, then in ../lib/ticc */

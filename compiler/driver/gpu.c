@@ -44,6 +44,35 @@ const char **gpu_architectures(Arena *a, const char *list, int *n, Text *why)
     return name;
 }
 
+const char *gpu_portable(const char *const *arch, int n_arch)
+{
+    for (int i = 0; i < n_arch; i++)
+        if (strcmp(arch[i], "sm_90a"))
+            return arch[i];
+    return "sm_80";
+}
+
+const Tuned *gpu_tuned(Arena *a, const char *path, Text *why)
+{
+    enum { MOST = 16 << 20 };
+    Tuned *own = NEW(a, Tuned), *given = NEW(a, Tuned);
+    char *text = NULL;
+    size_t size;
+    own->arena = given->arena = a;
+    given->next = own;
+    if (!tuned_read(own, "tuned.txt", cuda_tuned, why))
+        return NULL;
+    if (!path)
+        return own;
+    if (tic_read_file(path, MOST, &text, &size)) {
+        text_printf(why, "--table: %s", tic_error());
+        return NULL;
+    }
+    bool ok = tuned_read(given, path, text, why);
+    free(text);
+    return ok ? given : NULL;
+}
+
 /* ---- compiling */
 
 /* The number before `word` in ptxas's line, 0 when it is not there: "Used 40 registers". */

@@ -2,11 +2,17 @@
 #ifndef TICC_GPU_H
 #define TICC_GPU_H
 #include "cuda/cuda.h"
+#include "cuda/tuned.h"
 #include "driver/blob.h"
 
 /* "sm_80,sm_90a": the names, in the arena. NULL and a sentence for what is no architecture. */
 const char **gpu_architectures(Arena *a, const char *list, int *n, Text *why);
 uint32_t gpu_arch_code(const char *name);                    /* TicGpuImage.arch */
+
+/* The architecture whose measurements the text for all GPUs but sm_90a follows: the first of `arch` that it is for, else sm_80. */
+const char *gpu_portable(const char *const *arch, int n_arch);
+/* What was measured: the lines of the file at `path` (NULL: none), then those compiled in. NULL and a sentence. */
+const Tuned *gpu_tuned(Arena *a, const char *path, Text *why);
 
 /* Compiles every file of m for every architecture; images by file, then architecture. False and a sentence. `report`
  * (may be NULL) gets a line for every kernel: registers, spilled bytes, shared memory, what ptxas warned of. */

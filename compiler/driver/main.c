@@ -10,6 +10,7 @@
 static const char usage[] =
     "usage: ticc FILE.tic [-o PROGRAM] [-D name=value]... [--target cpu[:NAME],cuda[:sm_XX,...]]\n"
     "            [--memory SIZE] [--emit=STAGE] [--check] [--timings]\n"
+    "       ticc --tune FILE.tic [--batch N] [--rounds N] [--table FILE]\n"
     "       ticc fmt FILE.tic...\n"
     "\n"
     "Compiles a model to a program that trains it; `./PROGRAM --help` says what the program can do.\n"
@@ -24,6 +25,11 @@ static const char usage[] =
     "                    cuda, ptx, resources (registers and spills of every GPU kernel)\n"
     "  --narrow=on|off   computes only what is read after the last attention (default on)\n"
     "  --memory SIZE     a step may need so much (2G, 800M; 1G is 1000M): some of it is computed twice for that; says what\n"
+    "  --table FILE      what was measured of templates for GPUs: read before what is compiled in\n"
+    "  --tune            on a machine with a GPU: times every template that can compute a contraction or an attention of the model,\n"
+    "                    and writes the fastest into the table (default: the file's name with .table); makes no program\n"
+    "  --batch N         with --tune: at this batch (default: the train block's)\n"
+    "  --rounds N        with --tune: times each so often, in turns, for a median (default 9)\n"
     "  --timings         says how long each stage took\n"
     "  --help, --version\n"
     "\n"
@@ -97,8 +103,9 @@ static int format_files(int argc, char **argv)
 
 /* ---- flags */
 
-enum { F_OUTPUT, F_DEFINE, F_TARGET, F_EMIT, F_NARROW, F_MEMORY, F_CHECK, F_TIMINGS, F_HELP, F_VERSION, N_FLAGS, WITH_VALUE = F_CHECK };
-static const char *const flags[] = { "-o", "-D", "--target", "--emit", "--narrow", "--memory", "--check", "--timings", "--help", "--version", NULL };
+enum { F_OUTPUT, F_DEFINE, F_TARGET, F_EMIT, F_NARROW, F_MEMORY, F_TABLE, F_BATCH, F_ROUNDS, F_CHECK, F_TUNE, F_TIMINGS, F_HELP, F_VERSION, N_FLAGS, WITH_VALUE = F_CHECK };
+static const char *const flags[] = { "-o", "-D", "--target", "--emit", "--narrow", "--memory", "--table", "--batch", "--rounds", "--check", "--tune",
+                                     "--timings", "--help", "--version", NULL };
 static const char *const stages[] = { "ast", "graph", "grad", "fused", "plan", "params", "schedule", "llvm", "asm", "cuda", "ptx",
                                       "resources", NULL };
 
@@ -175,9 +182,23 @@ static int set_memory(Options *o, const char *text)
     return 0;
 }
 
+static int set_count(const char *flag, const char *text, int64_t most, int64_t *out)
+{
+    char *end;
+    char wanted[80];
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    if (*text >= '0' && *text <= '9' && !*end && !errno && *out >= 1 && *out <= most)
+        return 0;
+    snprintf(wanted, sizeof wanted, "wants a number from 1 to %lld", (long long)most);
+    return bad(flag, wanted);
+}
+
 static int set_flag(Options *o, Define *define, int k, char *v)
 {
-    int stage = 0;
+    enum { MOST_BATCH = 1 << 20, MOST_ROUNDS = 1000 };
+    int stage = 0, code;
+    int64_t n = 0;
     char *eq, subject[128];
     switch (k) {
     case F_OUTPUT:
@@ -203,8 +224,20 @@ static int set_flag(Options *o, Define *define, int k, char *v)
         return o->narrow || !strcmp(v, "off") ? 0 : bad("--narrow", "wants `on` or `off`");
     case F_MEMORY:
         return set_memory(o, v);
+    case F_TABLE:
+        o->table = v;
+        return *v ? 0 : bad("--table", "the name of the file is empty");
+    case F_BATCH:
+        return set_count("--batch", v, MOST_BATCH, &o->tune_batch);
+    case F_ROUNDS:
+        code = set_count("--rounds", v, MOST_ROUNDS, &n);
+        o->tune_rounds = (int)n;
+        return code;
     case F_CHECK:
         o->check = true;
+        return 0;
+    case F_TUNE:
+        o->tune = true;
         return 0;
     default:
         o->timings = true;
@@ -238,8 +271,16 @@ static int run(int argc, char **argv, Define *define)
     }
     if (!o.input)
         return fputs(usage, stderr), 1;
+    if (!o.tune && (o.tune_batch || o.tune_rounds))
+        return bad(o.tune_batch ? "--batch" : "--rounds", "goes with --tune; a program has a --batch of its own, and -D train.batch=N is its default");
+    if (o.tune && (o.output || o.emit || o.check))
+        return bad("--tune", "measures and makes nothing else; leave -o, --emit and --check out");
     if (o.emit && !o.gpu && (!strcmp(o.emit, "cuda") || !strcmp(o.emit, "ptx") || !strcmp(o.emit, "resources")))
         o.gpu = "";
+    if (o.tune && !o.gpu)
+        o.gpu = "";
+    if (o.table && !o.gpu)
+        return bad("--table", "says what GPUs were measured to do best; it goes with --target cuda or --tune");
     return compile(&o);
 }
 

@@ -191,6 +191,11 @@ void tic_gpu_close(TicGpu *g)
 
 const char *tic_gpu_name(const TicGpu *g) { return g->name; }
 
+void tic_gpu_arch(const TicGpu *g, char *out, size_t size)
+{
+    snprintf(out, size, g->arch == HOPPER ? "sm_%da" : "sm_%d", g->arch);
+}
+
 /* ---- memory */
 
 TicStatus tic_gpu_alloc(TicGpu *g, size_t bytes, const char *what, TicGpuPtr *out)
@@ -238,6 +243,13 @@ TicStatus tic_gpu_from(TicGpu *g, void *to, TicGpuPtr from, size_t bytes)
 {
     if (bytes)
         CALL(g, "copying from the device", cuMemcpyDtoHAsync_v2(to, from, bytes, g->stream));
+    return TIC_OK;
+}
+
+TicStatus tic_gpu_copy(TicGpu *g, TicGpuPtr to, TicGpuPtr from, size_t bytes)
+{
+    if (bytes)
+        CALL(g, "copying on the device", cuMemcpyDtoDAsync_v2(to, from, bytes, g->stream));
     return TIC_OK;
 }
 
@@ -302,7 +314,7 @@ static TicStatus compile_files(TicGpu *g, const uint32_t *file, int n)
     const TicGpuFile *files = TABLE(p, TicGpuFile, p->gpu_files);
     char why[512] = "", arch[16];
     TicNvrtc *nvrtc = tic_nvrtc_open(why, sizeof why);
-    snprintf(arch, sizeof arch, g->arch == HOPPER ? "sm_%da" : "sm_%d", g->arch);
+    tic_gpu_arch(g, arch, sizeof arch);
     if (!nvrtc)
         return tic_fail(TIC_USER, "the program holds no machine code for %s, and none can be made: %s; compile it with --target cuda:%s",
                         g->name, why, arch);
@@ -419,7 +431,7 @@ TicStatus tic_gpu_launch(TicGpu *g, uint32_t kernel, const TicGpuPtr *arg, int n
         return TIC_OK;
     if (n_arg > MOST_ARGS)
         return tic_fail(TIC_BUG, "%s has %d arguments", name, n_arg);
-    if (hopper) {
+    if (hopper && k->hopper.maps) {
         for (int i = 0; i < 2; i++) {
             TRY(encode(g, &k->hopper.map[i], arg[k->hopper.map[i].arg], batch, &map[i]));
             args[n++] = &map[i];

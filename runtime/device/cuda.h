@@ -13,6 +13,7 @@ typedef uint64_t TicGpuPtr;                      /* an address on the device; 0:
 TicStatus tic_gpu_open(const TicProgram *p, int ordinal, TicGpu **out);
 void tic_gpu_close(TicGpu *g);
 const char *tic_gpu_name(const TicGpu *g);       /* "NVIDIA H200, 139.8 GiB" */
+void tic_gpu_arch(const TicGpu *g, char *out, size_t size);      /* what its kernels are compiled for: "sm_90a" */
 
 /* Everything below is ordered by one stream; TIC_IO and a line when the device failed, which it then does for good. */
 TicStatus tic_gpu_alloc(TicGpu *g, size_t bytes, const char *what, TicGpuPtr *out);      /* 256-byte aligned */
@@ -21,6 +22,7 @@ TicStatus tic_gpu_host(TicGpu *g, size_t bytes, void **out);                    
 void tic_gpu_host_free(TicGpu *g, void *p);
 TicStatus tic_gpu_to(TicGpu *g, TicGpuPtr to, const void *from, size_t bytes);           /* from must stay until a wait */
 TicStatus tic_gpu_from(TicGpu *g, void *to, TicGpuPtr from, size_t bytes);               /* there after a wait */
+TicStatus tic_gpu_copy(TicGpu *g, TicGpuPtr to, TicGpuPtr from, size_t bytes);           /* on the device */
 TicStatus tic_gpu_wait(TicGpu *g);
 bool tic_gpu_busy(TicGpu *g);                    /* the stream has something to do yet */
 

@@ -52,7 +52,7 @@ static const char *source(bool backward, const char *text, const AttnProblem *p,
     AttnShape s = shape_of(p);
     const char *type = half ? "bf16" : "float";
     text_printf(&t, "#include \"tc.cuh\"\n#define KERNEL k\n#define HEADS %d\n#define TOKENS %d\n", p->heads, p->tokens);
-    attn_print(&t, backward, &s, plan);
+    attn_print(&t, backward, &s, plan, NULL);
     if (backward)
         text_printf(&t, "#define TC_ARGS %s *TC_RESTRICT d, const bf16 *TC_RESTRICT qkv, const float *TC_RESTRICT bias, const bf16 *TC_RESTRICT dz, "
                     "const float *TC_RESTRICT lse, const float *TC_RESTRICT dot, i32 B\n#define TC_PASS d, qkv, bias, dz, lse, dot, B\n", type);

@@ -12,6 +12,7 @@
 __thread Block *emu_block;
 bool emu_quiet;
 char emu_first[512];
+u64 emu_moved;
 
 enum { SHOWN = 4, ENOUGH = 50 };       /* defects printed; defects after which a launch is given up */
 
@@ -246,6 +247,8 @@ static void *worker(void *unused)
             break;
     }
     pthread_mutex_lock(&run.lock);
+    emu_moved += b->moved;
+    b->moved = 0;
     b->next = run.idle;
     run.idle = b;
     pthread_mutex_unlock(&run.lock);
@@ -258,6 +261,7 @@ int emu_launch(const EmuLaunch *l, void (*thunk)(void **), void **args)
     u32 threads = l->block.x * l->block.y * l->block.z, blocks = l->grid.x * l->grid.y * l->grid.z;
     run.defects = 0;
     emu_first[0] = 0;
+    emu_moved = 0;
     if (!threads || threads > EMU_THREADS_MOST || threads % 32 || !blocks || l->smem > EMU_SMEM_MOST) {
         snprintf(emu_first, sizeof emu_first, "a launch of %u blocks of %u threads with %u bytes of shared memory", blocks, threads,
                  l->smem);

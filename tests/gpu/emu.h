@@ -37,6 +37,7 @@ typedef struct EmuLaunch {
  * Returns the number of defects; the first few go to stderr unless emu_quiet. emu_first: the first one's text. */
 int emu_launch(const EmuLaunch *l, void (*thunk)(void **), void **args);
 extern bool emu_quiet;
+extern u64 emu_moved;                  /* bytes of global memory that the last launch read and wrote, whatever its order was */
 extern char emu_first[512];
 
 /* The accesses of one instruction, over all warps and blocks: what they took and the least it could have been, in phases of

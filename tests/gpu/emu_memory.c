@@ -203,6 +203,7 @@ static bool global_read(const u64 *mark, const char *what, const Buffer *b, size
 void emu_global(const void *p, u32 bytes, bool write, const char *what)
 {
     Block *k = BLK;
+    k->moved += bytes;
     Buffer *b = find_buffer(p, k->last_buffer < n_buffer ? k->last_buffer : 0);
     if (!b) {
         emu_defect("%s: wild address %p", what, p);

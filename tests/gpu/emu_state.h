@@ -85,6 +85,7 @@ typedef struct Block {
     u32 n_engine;
     Hidden hidden[GROUPS][ACCUMULATORS];
     int last_buffer;
+    u64 moved;                         /* bytes of global memory touched */
     struct Lint *lint;
     u32 merged[AGENTS];                /* scratch: a clock, and the operands of a product */
     float a[64 * 16], b[256 * 16], turned[16 * 256];

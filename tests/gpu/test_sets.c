@@ -89,7 +89,7 @@ static void check(const char *what, const char *(*made)(Arena *a, const char *wo
     Fused f;
     CudaLaunch launch[4];
     const Kernel *k = NULL;
-    CudaModule *m = cuda_module_new(&a);
+    CudaModule *m = cuda_module_new(&a, &(CudaTarget){.arch = "sm_80", .batch = 4});
     bool ok = g && passes_simplify(g, &(PassOptions){ 0 }, NULL, &why) && fuse(g, &(FuseOptions){ 0 }, &a, &f, &why);
     for (int i = 0; ok && i < f.n_kernel; i++)
         k = f.kernel[i].sets ? &f.kernel[i] : k;

@@ -76,7 +76,7 @@ static void taken(void **state)
             fail_msg("%s: %s", c->name, text_data(&why));
         int n = 0, reach = 0;
         const char *wanted = arena_printf(&a, "#define REACH %d\n", c->reach);
-        CudaModule *m = cuda_module_new(&a);
+        CudaModule *m = cuda_module_new(&a, &(CudaTarget){.arch = "sm_80", .batch = 4});
         for (int k = 0; k < f.n_kernel; k++) {
             n += f.kernel[k].cls == K_SCORE;
             if (c->kernels && f.kernel[k].cls == K_ROW)
