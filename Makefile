@@ -95,7 +95,7 @@ $(B)/tests/gpu_%: tests/gpu/%.c tests/gpu/device.c tests/gpu/gemm.c tests/gpu/at
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Itests/gpu $(CFLAGS) $(filter %.c,$^) $(B)/libticc.a $(B)/libticrt.a -lm -ldl -o $@
 emu: $(EMU)                                             ## the emulated GPU
-.PHONY: gpu-check gpu-bench
+.PHONY: gpu-check gpu-bench gpu-tune
 gpu-check: all unit                                     ## on an NVIDIA GPU: the prelude, templates, every kernel of ViT-B/16 and its step; small steps under compute-sanitizer
 	@TIC_GPU=1 TICC_ROOT=. $(B)/tests/cc_gpu_conformance && TIC_GPU=1 $(B)/tests/cc_gpu_gemm && TIC_GPU=1 $(B)/tests/cc_gpu_attn && TIC_GPU=1 $(B)/tests/cc_gpu_sets
 	@for p in f32 bf16; do $(B)/ticc models/vit_b16.tic --target cpu,cuda -D train.precision=$$p -D train.micro=1 -o $(B)/gpu_$$p && \
@@ -105,6 +105,8 @@ gpu-bench: all $(B)/tests/gpu_bench                     ## on an NVIDIA GPU: con
 	@TIC_GPU=1 $(B)/tests/gpu_bench && python3 tests/gpu/bench.py
 	@$(B)/ticc models/vit_b16.tic --target cpu,cuda -D train.precision=bf16 -o $(B)/gpu_bf16
 	@for b in 256 1024; do $(B)/gpu_bf16 bench --device cuda --batch $$b --steps 5 && python3 tests/gpu/bench_torch.py $$b --compile; done
+gpu-tune: all                                           ## on an NVIDIA GPU: times every template for the contractions and attention of ViT-B/16; the fastest are compiled in
+	@$(B)/ticc --tune models/vit_b16.tic -D train.precision=bf16 --batch 1024 --table compiler/cuda/tuned.txt && $(MAKE) --no-print-directory all
 
 deps:                                                   ## install what is missing (Debian, Ubuntu)
 	@.ci/deps
