@@ -245,9 +245,8 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
 
 /* Into kernels, in an order: for the CPU, and once more for GPUs, which may take other kernels together. gpu_bf16: a GPU has the
  * operands of contractions in bf16 where the CPU has them in f32. */
-static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch, bool gpu_bf16)
+static int fuse_entry(Job *j, Graph *g, Entry *e, const MemoryGoal *goal, bool gpu_bf16)
 {
-    const MemoryGoal goal = { batch, batch ? j->o->memory : 0 };
     static const FuseOptions cpu = { cpu_takes_score }, gpu = { cuda_takes_score };
     Text why = { .arena = &j->arena };
     Graph *copy = j->o->gpu && runs_on_gpu(e) ? graph_clone(g) : NULL;
@@ -261,11 +260,13 @@ static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch, bool gpu_bf16)
         Text table = { .arena = &j->arena };
         Fused *f = NEW(&j->arena, Fused);
         int64_t reached;
-        bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, &goal, &j->arena, f, &reached, &table, &why);
-        if (table.n && (fits || reached > goal.bytes))
+        bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, goal, &j->arena, f, &reached, &table, &why);
+        if (table.n && (fits || reached > goal->bytes))
             fprintf(stderr, "%s%s\n%s", e->name, k ? " for CUDA" : "", text_data(&table));
-        if (!fits && reached > goal.bytes) {
-            fprintf(stderr, "ticc: --memory: %s; a smaller batch needs less\n", text_data(&why));
+        if (!fits && reached > goal->bytes) {
+            const char *piece = goal->beside ? arena_printf(&j->arena, "program `%s` of a step in pieces: ", e->name) : "";
+            const char *less = goal->beside && strcmp(e->name, "loss") ? "`train.micro`" : "batch";
+            fprintf(stderr, "ticc: --memory: %s%s; a smaller %s needs less\n", piece, text_data(&why), less);
             return USER_FAULT;
         }
         if (!fits)
@@ -277,10 +278,18 @@ static int fuse_entry(Job *j, Graph *g, Entry *e, int64_t batch, bool gpu_bf16)
 
 typedef enum { A_STEP, A_TOWER, A_RULE } Purpose;
 
-/* Simplify, lower the precision, fuse, schedule: e->name is set, e->fused and e->gpu will be. --memory applies to a training
- * step. The precision is that of training for a step; for a tower on a GPU, as in OpenCLIP's evaluation, where autocast is for
+static bool in_pieces(const Program *p) { return p->train.micro && p->train.micro < p->train.batch; }
+
+/* --memory for a step at once: none where the program's steps go in pieces. */
+static MemoryGoal at_once(const Job *j, const Program *p)
+{
+    return (MemoryGoal){ .batch = p->train.batch, .bytes = in_pieces(p) ? 0 : j->o->memory };
+}
+
+/* Simplify, lower the precision, fuse, schedule: e->name is set, e->fused and e->gpu will be. `goal` (may be NULL): of a training
+ * step, as --memory wants it. The precision is that of training for a step; for a tower on a GPU, as in OpenCLIP's evaluation, where autocast is for
  * GPUs alone; no strategy's rule has one. */
-static int finish(Job *j, Graph *g, Entry *e, const TrainBlock *train, Purpose purpose)
+static int finish(Job *j, Graph *g, Entry *e, const TrainBlock *train, Purpose purpose, const MemoryGoal *goal)
 {
     const char *name = e->name;
     Text why = { .arena = &j->arena };
@@ -290,7 +299,7 @@ static int finish(Job *j, Graph *g, Entry *e, const TrainBlock *train, Purpose p
     if (purpose == A_STEP && train->bf16 && !passes_precision(g, &why))
         return fault(arena_printf(&j->arena, "the precision of `%s`", name), &why);
     mark(j, arena_printf(&j->arena, "simplify (%s)", name));
-    int code = fuse_entry(j, g, e, purpose == A_STEP ? train->batch : 0, purpose == A_TOWER && train->bf16);
+    int code = fuse_entry(j, g, e, goal ? goal : &(MemoryGoal){ 0 }, purpose == A_TOWER && train->bf16);
     mark(j, arena_printf(&j->arena, "fuse (%s)", name));
     return code;
 }
@@ -306,7 +315,7 @@ static int build_tower(Job *j, const char *output, Entry *e)
         return 0;            /* the model has no such tower: no entry */
     if (!passes_forward(p->graph, &po, NULL, &why))
         return fault(e->name, &why);
-    return finish(j, p->graph, e, &p->train, A_TOWER);
+    return finish(j, p->graph, e, &p->train, A_TOWER, NULL);
 }
 
 /* The strategy's own programs: the schedule, and what happens to weights after a step. */
@@ -325,7 +334,7 @@ static int build_strategy(Job *j, Program *p, Entry *entry, int *n)
         if (!graph_verify(g, name, &why))
             return fault(name, &why);
         entry[*n].name = name;
-        int code = finish(j, g, &entry[*n], &p->train, A_RULE);
+        int code = finish(j, g, &entry[*n], &p->train, A_RULE, NULL);
         if (code)
             return code;
         (*n)++;
@@ -564,9 +573,10 @@ static int build_distill(Job *j, Entry *entry, int *n)
     int code = elaborate_distill(j, p);
     if (!code)
         code = differentiate(j, p);
+    MemoryGoal goal = at_once(j, p);
     entry[*n].name = "distill";
     if (!code)
-        code = finish(j, p->graph, &entry[*n], &p->train, A_STEP);
+        code = finish(j, p->graph, &entry[*n], &p->train, A_STEP, &goal);
     *n += !code;
     return code;
 }
@@ -592,42 +602,84 @@ static void check_pieces(Job *j, const Program *p)
     }
 }
 
-/* train.micro: the step in pieces. With a teacher the optimiser's program is the same. */
+enum { FEATURES, LOSS, PIECE, UPDATE, PIECES };
+
+/* The graph of one of the programs. */
+static int piece_graph(Job *j, int k, const char *name, bool distill, Program **out)
+{
+    Text why = { .arena = &j->arena };
+    Program *p = *out = NEW(&j->arena, Program);
+    int code = distill ? elaborate_distill(j, p) : elaborate(j, p) ? 0 : OUR_FAULT;
+    bool made = true;
+    if (!code && distill)
+        check_pieces(j, p);
+    if (j->diag.errors)
+        code = USER_FAULT;
+    if (!code)
+        code = forward(j, p);
+    if (code)
+        return code;
+    Graph *g = p->graph;
+    if (k == FEATURES) {
+        pieces_features(g, p->loss);
+    } else if (k == UPDATE) {
+        int *sum = NEWN(&j->arena, int, p->n_param + 1);
+        g->n_output = 0;
+        graph_dce(g);
+        pieces_sums(g, p->param, p->n_param, sum);
+        code = optimise(j, p, sum);
+    } else {
+        made = (k == LOSS ? pieces_loss : pieces_piece)(g, p->loss, p->param, p->n_param, &why);
+    }
+    return made && graph_verify(g, name, &why) ? code : fault(name, &why);
+}
+
+/* Bytes of outputs called WHAT:..., at this batch. */
+static int64_t named_bytes(const Graph *g, const char *what, int64_t batch)
+{
+    int64_t bytes = 0;
+    size_t n = strlen(what);
+    for (int i = 0; i < g->n_output; i++)
+        if (!strncmp(g->output[i].name, what, n) && g->output[i].name[n] == ':')
+            bytes += poly_at(tensor_bytes(g, g->output[i].tensor), batch);
+    return bytes;
+}
+
+/* Inputs that the batch does not change stay from one program to the next, as runtime/device/exec.c keeps them. */
+static int64_t kept_bytes(Job *j, const Graph *g)
+{
+    GraphIndex index = graph_index(g, &j->arena);
+    int64_t bytes = 0;
+    for (int t = 0; t < g->n_tensor; t++) {
+        Poly size = tensor_bytes(g, t);
+        if (g->tensor[t].kind == T_INPUT && index.users[t].n && !size.c[1] && !size.c[2])
+            bytes += (size.c[0] + 63) / 64 * 64;
+    }
+    return bytes;
+}
+
+/* train.micro: the step in pieces. With a teacher the optimiser's program is the same. entry[0] is the step at once. Under --memory
+ * every program may need what parameters, states, sums of gradients, features and the others' inputs leave: they share an arena. */
 static int build_pieces(Job *j, Entry *entry, int *n, bool distill)
 {
-    enum { FEATURES, LOSS, PIECE, UPDATE };
-    static const char *const name[2][4] = { { "features", "loss", "piece", "update" },
-                                            { "distill:features", "distill:loss", "distill:piece", NULL } };
-    for (int k = FEATURES; k <= UPDATE && name[distill][k]; k++) {
-        Text why = { .arena = &j->arena };
-        Program *p = NEW(&j->arena, Program);
-        int code = distill ? elaborate_distill(j, p) : elaborate(j, p) ? 0 : OUR_FAULT;
-        bool made = true;
-        if (!code && distill)
-            check_pieces(j, p);
-        if (j->diag.errors)
-            code = USER_FAULT;
-        if (!code)
-            code = forward(j, p);
+    static const char *const name[2][PIECES] = { { "features", "loss", "piece", "update" },
+                                                 { "distill:features", "distill:loss", "distill:piece", NULL } };
+    Program *part[PIECES] = { NULL };
+    int64_t model = plan_kind_bytes(entry[0].fused, T_PARAM, 1), kept[PIECES] = { 0 }, beside;
+    for (int k = 0; k < PIECES && name[distill][k]; k++) {
+        int code = piece_graph(j, k, name[distill][k], distill, &part[k]);
         if (code)
             return code;
-        Graph *g = p->graph;
-        if (k == FEATURES) {
-            pieces_features(g, p->loss);
-        } else if (k == UPDATE) {
-            int *sum = NEWN(&j->arena, int, p->n_param + 1);
-            g->n_output = 0;
-            graph_dce(g);
-            pieces_sums(g, p->param, p->n_param, sum);
-            code = optimise(j, p, sum);
-        } else {
-            made = (k == LOSS ? pieces_loss : pieces_piece)(g, p->loss, p->param, p->n_param, &why);
-        }
-        if (!made || !graph_verify(g, name[distill][k], &why))
-            return fault(name[distill][k], &why);
+        kept[k] = kept_bytes(j, part[k]->graph);
+    }
+    const TrainBlock *train = &part[FEATURES]->train;
+    beside = 2 * model + plan_kind_bytes(entry[0].fused, T_STATE, 1) + named_bytes(part[FEATURES]->graph, "feature", train->batch) +
+             named_bytes(part[LOSS]->graph, "gradient", train->batch) + kept[FEATURES] + kept[LOSS] + kept[PIECE] + kept[UPDATE];
+    for (int k = 0; k < PIECES && part[k]; k++) {
+        MemoryGoal goal = { .batch = k == LOSS ? train->batch : train->micro, .bytes = in_pieces(part[k]) ? j->o->memory : 0,
+                            .beside = beside - kept[k] };
         entry[*n].name = name[distill][k];
-        if (!code)
-            code = finish(j, g, &entry[*n], &p->train, A_STEP);
+        int code = finish(j, part[k]->graph, &entry[*n], &part[k]->train, A_STEP, &goal);
         if (code)
             return code;
         (*n)++;
@@ -699,10 +751,6 @@ static int run(Job *j)
         check_pieces(j, p);
     if (j->diag.errors)
         return USER_FAULT;
-    if (p->train.micro && o->memory) {
-        fprintf(stderr, "ticc: --memory: a step in pieces needs the memory of a piece; leave this or `train.micro` out\n");
-        return USER_FAULT;
-    }
     if (emits(j, "params"))
         print_params(p);
     if (emits(j, "graph"))
@@ -719,8 +767,9 @@ static int run(Job *j)
         print_graph(p->graph, &j->arena);
         return 0;
     }
+    const MemoryGoal goal = at_once(j, p);
     Entry entry[32] = { { .name = "step", .forward_flops_per_pair = flops } };
-    code = finish(j, p->graph, &entry[0], &p->train, A_STEP);
+    code = finish(j, p->graph, &entry[0], &p->train, A_STEP, &goal);
     if (code)
         return code;
     if (emits(j, "fused") || emits(j, "plan")) {

@@ -115,7 +115,10 @@ void schedule(Fused *f);
 
 /* Both, for a step that is to need at most `bytes` at this batch (0: as it comes): parameters, states, inputs and
  * temporaries, as the program will place them. What must be recomputed for that is chosen in remat.c, which writes a table. */
-typedef struct { int64_t batch, bytes; } MemoryGoal;
+typedef struct {
+    int64_t batch, bytes;
+    int64_t beside;          /* what is there beside inputs and temporaries; 0: the parameters and states that the step touches */
+} MemoryGoal;
 /* *reached: what it needs now. false: `why` is set, and *reached > goal->bytes when it is memory. */
 bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *a, Fused *out, int64_t *reached, Text *table, Text *why);
 /* executes kernel by kernel in the interpreter; only declared writes survive a kernel (proves reads and writes) */

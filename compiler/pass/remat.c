@@ -37,7 +37,8 @@ typedef struct Trial {
 typedef struct Remat {
     Graph *g;
     const FuseOptions *o;
-    int64_t batch;
+    const MemoryGoal *goal;
+    int64_t batch;                                             /* the goal's */
     Arena *a;
     Text *why;
     GraphIndex index;
@@ -49,13 +50,15 @@ typedef struct Remat {
 
 /* ---- a trial */
 
-int64_t plan_step_bytes(const Fused *f, int64_t batch)
+int64_t plan_step_bytes(const Fused *f, const MemoryGoal *goal)
 {
     const Graph *g = f->graph;
     Arena a = { 0 };
     Liveness l = plan_liveness(f, &a);
     TicBlock *block = NEWN(&a, TicBlock, g->n_tensor + 1);
-    int64_t fixed = plan_kind_bytes(f, T_PARAM, batch) + plan_kind_bytes(f, T_STATE, batch), sum;
+    int64_t batch = goal->batch, fixed = goal->beside, sum;
+    if (!fixed)
+        fixed = plan_kind_bytes(f, T_PARAM, batch) + plan_kind_bytes(f, T_STATE, batch);
     int n = 0;
     for (int t = 0; t < g->n_tensor; t++) {
         bool input = g->tensor[t].kind == T_INPUT && l.first[t] >= 0;
@@ -133,7 +136,7 @@ static bool try_set(Remat *r, const bool *set, Trial *t)
     Liveness l = plan_liveness(&t->f, &a);
     plan_peak(&t->f, &l, r->batch, &t->at);
     arena_free(&a);
-    t->bytes = plan_step_bytes(&t->f, r->batch);
+    t->bytes = plan_step_bytes(&t->f, r->goal);
     return true;
 }
 
@@ -349,7 +352,7 @@ bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *
     pass_cse(g);
     pass_dce(g);
     int n = g->n_tensor;
-    Remat r = { .g = g, .o = o, .batch = goal->batch, .a = a, .why = why, .index = graph_index(g, a), .late = NEWN(a, bool, n),
+    Remat r = { .g = g, .o = o, .goal = goal, .batch = goal->batch, .a = a, .why = why, .index = graph_index(g, a), .late = NEWN(a, bool, n),
                 .kept = NEWN(a, bool, n), .able = NEWN(a, bool, n), .score = NEWN(a, bool, n), .bytes = NEWN(a, double, n) };
     Trial best;
     if (!try_set(&r, NULL, &best) || (best.bytes > goal->bytes && !choose(&r, goal, &best, table)))

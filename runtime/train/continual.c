@@ -8,6 +8,7 @@
 #include "train/report.h"
 #include "train/schedule.h"
 #include "train/source.h"
+#include "train/step.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@ typedef struct {
     char *dir;
     Step *step;
     int n, first;
-    int64_t batch;
+    int64_t batch, micro;
     uint64_t seed;
     bool after;
 } Continual;
@@ -312,7 +313,10 @@ static TicStatus plan(Continual *c)
     if (c->first < 0)
         return tic_fail(TIC_USER, "--start: no time step of the schedule holds %" PRId64 "; it runs from %d to %d", o->start,
                         tic_year_step(p, 0)->lo, tic_year_step(p, c->n - 1)->hi);
-    c->batch = o->batch ? o->batch : p->batch;
+    TicStepSize size;
+    TRY(tic_step_size(p, o->batch, o->micro, false, &size));
+    c->batch = size.batch;
+    c->micro = size.micro;
     c->seed = o->seed >= 0 ? (uint64_t)o->seed : p->seed;
     c->after = tic_program_entry(p, "after") != NULL;
     c->dir = o->name ? tic_format("%s/%s", o->out ? o->out : "results", o->name)
@@ -398,8 +402,8 @@ static TicStatus update_weights(Continual *c, int t)
     TicPool *pool = tic_pool_new((int)c->o->train.threads);
     TicModel *m = NULL, *previous = NULL;
     TicExec *x = NULL;
-    TicRunState state = { .name = s->folder, .parent = s->parent, .total = s->steps, .batch = c->batch, .year = s->years->hi,
-                          .seed = c->seed, .finished = true };
+    TicRunState state = { .name = s->folder, .parent = s->parent, .total = s->steps, .batch = c->batch, .micro = c->micro,
+                          .year = s->years->hi, .seed = c->seed, .finished = true };
     TicStatus status = tic_model_new(p, c->kernels, &m);
     if (!status)
         status = tic_resume(m, &state, trained);

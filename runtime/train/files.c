@@ -47,6 +47,7 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
         { .key = "step", .kind = TIC_META_INT, .i = s->step },
         { .key = "total", .kind = TIC_META_INT, .i = s->total },
         { .key = "batch", .kind = TIC_META_INT, .i = s->batch },
+        { .key = "micro", .kind = TIC_META_INT, .i = s->micro },
         { .key = "year", .kind = TIC_META_INT, .i = s->year },
         { .key = "carried", .kind = TIC_META_INT, .i = s->carried },
         { .key = "seed", .kind = TIC_META_INT, .i = (int64_t)s->seed },
@@ -155,6 +156,15 @@ static void warn_int(TicCheckpoint *ck, const char *key, int64_t now, const char
                 key + strlen("ticc."), then, now);
 }
 
+/* The gradient in pieces is that of the batch, but added up in another order. */
+static void warn_micro(TicCheckpoint *ck, int64_t now, const char *path)
+{
+    int64_t then;
+    if (tic_checkpoint_int(ck, "ticc.micro", &then) && then != now)
+        fprintf(stderr, "warning: %s: micro was %" PRId64 ", is now %" PRId64 " (0: batches at once): the run goes on as it would have, but "
+                "for rounding\n", path, then, now);
+}
+
 static void warn_text(TicCheckpoint *ck, const char *key, uint64_t now, const char *what, const char *path)
 {
     char text[20];
@@ -193,6 +203,7 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
         }
         warn_int(ck, "ticc.total", s->total, path);
         warn_int(ck, "ticc.batch", s->batch, path);
+        warn_micro(ck, s->micro, path);
         warn_int(ck, "ticc.year", s->year, path);
         warn_int(ck, "ticc.seed", (int64_t)s->seed, path);
         warn_text(ck, "ticc.data", s->data_digest, "other data", path);

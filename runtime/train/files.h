@@ -8,7 +8,7 @@
 typedef struct {
     const char *name, *parent;   /* parent NULL: none, or when resuming the one that the checkpoint names */
     char parent_text[512];
-    int64_t step, total, batch, year, saved;
+    int64_t step, total, batch, micro, year, saved;    /* micro: pairs of a piece; 0: batches at once */
     int64_t carried;             /* updates of the moments before step 0: those of the checkpoint the run began with */
     int64_t skipped[TIC_SKIP_REASONS];   /* samples that were replaced, since step 0 */
     uint64_t seed, data_digest;
@@ -18,7 +18,7 @@ typedef struct {
 
 TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path);
 /* Everything: parameters, moments, step. Refuses a checkpoint of another model, and warns on standard error when it was
- * written with another seed, batch, length or data (then the continuation is not the run it would have been). */
+ * written with another seed, batch, micro, length or data (then the continuation is not the run it would have been). */
 TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path);
 TicStatus tic_load_weights(TicModel *m, const char *path);
 /* What a checkpoint says of its run: the program's hash ("" when ticc did not write it) and how many samples were replaced. */

@@ -167,7 +167,8 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     r->checkpoints = tic_format("%s/checkpoints", r->dir);
     r->latest = tic_format("%s/epoch_latest.pt", r->checkpoints);
     r->state = (TicRunState){ .name = o->name ? o->name : strrchr(r->dir, '/') + 1, .seed = o->seed >= 0 ? (uint64_t)o->seed : p->seed,
-                              .parent = o->parent ? o->parent : o->from, .batch = r->batch, .year = year };
+                              .parent = o->parent ? o->parent : o->from, .batch = r->batch, .micro = r->size.micro,
+                              .year = year };
     TRY(enough_memory(r));
     r->pool = tic_pool_new((int)o->threads);
     TRY(tic_model_new(p, kernels, &r->model));

@@ -30,6 +30,17 @@ skipped() { sed -n 's/.*skipped and replaced \([0-9]*\) .*/\1/p' "$T/$1/run/out.
 check "the GPU's losses are the CPU's" close gpu
 check "and so in pieces" close pieces
 check "what was skipped is counted alike: $(skipped cpu) samples" eval '[ "$(skipped cpu)" -gt 3 ] && [ "$(skipped gpu)" = "$(skipped cpu)" ] && [ "$(skipped pieces)" = "$(skipped cpu)" ]'
+# no room for a second batch on the device: one after the other, the same bytes
+alone() {
+    local n
+    for n in $(seq 40); do
+        rm -rf "$T/alone" "$T/refused"
+        TIC_EMU_PLACES=$n TIC_EMU_LOG="$T/refused" run alone cuda --micro 0 >"$T/log" 2>&1 && { grep -q refused "$T/refused"; return; }
+    done
+    return 1
+}
+check "five steps where the next batch does not fit beside this one" alone
+check "the same bytes" cmp "$T/gpu/$latest" "$T/alone/$latest"
 killed() {
     "$T/small" --data "$T/pool" --steps 5 --name run --log-every 1 --device cuda --out "$T/killed" --micro 0 --save-every 1 &
     local pid=$!

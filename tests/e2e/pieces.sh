@@ -29,6 +29,12 @@ check "a run at once" run --out "$T/once" --micro 0
 losses() { sed -E 's/.*"loss": ([0-9.]*).*/\1/' "$1/run/metrics.jsonl"; }
 close() { paste <(losses "$T/whole") <(losses "$T/once") | awk '{ d = $1 - $2; n++ } d > 1e-3 || d < -1e-3 { exit 1 } END { exit n < 3 }'; }
 check "the losses of both are the same to rounding" close
+more() { run --out "$T/once" --steps 14 --resume "$@"; }
+says "gone on with in pieces, it says that results are the same but for rounding" 0 "micro was 0, is now 8 (0: batches at once)" more
+check "once" test "$(grep -c "micro was" "$T/says.out")" = 1
+says "with pieces of another size" 0 "micro was 8, is now 4" more --steps 16 --micro 4
+says "and nothing with the same" 0 "resuming after step 16" more --steps 18 --micro 4
+check "but its length" eval '! grep -q "micro was" "$T/says.out"'
 number() { sed -E "s/.*\"$1\": ([0-9.]*).*/\1/" "$T/json"; }
 "$T/micro" info --json --batch 256 --micro 0 >"$T/json"; at_once=$(number arena_bytes) flops=$(number step_flops)
 "$T/micro" info --json --batch 256 --micro 4 >"$T/json"; in_pieces=$(number arena_bytes) more=$(number step_flops)

@@ -29,5 +29,22 @@ check "changes nothing" test "$(peak "$T/less")" = "$plain"
 check "and says what it needs" grep -q "^memory: $plain bytes planned" "$T/table"
 says "too little" 1 "even with everything computed again that helps; a smaller batch needs less" "$TICC" tests/e2e/micro.tic --memory 1M -o "$T/none"
 says "no size" 1 "--memory: wants a size, as 2G or 800M" "$TICC" tests/e2e/micro.tic --memory lots
-says "a step in pieces" 1 "leave this or \`train.micro\` out" "$TICC" tests/e2e/micro.tic -D train.micro=4 --memory 1G -o "$T/none"
+
+# a step in pieces: each of its programs, beside what all of them keep
+pieces=(-D train.batch=128 -D train.micro=64)
+"$TICC" tests/e2e/micro.tic "${pieces[@]}" -o "$T/plain"
+plain=$(peak "$T/plain")
+goal=$((plain * 93 / 100))
+check "a step in pieces" "$TICC" tests/e2e/micro.tic "${pieces[@]}" --memory $goal -o "$T/less"; cp "$T/check.out" "$T/table"
+less=$(peak "$T/less")
+check "needs no more than that" test "$less" -le $goal
+check "as planned for its largest program, to the byte" test "$(sed -n 's/^memory: \([0-9]*\) bytes planned.*/\1/p' "$T/table" | sort -n | tail -n 1)" = "$less"
+check "a batch at once takes what it takes" test "$("$T/less" info --json --micro 0 | sed 's/.*"peak_bytes": \([0-9]*\).*/\1/')" -gt "$plain"
+trained() { "$1" --data "$DATA" --out "$T/r" --name "$2" --steps 3 --log-every 1 >/dev/null 2>&1; }
+trained "$T/plain" pieces
+trained "$T/less" pieces_less
+paste <(losses pieces) <(losses pieces_less) >"$T/both"
+check "three losses in pieces" test "$(grep -c . "$T/both")" = 3
+check "the same but for rounding, in pieces" awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-5 * $1) exit 1 }' "$T/both"
+says "too little for a piece" 1 "a smaller \`train.micro\` needs less" "$TICC" tests/e2e/micro.tic "${pieces[@]}" --memory 25M -o "$T/none"
 finish

@@ -9,8 +9,9 @@
  *   TIC_EMU_SEED=N      the random order of threads and copies; launches count on from there
  *   TIC_EMU_ARCH=NN     compute capability, 80 or 90 (90)
  *   TIC_EMU_MEMORY=N    MiB of the device (4096)
+ *   TIC_EMU_PLACES=N    how many pieces of memory it gives out; more do not fit (any number)
  *   TIC_EMU_PROCESSORS=N   multiprocessors it says to have (3)
- *   TIC_EMU_LOG=FILE    a line for each launch
+ *   TIC_EMU_LOG=FILE    a line for each launch, and for memory that was refused
  *   TIC_EMU_THREADS=N   emulator threads (all cores)
  *   TIC_EMU_STREAMS=now   streams work at once; mixed: all but the first one made
  *   TIC_EMU_CLOCK=bytes   events tell a time that follows from launches alone: a microsecond each, and a nanosecond for each
@@ -21,7 +22,9 @@
 #define _GNU_SOURCE
 #include "emu.h"
 #include <dlfcn.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +79,7 @@ typedef struct Event { double at; Stream *on; u64 number; } Event;     /* on: NU
 static Stream default_stream, *streams = &default_stream;
 static CUresult failed;                /* the first failure of a launch stays */
 static size_t memory_used;
+static long places;                                      /* pieces of it */
 static u32 launches;
 static double counted;                 /* seconds of TIC_EMU_CLOCK=bytes */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -98,6 +102,19 @@ static size_t memory_size(void)
     return (size_t)setting("TIC_EMU_MEMORY", 4096) << 20;
 }
 
+__attribute__((format(printf, 1, 2))) static void logged(const char *fmt, ...)
+{
+    const char *log = getenv("TIC_EMU_LOG");
+    FILE *f = log ? fopen(log, "a") : NULL;
+    va_list args;
+    if (!f)
+        return;
+    va_start(args, fmt);
+    vfprintf(f, fmt, args);
+    va_end(args);
+    fclose(f);
+}
+
 /* ---- doing */
 
 static CUresult launch(const Deed *d)
@@ -112,13 +129,8 @@ static CUresult launch(const Deed *d)
     counted += 1e-6 + 1e-9 * (double)emu_moved;
     if (emu_lint_on)
         emu_quote(d->fn->module->object, d->fn->name, lint);
-    const char *log = getenv("TIC_EMU_LOG");
-    FILE *f = log ? fopen(log, "a") : NULL;
-    if (f) {
-        fprintf(f, "%s grid %u,%u,%u block %u shared %u: %.1f ms, %d defects%s%s\n", d->fn->name, d->grid.x, d->grid.y, d->grid.z,
-                d->block.x, d->smem, (now() - start) * 1e3, defects, defects ? ": " : "", defects ? emu_first : "");
-        fclose(f);
-    }
+    logged("%s grid %u,%u,%u block %u shared %u: %.1f ms, %d defects%s%s\n", d->fn->name, d->grid.x, d->grid.y, d->grid.z,
+           d->block.x, d->smem, (now() - start) * 1e3, defects, defects ? ": " : "", defects ? emu_first : "");
     if (defects && !emu_quiet)
         fprintf(stderr, "  [emulator] kernel %s: %d defects\n", d->fn->name, defects);
     return defects ? (failed = LAUNCH_FAILED) : SUCCESS;
@@ -350,10 +362,14 @@ API(cuGetErrorString, CUresult e, const char **text)
 
 API(cuMemAlloc_v2, CUdeviceptr *p, size_t bytes)
 {
-    void *q = memory_used + bytes <= memory_size() && bytes ? emu_alloc(bytes, "device memory") : NULL;
+    bool fits = memory_used + bytes <= memory_size() && places < setting("TIC_EMU_PLACES", LONG_MAX);
+    void *q = fits && bytes ? emu_alloc(bytes, "device memory") : NULL;
     *p = (CUdeviceptr)q;
-    if (!q)
+    if (!q) {
+        logged("%zu bytes of device memory after %ld places: refused\n", bytes, places);
         return bytes ? OUT_OF_MEMORY : INVALID_VALUE;
+    }
+    places++;
     memory_used += bytes;
     return SUCCESS;
 }
@@ -361,6 +377,7 @@ API(cuMemAlloc_v2, CUdeviceptr *p, size_t bytes)
 API(cuMemFree_v2, CUdeviceptr p)                         /* waits for the device, as the driver's does */
 {
     work_all();
+    places -= p != 0;
     memory_used -= emu_free((void *)p);
     return SUCCESS;
 }

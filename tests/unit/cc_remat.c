@@ -96,7 +96,7 @@ static void less_memory(const FuseOptions *o, double least)
     Fused f;
     Text why = { .arena = &a }, table = { .arena = &a };
     int64_t all, reached, n, count;
-    MemoryGoal goal = { PLANNED, INT64_MAX };
+    MemoryGoal goal = { .batch = PLANNED, .bytes = INT64_MAX };
     assert_true(fuse_within(graph_clone(g), o, &goal, &a, &f, &all, &table, &why));
     assert_null(strstr(text_data(&table), "again"));
     assert_int_equal(again(&f), 0);
