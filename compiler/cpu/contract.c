@@ -4,7 +4,8 @@
  * task does is product.c's. Here is what a contraction adds to it: which axes are rows, columns and terms, how its
  * operands get into panels (any layout is absorbed by packing, because affine addresses are separable into a part of the
  * rows, of the columns and of the terms), and the epilogue, which reads a finished tile, applies the scale and the other
- * members, and stores.
+ * members, and stores. A sum of a side over the terms is taken from its panels, by the tasks of the first block of the other
+ * side.
  *
  * Sides may be exchanged: lanes run along columns, and columns are the side whose stores are unit-stride. */
 #include "cpu/contract.h"
@@ -28,6 +29,10 @@ typedef struct Contraction {
     Poly rows, terms, batches;
     V pack_a, pack_b, finish;
     V panels_a;                        /* pack_a, or what finds its panels ready */
+    const Comp *sum;                   /* the member that sums a side; NULL: none */
+    bool sums_a;                       /* else b */
+    int n_folded;                      /* of the outer groups, the innermost that are columns */
+    V pack_sum;                        /* packs that side and sums it */
 } Contraction;
 
 /* ---- shapes */
@@ -48,7 +53,8 @@ static bool analyse(Contraction *c)
     const Comp *main = l->member[0].c;
     Accesses acc = {0};
     access_loads(l, main->body, &acc);
-    for (int i = 0; i < l->n_member; i++) {
+    c->sum = s->sum ? l->member[l->n_member - 1].c : NULL;
+    for (int i = 0; i < l->n_member && l->member[i].c != c->sum; i++) {
         if (i)
             access_loads(l, l->member[i].c->body, &acc);
         if (kernel_writes(l->k, l->member[i].c->out))
@@ -62,6 +68,8 @@ static bool analyse(Contraction *c)
     c->a = s->a;
     c->b = s->b;
     int unit = unit_axis(l->member[0].c, &acc);
+    if (c->sum)
+        access_store(l, c->sum, &acc);
     if (unit >= 0 && has_axis(m, n_m, unit)) {
         memcpy(m, s->n, sizeof m);
         memcpy(n, s->m, sizeof n);
@@ -97,6 +105,7 @@ static bool analyse(Contraction *c)
     }
     for (int i = 0; i + 1 < n_columns; i++)    /* columns that do not run together: all but the innermost are batches */
         c->outer[c->n_outer++] = columns[i];
+    c->n_folded = n_columns - 1;
     c->n = columns[n_columns - 1];
 
     Lin a = tensor_linear(&l->places, c->a->tensor, c->a->idx), b = tensor_linear(&l->places, c->b->tensor, c->b->idx);
@@ -107,6 +116,9 @@ static bool analyse(Contraction *c)
     c->a_form = c->half ? PAIRS : a_type == DT_BF16 ? WIDEN : PLAIN;
     c->b_form = c->half ? PAIRS : b_type == DT_BF16 ? WIDEN : PLAIN;
     c->mode = simple_a && poly_is(a.axis[ka], 1) ? A_ROWS : simple_a && poly_is(a.axis[ma], 1) ? A_COLUMNS : A_OTHER;
+    c->sums_a = s->sum == c->a;
+    if (c->sum && c->sums_a && c->mode == A_ROWS && c->a_form != WIDEN)
+        c->mode = A_OTHER;             /* to have panels */
     bool simple_b = c->n_k == 1;
     c->b_mode = simple_b && poly_is(b.axis[c->n.axis], 1) ? B_STRAIGHT : simple_b && poly_is(b.axis[ka], 1) ? B_TRANSPOSED : B_OTHER;
     c->a_row = a.axis[ma];
@@ -291,6 +303,46 @@ static V make_pack_a(Contraction *c)
     return aside_end(c->l, &aside, panel);
 }
 
+/* The panels of a block of the summed side, which is added to the sums; they are stored after the last term. */
+static V make_pack_sum(Contraction *c)
+{
+    Low *l = c->l;
+    Gen *g = c->g;
+    Aside aside;
+    Scope root, outer, s;
+    V sum = part_side_sum(l, c->sums_a, c->half);
+    own_begin(c, &aside, &root, &outer, "pack_sum", g->t->ptr, MAX_POINTER_ARGS);
+    V arg[MAX_POINTER_ARGS];
+    for (int i = 0; i < MAX_POINTER_ARGS; i++)
+        arg[i] = LLVMGetParam(g->fn, (unsigned)i);
+    V panel = call(g, c->sums_a ? c->panels_a : c->pack_b, arg, MAX_POINTER_ARGS);
+    V first = arg[4], k0 = arg[c->sums_a ? 6 : 5], len = arg[c->sums_a ? 7 : 6], room = arg[8], side, tiles;
+    int tile = c->sums_a ? tile_rows(g->t) : tile_columns(g->t);
+    V sums = gep(g, g->t->f32, arg[3], ic(g, scratch_sums(g->t) - (c->sums_a ? scratch_a(g->t) : 0)));
+    if (c->sums_a) {
+        side = i_sub(g, arg[5], first);
+        tiles = i_ceil_div(g, side, ic(g, tile));
+    } else {
+        tiles = arg[7];
+        side = i_min(g, i_mul(g, tiles, ic(g, tile)), i_sub(g, gen_poly(g, c->n.n), first));
+    }
+    V base = c->sums_a ? first : ic(g, 0), sum_arg[] = {panel, len, tiles, room, sums, base, k0};
+    call(g, sum, sum_arg, (int)LEN(sum_arg));
+    Branch f;
+    Loop loop;
+    if_begin(g, &f, i_less(g, i_add(g, k0, len), gen_poly(g, c->terms)), NULL, 0);
+    if_else(g, &f, NULL);
+    loop_begin(g, &loop, ic(g, 0), side, 1, NULL, 0);
+    scope_in(&s, &outer, loop.branch);
+    bind(&s, c->sums_a ? c->m : &c->n, c->sums_a ? c->n_m : 1, i_add(g, first, loop.i));
+    V x = f_mul(g, side_sum_of(g, sums, i_add(g, base, loop.i)), fc(g, l->k->split.sum_scale));
+    l->comp = c->sum;
+    store_member(&s, c->sum, member_value(&s, c->sum, (Val){VAL_F, x}));
+    loop_end(g, &loop, NULL);
+    if_end(g, &f, NULL);
+    return aside_end(l, &aside, panel);
+}
+
 /* ---- the epilogue of one tile */
 
 static void finish_vector(Contraction *c, Scope *row, V tile, V r, V n, V column, V mask)
@@ -306,7 +358,7 @@ static void finish_vector(Contraction *c, Scope *row, V tile, V r, V n, V column
     V x = load(g, g->t->vf, gep(g, g->t->f32, tile, at), 4);
     if (l->k->split.scale != 1)
         x = f_mul(g, x, fc(g, l->k->split.scale));
-    for (int i = 0; i < l->n_member; i++) {
+    for (int i = 0; i < l->n_member && l->member[i].c != c->sum; i++) {
         const Comp *m = l->member[i].c;
         Val v = i ? eval_member(&s, m) : member_value(&s, m, (Val){VAL_F, x});
         member_is(&s, m, v);
@@ -480,8 +532,16 @@ static void build_task(Contraction *c)
         scope_bind(&in, c->k[0].axis, ic(g, 0));
         a = operand(c, &in, c->a);
     }
+    V b = c->pack_b;
+    if (c->sum && c->sums_a) {
+        V folded = gen_poly(g, group_points(&c->l->places, c->outer + c->n_outer - c->n_folded, c->n_folded, -1));
+        V first = LLVMBuildICmp(g->b, LLVMIntEQ, i_add(g, j, i_rem(g, outer, folded)), ic(g, 0), "");
+        a = select_(g, first, c->pack_sum, a);
+    } else if (c->sum) {
+        b = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, i, ic(g, 0), ""), c->pack_sum, b);
+    }
     V arg[] = {g->bufs, g->batch, outer, g->scratch, gen_poly(g, c->terms), m_from, m_to, s_from, s_to, a,
-               gen_poly(g, c->a_row), c->pack_b, c->finish};
+               gen_poly(g, c->a_row), b, c->finish};
     call(g, part_product(c->l, c->pack_a != NULL, c->half), arg, (int)LEN(arg));
 }
 
@@ -497,6 +557,7 @@ bool lower_contract(Low *l)
     c.pack_b = make_pack_b(&c);
     bool once = packed && find_ready(&c);
     c.panels_a = once ? make_panels_a(&c) : c.pack_a;
+    c.pack_sum = c.sum ? make_pack_sum(&c) : NULL;
     c.finish = make_finish(&c);
     if (once)
         build_packing(&c);

@@ -27,6 +27,9 @@ typedef enum { PLAIN, WIDEN, PAIRS, N_FORMS } Form;    /* f32 to f32, bf16 to f3
 
 static inline int tile_rows(const Target *t) { return t->registers >= 32 ? 8 : 4; }
 static inline int tile_columns(const Target *t) { return NV * t->lanes; }
+/* scratch of a task, in f32 elements: slices of B, tiles of A, tiles of the result, sums of a side */
+static inline int64_t scratch_a(const Target *t) { return (int64_t)NB_MOST * K_ROOM * tile_columns(t); }
+static inline int64_t scratch_sums(const Target *t) { return scratch_a(t) + MC * K_ROOM + (int64_t)MB_MOST * NB_MOST * tile_columns(t); }
 
 /* A function beside the one being built: saves the builder's state, begins, and returns to it at the end. */
 typedef struct Aside { Gen saved; Block back; const char *name; } Aside;
@@ -53,6 +56,12 @@ V part_pack_straight(Low *l, Form form);
 V part_pack_transposed(Low *l, Form form);
 V part_pack_rows(Low *l, Form form);
 V part_pack_terms(Low *l);
+/* Sums of a side over the terms (sums.c): scratch has room behind a task's tiles for those of its rows or columns, MB_MOST
+ * numbers and as many for what was lost in rounding. Number i of all rows has place i mod MB_MOST.
+ *   sum(panel, len, tiles, room, sums, at, k0)      adds a block of terms of tiles (of A, slices of B) from row `at` on
+ * side_sum_of: number `at`, in all lanes, when all terms are there. */
+V part_side_sum(Low *l, bool of_a, bool half);
+V side_sum_of(Gen *g, V sums, V at);
 /* i64 blocks(rows, slices, batches): rows << 32 | slices of a task: the largest of a few sizes that gives enough tasks,
  * then made even. Shapes and batch alone decide, never the number of threads. */
 V part_blocks(Low *l);

@@ -40,7 +40,7 @@ static Comp aligned(Fuser *f, const Build *b, int c)
 {
     const Comp *k = f->g->comp[c];
     Comp out = comp_aligned(f->g, k, f->info[c].axis);
-    if (b->cls != K_SCORE)
+    if (b->cls != K_SCORE && b->cls != K_CONTRACT)             /* there they may have fewer axes, which are one point then */
         memcpy(out.ext, b->ext, (size_t)out.n_axes * sizeof *out.ext);
     return out;
 }
@@ -97,6 +97,26 @@ static void roles_of(Kernel *k, const Sides *s)
     x->scale = s->scale;
 }
 
+/* Members in definition order, a legal one; but a contraction comes first, the sum of its side last. */
+static void order_members(const Fuser *f, const Build *b)
+{
+    int *at = b->comp.at, n = b->comp.n, first = at[0];
+    qsort(at, (size_t)n, sizeof *at, by_number);
+    if (b->cls != K_CONTRACT)
+        return;
+    for (int i = n - 1; i > 0; i--)
+        if (at[i] == first) {
+            at[i] = at[i - 1];
+            at[i - 1] = first;
+        }
+    for (int i = 1; i + 1 < n; i++)
+        if (f->g->comp[at[i]]->reducer != RED_NONE) {
+            int sum = at[i];
+            at[i] = at[i + 1];
+            at[i + 1] = sum;
+        }
+}
+
 const char *kernel_label(const Kernel *k, Arena *a)
 {
     const char *tag[2] = { NULL, NULL };
@@ -122,7 +142,7 @@ static Kernel make_kernel(Fuser *f, Arena *a, int n)
     Ints reads = { 0 }, writes = { 0 };
     memcpy(k.dom, b->ext, (size_t)b->n_dom * sizeof *k.dom);
     k.comp = NEWN(a, Comp, b->comp.n);
-    qsort(b->comp.at, (size_t)b->comp.n, sizeof *b->comp.at, by_number);       /* definition order: a legal one */
+    order_members(f, b);
     for (int i = 0; i < b->comp.n; i++) {
         int c = b->comp.at[i];
         k.comp[i] = aligned(f, b, c);
@@ -141,8 +161,10 @@ static Kernel make_kernel(Fuser *f, Arena *a, int n)
     k.span = k.comp[0].span;
     k.label = kernel_label(&k, a);
     Sides s;
-    if (k.cls == K_CONTRACT && comp_sides(f->g, &k.comp[0], &s))
+    if (k.cls == K_CONTRACT && comp_sides(f->g, &k.comp[0], &s)) {
         roles_of(&k, &s);
+        k.split.sum = side_summed(f->g, &k.comp[k.n_comp - 1], &s, &k.split.sum_scale);
+    }
     return k;
 }
 

@@ -63,10 +63,15 @@ bool align_sibling(Fuser *f, int c, int n, Align *al);              /* reads wha
 bool align_row(Fuser *f, int c, int n, bool sibling, Align *al);    /* a member of a ROW kernel */
 bool align_columns(Fuser *f, int c, int n, Align *al);              /* a column sum in a ROW kernel */
 bool align_reduce(Fuser *f, int c, int n, Align *al);               /* a sibling of a REDUCE kernel */
+bool align_side(Fuser *f, int c, int n, Align *al);                 /* the sum of a side of a CONTRACT kernel over its terms */
+/* The side that Comp c, a sum of constant * load with its axes numbered as those of the contraction, sums; NULL: neither. */
+const Expr *side_summed(Graph *g, const Comp *c, const Sides *s, double *scale);
 void fuser_join(Fuser *f, int c, int n, const Align *al);
 /* n, a MAP, becomes a ROW whose rows are the free axes of the reduction c, which joins it */
 bool row_from_map(Fuser *f, int c, int n);
 bool fuser_merge(Fuser *f, int keep, const Align *in_keep, int gone, const Align *in_gone);
+/* The only member of kernel `gone` moves to kernel `keep`, unless there is a path from one to the other through a third. */
+bool fuser_move(Fuser *f, int gone, int keep, const Align *al);
 
 /* The load over the most points, among equals the one with the most bare axes: what a reduction mostly reads. */
 const Expr *big_load(const Fuser *f, int c);

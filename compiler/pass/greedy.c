@@ -9,7 +9,8 @@
  *   a reduction  along the last axes: joins the row kernel that makes what it reads, turns a map into a row kernel,
  *                or joins a row kernel that reads the same rows
  *                across them (column sums, totals): joins the latest row kernel that makes what it reads, or one that
- *                reads it, row by row; else a reduction of the same tensor over the same axes
+ *                reads it, row by row; else a contraction that sums over the same terms of the same tensor, be that placed
+ *                before or after it; else a reduction of the same tensor over the same axes
  *   contractions and scatters always begin a kernel
  *
  * What is computed again (pass/remat.c) keeps to its like, or it would join the kernel that computes it first.
@@ -258,12 +259,36 @@ static bool place_columns(Fuser *f, int c)
     for (int i = 0; i < k->n_load; i++) {
         const Ints *r = &f->readers[k->load[i]->tensor];
         for (int j = 0; j < r->n; j++)
+            if (usable(f, c, r->at[j], K_CONTRACT) && align_side(f, c, r->at[j], &al) && fuser_legal(f, c, r->at[j])) {
+                fuser_join(f, c, r->at[j], &al);
+                return true;
+            }
+    }
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n; j++)
             if (usable(f, c, r->at[j], K_REDUCE) && align_reduce(f, c, r->at[j], &al) && fuser_legal(f, c, r->at[j])) {
                 fuser_join(f, c, r->at[j], &al);
                 return true;
             }
     }
     return false;
+}
+
+/* The sum of a side that is a kernel of its own already comes into contraction c. */
+static void take_side(Fuser *f, int c)
+{
+    const CompInfo *k = &f->info[c];
+    Align al;
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n; j++) {
+            const Build *b = f->build.at[r->at[j]];
+            if (usable(f, c, r->at[j], K_REDUCE) && b->comp.n == 1 && align_side(f, b->comp.at[0], k->kernel, &al) &&
+                fuser_move(f, r->at[j], k->kernel, &al))
+                return;
+        }
+    }
 }
 
 /* A map of the optimiser joins every map kernel that it reads, or that reads what it reads, at the same point: first
@@ -307,6 +332,8 @@ static void place(Fuser *f, int c)
         placed = (f->info[c].update && place_update(f, c)) || place_map(f, c);
     if (!placed)
         fuser_new(f, c);
+    if (f->info[c].contracts && !f->info[c].alone)
+        take_side(f, c);
 }
 
 static bool only_for_updates(const Fuser *f, int c)

@@ -240,10 +240,13 @@ static bool bind_load(const Fuser *f, Align *al, int c, int n, const Expr *l, in
     return true;
 }
 
-/* Is member q of kernel n a sum over the kernel's domain? It is not there before the kernel has ended. */
+/* Is member q of kernel n a sum over the kernel's domain, or of a side of a contraction? It is not there before the kernel has
+ * ended. */
 static bool is_column_sum(const Fuser *f, int q, int n)
 {
     const Comp *k = f->g->comp[q];
+    if (f->build.at[n]->cls == K_CONTRACT)
+        return k->reducer != RED_NONE && !f->info[q].contracts;
     for (int a = 0; a < k->n_axes; a++)
         if (k->red >> a & 1 && f->info[q].axis[a] < f->build.at[n]->n_dom)
             return true;
@@ -445,6 +448,70 @@ bool align_reduce(Fuser *f, int c, int n, Align *al)
     return false;
 }
 
+const Expr *side_summed(Graph *g, const Comp *c, const Sides *s, double *scale)
+{
+    Product p;
+    if (c->reducer != RED_SUM || !product_of(g, c->body, &p) || p.n != 1 || p.n_guard || (p.factor[0] != s->a && p.factor[0] != s->b))
+        return NULL;
+    *scale = p.scale;
+    return p.factor[0];
+}
+
+/* Binds the axes of c, which reads l, to those of the contraction q of kernel n, which reads `side` of the same tensor: term by
+ * term, the bare dimensions first. Whether the two are the same access is seen afterwards. */
+static bool bind_same(const Fuser *f, Align *al, int c, int n, const Expr *l, int q, const Expr *side)
+{
+    for (int bare = 1; bare >= 0; bare--)
+        for (int d = 0; d < l->n; d++) {
+            const Affine *mine = l->idx[d], *theirs = side->idx[d];
+            if ((mine->n == 1) != bare)
+                continue;
+            for (int i = 0; i < mine->n; i++) {
+                bool bound = false;
+                for (int j = 0; j < theirs->n && !bound; j++)
+                    bound = mine->term[i].kind == AT_AXIS && mine->term[i].coef == theirs->term[j].coef &&
+                            bind(f, al, c, n, mine->term[i].axis, f->info[q].axis[theirs->term[j].axis]);
+                if (!bound)
+                    return false;
+            }
+        }
+    return true;
+}
+
+bool align_side(Fuser *f, int c, int n, Align *al)
+{
+    const Ints *member = &f->build.at[n]->comp;
+    const Comp *k = f->g->comp[c];
+    int q = member->at[0];
+    Sides s;
+    Product p;
+    for (int i = 1; i < member->n; i++)                        /* one sum is enough */
+        if (f->g->comp[member->at[i]]->reducer != RED_NONE)
+            return false;
+    if (k->reducer != RED_SUM || !dtype_real(f->g->tensor[k->out].dtype) || !comp_sides(f->g, f->g->comp[q], &s) ||
+        !product_of(f->g, k->body, &p) || p.n != 1 || p.factor[0]->kind != E_LOAD)
+        return false;
+    for (int b = 0; b < 2; b++) {
+        const Expr *side = b ? s.b : s.a, *load = p.factor[0];
+        const Affine *map[MAX_AXES] = { NULL };
+        uint32_t kept = 0, summed = 0;
+        double scale;
+        *al = align_none();
+        if (load->tensor != side->tensor || !bind_same(f, al, c, n, load, q, side) || al->bound != axes_mask(k->n_axes))
+            continue;
+        for (int a = 0; a < k->n_axes; a++)
+            for (int x = 0; x < f->g->comp[q]->n_axes; x++)
+                if (f->info[q].axis[x] == al->axis[a]) {
+                    map[a] = aff_axis(f->g, x);
+                    *(k->red >> a & 1 ? &summed : &kept) |= 1u << x;
+                }
+        Comp same = { .reducer = k->reducer, .body = expr_subst(f->g, k->body, map, k->n_axes) };
+        if (summed == s.k && kept == (s.batch | (b ? s.n : s.m)) && side_summed(f->g, &same, &s, &scale) == side)
+            return true;
+    }
+    return false;
+}
+
 bool row_from_map(Fuser *f, int c, int n)
 {
     Build *b = f->build.at[n];
@@ -479,24 +546,12 @@ bool row_from_map(Fuser *f, int c, int n)
     return true;
 }
 
-/* Two MAP kernels that one Comp reads at one point become one, unless a path leads out of the one and into the other. */
-bool fuser_merge(Fuser *f, int keep, const Align *in_keep, int gone, const Align *in_gone)
+/* All members of `gone` become members of `keep`; their axes are those of `keep` already. */
+static void absorb(Fuser *f, int keep, int gone)
 {
     Build *a = f->build.at[keep], *b = f->build.at[gone];
-    int to[MAX_AXES];
-    for (int x = 0; x < f->build.n; x++) {
-        bool other = x != keep && x != gone && !f->build.at[x]->dead;
-        if (other && ((fuser_reaches(f, keep, x) && fuser_reaches(f, x, gone)) ||
-                      (fuser_reaches(f, gone, x) && fuser_reaches(f, x, keep))))
-            return false;
-    }
-    for (int k = 0; k < MAX_AXES; k++)
-        if (in_gone->bound >> k & 1)
-            to[in_gone->axis[k]] = in_keep->axis[k];
     for (int i = 0; i < b->comp.n; i++) {
         CompInfo *q = &f->info[b->comp.at[i]];
-        for (int k = 0; k < f->g->comp[b->comp.at[i]]->n_axes; k++)
-            q->axis[k] = to[q->axis[k]];
         q->kernel = keep;
         PUSH(f->a, a->comp, b->comp.at[i]);
         for (int k = 0; k < q->n_load; k++)
@@ -511,5 +566,36 @@ bool fuser_merge(Fuser *f, int keep, const Align *in_keep, int gone, const Align
             or_into(f->before.at[x], f->before.at[keep], f->words);
             f->before.at[x][keep / 64] |= 1ull << (keep % 64);
         }
+}
+
+/* Two MAP kernels that one Comp reads at one point become one, unless a path leads out of the one and into the other. */
+bool fuser_merge(Fuser *f, int keep, const Align *in_keep, int gone, const Align *in_gone)
+{
+    Build *b = f->build.at[gone];
+    int to[MAX_AXES];
+    for (int x = 0; x < f->build.n; x++) {
+        bool other = x != keep && x != gone && !f->build.at[x]->dead;
+        if (other && ((fuser_reaches(f, keep, x) && fuser_reaches(f, x, gone)) ||
+                      (fuser_reaches(f, gone, x) && fuser_reaches(f, x, keep))))
+            return false;
+    }
+    for (int k = 0; k < MAX_AXES; k++)
+        if (in_gone->bound >> k & 1)
+            to[in_gone->axis[k]] = in_keep->axis[k];
+    for (int i = 0; i < b->comp.n; i++) {
+        CompInfo *q = &f->info[b->comp.at[i]];
+        for (int k = 0; k < f->g->comp[b->comp.at[i]]->n_axes; k++)
+            q->axis[k] = to[q->axis[k]];
+    }
+    absorb(f, keep, gone);
+    return true;
+}
+
+bool fuser_move(Fuser *f, int gone, int keep, const Align *al)
+{
+    if (fuser_reaches(f, gone, keep) || fuser_reaches(f, keep, gone))
+        return false;
+    memcpy(f->info[f->build.at[gone]->comp.at[0]].axis, al->axis, sizeof al->axis);
+    absorb(f, keep, gone);
     return true;
 }

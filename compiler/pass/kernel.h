@@ -13,7 +13,9 @@
  *   REDUCE    members have the same axes: dom = what stays, the rest reduced; the fastest dimension of what they
  *             read is kept (column sums), or everything is reduced (norms, totals). No member reads another.
  *   CONTRACT  comp[0] is a sum of a product of exactly two loads (times a constant) that splits in two sides, see
- *             Contract; the other members are pointwise over dom (bias, activation, residual), reading comp[0].
+ *             Contract; the other members are pointwise over dom (bias, activation, residual), reading comp[0]; but the last
+ *             may be a side's sum over the terms, which no member reads: the contraction of that side with ones (the gradient
+ *             of a bias beside that of its weights).
  *   SCORE     attention: contractions whose results (scores) never reach memory, what is computed from them point by
  *             point, and what is summed out of them; see ScoreRole. Axis n_dom is M, n_dom + 1 is N.
  *   SCATTER   one Comp with the scatter reducer: out is zeroed, then added to, deterministically.
@@ -31,6 +33,8 @@ typedef struct {
     int batch[MAX_AXES], n_batch, m[MAX_AXES], n_m, n[MAX_AXES], n_n, k[MAX_AXES], n_k;
     const Expr *a, *b;       /* the two E_LOADs: affine maps of plain axes, no atoms */
     double scale;            /* the constant factor */
+    const Expr *sum;         /* a or b, when the last member is sum_scale times its sum over k; NULL: there is no such member */
+    double sum_scale;
 } Contract;
 
 /* Maps whose code is the same but for sizes, tensors and numbers, as one kernel (pass/sets.c): an optimiser over all parameters.

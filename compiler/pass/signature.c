@@ -7,7 +7,7 @@
  *
  * So that equal layers meet although their Comps were defined in another order, the members are sorted first: among
  * those that may come next, the one with the smallest hash of its own structure. A member that reads a tensor comes
- * before the one that writes over it. */
+ * before the one that writes over it, and the sum of a contraction's side comes last. */
 #include "pass/fuse.h"
 #include <string.h>
 
@@ -183,6 +183,7 @@ static void sort_members(const Fused *f, Kernel *k, uint64_t *made_by, Arena *a)
             int out = k->comp[j].out, over = f->storage[out];
             before[j * n + i] |= j < i && reads(&load[i], out);
             before[i * n + j] |= i != j && over != out && reads(&load[i], over) && !reads(&load[i], out);
+            before[j * n + i] |= k->cls == K_CONTRACT && i > 0 && j != i && k->comp[i].reducer != RED_NONE;    /* a side's sum */
         }
     }
     for (int i = 0; i < n; i++)
