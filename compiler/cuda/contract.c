@@ -3,7 +3,8 @@
  * Any operand layout is absorbed, because affine addresses are separable into a part of the batch indices, of the rows
  * and of the terms. Columns are the side along which the first result is stored without gaps. Contractions with few
  * tiles and many terms (weight gradients) are split along the terms; partial results lie in a workspace, and a second
- * launch joins them in order and runs the epilogue. The cut depends on static extents alone. */
+ * launch joins them in order and runs the epilogue. The cut depends on static extents alone. The sum of a side over the terms
+ * comes from the blocks that have the first tile of the other side. */
 #include "cuda/lower.h"
 #include "cuda/prelude.h"
 #include <math.h>
@@ -37,6 +38,8 @@ typedef struct Contraction {
     uint32_t zero;
     Poly rows, columns, terms, batches;
     int splits;
+    const Comp *sum;                 /* the member that sums a side; NULL: none */
+    const Side *summed;
     ARRAY(struct Aside { const Expr *load; bool column; const char *name; }) asides;
 } Contraction;
 
@@ -72,13 +75,20 @@ static void find_unit(Contraction *c, Side *s)
     }
 }
 
+/* Members that are results, and maps of them: all but the sum. */
+static int n_points(const Contraction *c)
+{
+    return c->l->k->n_comp - (c->sum != NULL);
+}
+
 static bool analyse(Contraction *c)
 {
     Cu *l = c->l;
     const Contract *s = &l->k->split;
     const Comp *main = &l->k->comp[0];
     Accesses acc = {0};
-    for (int i = 0; i < l->k->n_comp; i++) {
+    c->sum = s->sum ? &l->k->comp[l->k->n_comp - 1] : NULL;
+    for (int i = 0; i < n_points(c); i++) {
         cu_access_loads(l, l->k->comp[i].body, &acc);
         if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
@@ -91,6 +101,8 @@ static bool analyse(Contraction *c)
     c->a.load = s->a;
     c->b.load = s->b;
     int unit = unit_axis(&l->k->comp[0], &acc);
+    if (c->sum)
+        cu_access_store(l, c->sum, &acc);
     if (unit >= 0 && has_axis(m, n_m, unit)) {
         memcpy(m, s->n, sizeof m);
         memcpy(n, s->m, sizeof n);
@@ -117,6 +129,7 @@ static bool analyse(Contraction *c)
     c->a.n_grp = c->n_m;
     c->b.grp = c->n;
     c->b.n_grp = c->n_n;
+    c->summed = !c->sum ? NULL : s->sum == c->a.load ? &c->a : &c->b;
     find_unit(c, &c->a);
     find_unit(c, &c->b);
     c->rows = group_points(&l->places, c->m, c->n_m, -1);
@@ -383,7 +396,7 @@ static void epilogue(Contraction *c, CuScope *s, int width)
             v.v[i] = t;
         }
     }
-    for (int i = 0; i < l->k->n_comp; i++) {
+    for (int i = 0; i < n_points(c); i++) {
         const Comp *m = &l->k->comp[i];
         v = i ? cu_eval_member(s, m) : cu_round(s, m, v);
         cu_member_is(s, m, v);
@@ -415,6 +428,13 @@ static const char *sum_params(Cu *l, int width)
 static bool in_runs(const Contraction *c, int width)
 {
     return c->n_n == 1 || poly_divides(c->n[c->n_n - 1].n, width);
+}
+
+/* Elements of the workspace that are partial results. */
+static Poly partial_results(const Contraction *c)
+{
+    Places *p = &c->l->places;
+    return poly_mul(p, poly_mul(p, c->batches, c->rows), poly_scale(c->columns, c->splits));
 }
 
 static void to_workspace(Contraction *c, CuScope *s, int width)
@@ -449,13 +469,46 @@ static void finish_function(Contraction *c, int width)
                 text_data(&root.body));
 }
 
+static Poly summed_rows(const Contraction *c)
+{
+    return c->summed == &c->a ? c->rows : c->columns;
+}
+
+/* Stores x, the sum of row r of the summed side in batch z. */
+static void store_sum(Contraction *c, CuScope *s)
+{
+    Cu *l = c->l;
+    cu_bind_zero(s, c->zero);
+    cu_bind_digits(s, c->outer, c->n_outer, -1, "z", false);
+    cu_bind_digits(s, c->summed->grp, c->summed->n_grp, -1, "r", false);
+    const char *scaled = l->k->split.sum_scale == 1 ? "x" : arena_printf(l->arena, "(x * %s)", cu_float(l, l->k->split.sum_scale));
+    cu_store(s, c->sum, cu_round(s, c->sum, (CuVal){.kind = CV_F, .uniform = true, .v = {scaled}}));
+}
+
+/* finish_sum: behind the results, in a workspace as they are. */
+static void finish_sum(Contraction *c)
+{
+    Cu *l = c->l;
+    CuScope root;
+    text_printf(&l->file, "#define SUMMED %d\n", !c->sum ? 0 : c->summed == &c->a ? 1 : 2);
+    if (!c->sum)
+        return;
+    cu_scope_root(&root, l);
+    if (c->splits > 1)
+        cu_line(&root, "ws[%s + ((i64)split * %s + z) * %s + r] = x;", cu_poly(l, partial_results(c)), cu_poly(l, c->batches),
+                cu_poly(l, summed_rows(c)));
+    else
+        store_sum(c, &root);
+    text_printf(&l->file, "TC_DEV void finish_sum(TC_ARGS, i32 split, i32 z, i32 r, float x)\n{\n%s}\n", text_data(&root.body));
+}
+
 /* ---- what finish4 loads, apart from it: a template can fetch that early (Fetched, fetch_columns, fetch_point, finish_with) */
 
 static void find_asides(Contraction *c)
 {
     Cu *l = c->l;
     uint32_t columns = group_axes(c->n, c->n_n) | c->zero;
-    for (int i = 1; i < l->k->n_comp && c->splits == 1 && in_runs(c, CU_WIDTH); i++) {
+    for (int i = 1; i < n_points(c) && c->splits == 1 && in_runs(c, CU_WIDTH); i++) {
         int n = expr_loads(l->k->comp[i].body, NULL, 0);
         const Expr **load = NEWN(l->arena, const Expr *, n);
         expr_loads(l->k->comp[i].body, load, n);
@@ -526,7 +579,21 @@ static void finish_with(Contraction *c)
                 "const FetchedPoint *point, %s)\n{\n%s}\n", sum_params(l, CU_WIDTH), text_data(&root.body));
 }
 
-/* Partial results to final ones: a thread has `width` neighbouring columns. */
+/* Threads runs .. runs + sums - 1 */
+static void join_sum(Contraction *c, CuScope *root, Poly runs, Poly sums)
+{
+    Cu *l = c->l;
+    CuScope s;
+    cu_scope_in(&s, root);
+    cu_line(&s, "const i32 j = (i32)(i - %s), r = j %% %s, z = j / %s;", cu_poly(l, runs), cu_poly(l, summed_rows(c)), cu_poly(l, summed_rows(c)));
+    cu_line(&s, "float x = 0.0f;");
+    cu_line(&s, "for (int s = 0; s < %d; s++)", c->splits);
+    cu_line(&s, "    x += ws[%s + s * %s + j];", cu_poly(l, partial_results(c)), cu_poly(l, sums));
+    store_sum(c, &s);
+    cu_scope_close(&s, arena_printf(l->arena, "if (i >= %s && i < %s) {", cu_poly(l, runs), cu_poly(l, poly_add(runs, sums))), "}");
+}
+
+/* Partial results to final ones: a thread has `width` neighbouring columns; behind those threads, one for each sum of a side. */
 static void join_launch(Contraction *c)
 {
     Cu *l = c->l;
@@ -538,6 +605,9 @@ static void join_launch(Contraction *c)
     cu_scope_root(&root, l);
     cu_bind_zero(&root, c->zero);
     cu_line(&root, "const i64 i = (i64)blockIdx.x * %d + threadIdx.x;", JOIN_THREADS);
+    Poly sums = c->sum ? poly_mul(&l->places, c->batches, summed_rows(c)) : poly_const(0);
+    if (c->sum)
+        join_sum(c, &root, runs, sums);
     cu_line(&root, "if (i >= %s)", cu_poly(l, runs));
     cu_line(&root, "    return;");
     cu_line(&root, "const i32 n = (i32)(i * %d %% %s), m = (i32)(i * %d / %s %% %s), z = (i32)(i * %d / %s / %s);", width,
@@ -556,7 +626,7 @@ static void join_launch(Contraction *c)
     cu_scope_in(&s, &root);
     epilogue(c, &s, width);
     cu_scope_close(&s, "{", "}");
-    cu_launch(l, "join", &root, cu_grid(runs, JOIN_THREADS), JOIN_THREADS, 1, 0);
+    cu_launch(l, "join", &root, cu_grid(poly_add(runs, sums), JOIN_THREADS), JOIN_THREADS, 1, 0);
 }
 
 bool cu_contract(Cu *l)
@@ -568,7 +638,8 @@ bool cu_contract(Cu *l)
     choose(&c, &hopper);
     const GemmTemplate *own = c.hopper;
     if (c.splits > 1)
-        l->out->workspace = poly_mul(&l->places, poly_mul(&l->places, c.batches, c.rows), poly_scale(c.columns, c.splits));
+        l->out->workspace = poly_add(partial_results(&c), !c.sum ? poly_const(0) :
+                                     poly_mul(&l->places, c.batches, poly_scale(summed_rows(&c), c.splits)));
     TicGrid grid = cu_grid(c.batches, 1);
     cu_grid_times(&grid, c.rows, c.t->tile_m);
     cu_grid_times(&grid, c.columns, c.t->tile_n);
@@ -594,6 +665,7 @@ bool cu_contract(Cu *l)
     operand(&c, &c.b, 'B', 'b');
     finish_function(&c, 1);
     finish_function(&c, 4);
+    finish_sum(&c);
     if (own) {
         if (own->arch == HOPPER)
             finish_with(&c);

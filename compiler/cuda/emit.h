@@ -38,6 +38,9 @@
  *   void finish4(.., float x0, .., float x3)     n a multiple of 4, all in range
  *                                scale, epilogue and stores of one (four) elements; or, with SPLITS > 1, into the
  *                                workspace, which a second kernel joins in order. Every element exactly once.
+ *   SUMMED                       0; or 1 (A), 2 (Bm): the sum of that side over the terms is wanted too, of bf16 if products are
+ *   void finish_sum(TC_ARGS, i32 split, i32 z, i32 r, float x)
+ *                                (SUMMED alone) of row r of A, or column r of x: once for each split, in range
  *   FetchedColumns, FetchedPoint      (Hopper's templates only) what finish4 loads, by itself, so that it can be fetched early;
  *                                POINT_LOADS: how many loads a FetchedPoint holds
  *   void fetch_columns(TC_ARGS, i32 n, FetchedColumns *)           what depends on the columns n .. n + 3 alone

@@ -6,18 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const char cuda_template_gemm_mma[], cuda_template_gemm_wgmma[];
+extern const char cuda_template_gemm_mma[], cuda_template_gemm_wgmma[], cuda_template_gemm_f32[];
 
 const GemmTemplate gemm_templates[] = {
-    {"gemm_mma 128x128", cuda_template_gemm_mma, "sm_80", 128, 128, 256, 65536, false, false},
-    {"gemm_mma 64x64", cuda_template_gemm_mma, "sm_80", 64, 64, 256, 32768, false, false},
-    {"gemm_wgmma 128x256", cuda_template_gemm_wgmma, "sm_90a", 128, 256, 384, 4 * 49152 + 8 * 4096 + 80, true, true},
-    {"gemm_wgmma 128x128", cuda_template_gemm_wgmma, "sm_90a", 128, 128, 384, 6 * 32768 + 8 * 4096 + 112, true, true},
+    {"gemm_mma 128x128", cuda_template_gemm_mma, "sm_80", 128, 128, 256, 65536, false, false, false},
+    {"gemm_mma 64x64", cuda_template_gemm_mma, "sm_80", 64, 64, 256, 32768, false, false, false},
+    {"gemm_wgmma 128x256", cuda_template_gemm_wgmma, "sm_90a", 128, 256, 384, 4 * 49152 + 8 * 4096 + 80, true, true, false},
+    {"gemm_wgmma 128x128", cuda_template_gemm_wgmma, "sm_90a", 128, 128, 384, 6 * 32768 + 8 * 4096 + 112, true, true, false},
+    {"gemm_f32 128x128", cuda_template_gemm_f32, "sm_80", 128, 128, 256, 33792, false, false, true},
 };
 const int n_gemm_templates = LEN(gemm_templates);
 
 bool gemm_fits(const GemmTemplate *t, const GemmProblem *p)
 {
+    if (t->exact && p->a.bf16 && p->b.bf16)              /* not chosen for these */
+        return false;
     return !t->maps || (p->a.bf16 && p->b.bf16 && p->a.vec == 8 && p->b.vec == 8 && p->batches == 1 && !p->a.fold && !p->b.fold);
 }
 
@@ -76,6 +79,9 @@ static const char finish[] =
     "    finish1(TC_PASS, split, z, m, n, x0);\n    finish1(TC_PASS, split, z, m, n + 1, x1);\n"
     "    finish1(TC_PASS, split, z, m, n + 2, x2);\n    finish1(TC_PASS, split, z, m, n + 3, x3);\n}\n";
 
+static const char finish_sum[] =
+    "TC_DEV void finish_sum(TC_ARGS, i32 split, i32 z, i32 r, float x)\n{\n"
+    "    y[y_at(SPLITS, 0, 0, 0, B) + ((i64)split * BATCHES + z) * (SUMMED == 1 ? ROWS : COLS) + r] += x;\n}\n";
 static const char finish_half[] =
     "TC_DEV void finish1(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x) { ((bf16 *)y)[y_at(split, z, m, n, B)] = tc_bf(x); }\n"
     "TC_DEV void finish4(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x0, float x1, float x2, float x3)\n{\n"
@@ -122,7 +128,9 @@ static const char *source(const GemmTemplate *t, const char *text, const GemmPro
     text_printf(&s, "#define SPLITS %d\n#define SPLIT_TERMS %d\n", p->splits, p->splits > 1 ? p->split_terms : p->terms);
     print_side(&s, 'a', &p->a, la);
     print_side(&s, 'b', &p->b, lb);
-    text_printf(&s, "%s%s%s%s", place, finishes[p->finish], !t->maps ? "" : checked ? apart_checked : apart, text);
+    text_printf(&s, "#define SUMMED %d\n#define %c_FLOAT(x) %s\n#define %c_FLOAT(x) %s\n", p->summed, 'A', p->a.bf16 ? "tc_f(x)" : "(x)", 'B',
+                p->b.bf16 ? "tc_f(x)" : "(x)");
+    text_printf(&s, "%s%s%s%s%s", place, finishes[p->finish], p->summed ? finish_sum : "", !t->maps ? "" : checked ? apart_checked : apart, text);
     return text_data(&s);
 }
 
@@ -158,15 +166,15 @@ static bool launch(Run *r)
                       r->t->maps ? args : args + 2);
 }
 
-/* random numbers of one side, as the device has them and (in `value`) as they are after rounding to bf16 */
-static void *random_side(const GemmSide *s, const Layout *l, double *value)
+/* random numbers of one side, as the device has them and (in `value`) as they are multiplied: after rounding to bf16, unless exact */
+static void *random_side(const GemmSide *s, const Layout *l, bool exact, double *value)
 {
     enum { MANY = 1 << 22 };
     size_t n = (size_t)l->count;
     if (!value && n > MANY) {                            /* to be timed: one piece again and again */
         Layout piece = {.count = MANY};
         size_t size = s->bf16 ? 2 : 4;
-        char *from = random_side(s, &piece, NULL), *to = dev_alloc(n * size);
+        char *from = random_side(s, &piece, exact, NULL), *to = dev_alloc(n * size);
         for (size_t i = 0; i < n; i += MANY)
             dev_copy(to + i * size, from, (n - i < MANY ? n - i : MANY) * size);
         return to;
@@ -180,7 +188,7 @@ static void *random_side(const GemmSide *s, const Layout *l, double *value)
         else
             memcpy(data + 4 * i, &x, 4);
         if (value)
-            value[i] = dev_float(h);
+            value[i] = exact && !s->bf16 ? x : dev_float(h);
     }
     void *p = dev_upload(data, n * (s->bf16 ? 2 : 4));
     free(data);
@@ -214,6 +222,24 @@ static double worst(const GemmProblem *p, const Layout *la, const Layout *lb, co
     return most;
 }
 
+/* of the sums of a side, which lie at y; each was added to a zero once */
+static double worst_sum(const GemmProblem *p, const Layout *l, const GemmSide *s, const double *x, const float *y)
+{
+    double most = 0;
+    int rows = p->summed == 1 ? p->rows : p->cols;
+    for (int split = 0; split < p->splits; split++)
+        for (int z = 0; z < p->batches; z++)
+            for (int r = 0; r < rows; r++, y++) {
+                int from = p->splits > 1 ? split * p->split_terms : 0, to = p->splits > 1 ? from + p->split_terms : p->terms;
+                double sum = 0;
+                for (int k = from; k < to && k < p->terms; k++)
+                    sum += x[z * l->batch + offset(s, l, r) + k * l->term];
+                double e = fabs(*y - sum) / sqrt(p->terms);
+                most = e <= most ? most : e == e ? e : INFINITY;
+            }
+    return most;
+}
+
 static void want_wgmma(const GemmTemplate *t, const GemmProblem *p)
 {
     char form[] = {p->a.unit == 1 ? 'k' : 'm', p->b.unit == 1 ? 'k' : 'm', 0};
@@ -232,16 +258,18 @@ GemmResult gemm_check(const GemmTemplate *t, const char *text, const GemmProblem
     out.compiled = r.kernel != NULL;
     if (getenv("TIC_PRECOMPILE"))
         return out;
-    size_t n = (size_t)p->splits * (size_t)p->batches * (size_t)p->rows * (size_t)p->cols;
+    size_t results = (size_t)p->splits * (size_t)p->batches * (size_t)p->rows * (size_t)p->cols;
+    size_t sums = (size_t)p->splits * (size_t)p->batches * (size_t)(p->summed == 1 ? p->rows : p->summed ? p->cols : 0), n = results + sums;
     double *a = malloc((size_t)la.count * sizeof *a), *b = malloc((size_t)lb.count * sizeof *b);
     float *y = malloc(n * sizeof *y);
     for (int seed = 1; out.compiled && seed <= seeds; seed++) {
         dev_random_seed((uint64_t)seed);
         dev_seed((uint32_t)seed, values_only);
-        r.a = random_side(&p->a, &la, a);
-        r.b = random_side(&p->b, &lb, b);
+        r.a = random_side(&p->a, &la, t->exact, a);
+        r.b = random_side(&p->b, &lb, t->exact, b);
         r.y = dev_alloc(n * sizeof *y);
-        dev_fill(r.y, 0xff, n * sizeof *y);
+        dev_fill(r.y, 0xff, results * sizeof *y);
+        dev_fill((float *)r.y + results, 0, sums * sizeof *y);
         prepare(&r, &la, &lb);
         if (!launch(&r)) {
             out.launched = false;
@@ -249,6 +277,8 @@ GemmResult gemm_check(const GemmTemplate *t, const char *text, const GemmProblem
         }
         dev_download(y, r.y, n * sizeof *y);
         double e = worst(p, &la, &lb, a, b, y);
+        out.error = e > out.error ? e : out.error;
+        e = p->summed == 1 ? worst_sum(p, &la, &p->a, a, y + results) : p->summed ? worst_sum(p, &lb, &p->b, b, y + results) : 0;
         out.error = e > out.error ? e : out.error;
         dev_free_all();
     }
@@ -287,8 +317,8 @@ double gemm_time(const GemmTemplate *t, const GemmProblem *p, int runs)
     }
     if (getenv("TIC_PRECOMPILE"))
         return 1;
-    r.a = random_side(&p->a, &la, NULL);
-    r.b = random_side(&p->b, &lb, NULL);
+    r.a = random_side(&p->a, &la, t->exact, NULL);
+    r.b = random_side(&p->b, &lb, t->exact, NULL);
     r.y = dev_alloc((size_t)p->splits * (size_t)p->batches * (size_t)p->rows * (size_t)p->cols * 4);    /* or two of bf16 */
     prepare(&r, &la, &lb);
     double ms = dev_time(launch_again, &r, runs);

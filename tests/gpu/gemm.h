@@ -16,6 +16,7 @@ typedef struct GemmProblem {
     int rows, cols, terms, batches, splits, split_terms;
     GemmSide a, b;
     GemmFinish finish;       /* gemm_check: FINISH_F32 alone */
+    int summed;              /* as SUMMED; sums lie behind the results. FINISH_F32 alone */
 } GemmProblem;
 
 /* A template, and how it is launched. */
@@ -24,6 +25,7 @@ typedef struct GemmTemplate {
     int tile_m, tile_n, threads, shared;
     bool persistent;
     bool maps;               /* wants tensor maps: bf16 sides of plain strides */
+    bool exact;              /* products of f32; of others floats become bf16 first */
 } GemmTemplate;
 extern const GemmTemplate gemm_templates[];
 extern const int n_gemm_templates;

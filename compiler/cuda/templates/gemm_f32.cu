@@ -37,6 +37,11 @@ TC_KERNEL void TC_BOUNDS(256, 1) KERNEL(TC_ARGS)
         TC_UNROLL
         for (int j = 0; j < 8; j++)
             x[i][j] = 0.0f;
+#if SUMMED                                      /* of 8 rows (columns), the terms that are 16 apart */
+    const i32 place = SUMMED == 1 ? ty : tx, part = SUMMED == 1 ? tx : ty;
+    const int summing = (SUMMED == 1 ? n0 : m0) == 0;
+    float sums[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+#endif
     TC_UNROLL
     for (int h = 0; h < 2; h++) {
         const i32 m = m0 + gt_row(tid, 4 * h, A_UNIT), n = n0 + gt_row(tid, 4 * h, B_UNIT);
@@ -105,6 +110,19 @@ TC_KERNEL void TC_BOUNDS(256, 1) KERNEL(TC_ARGS)
                         x[i][j] += va[i] * vb[j];
             }
         }
+#if SUMMED
+        if (k0 > from && summing) {
+            const float *side = stage + ((k0 - from) / GT_K & 1 ? 0 : GT_STAGE) + (SUMMED == 1 ? 0 : (GT_M + GT_PAD) * GT_K);
+            TC_UNROLL
+            for (int h = 0; h < 2; h++) {
+                const v4f v = *(const v4f *)(side + part * (GT_M + GT_PAD) + h * 64 + place * 4);
+                sums[4 * h] += v.x;
+                sums[4 * h + 1] += v.y;
+                sums[4 * h + 2] += v.z;
+                sums[4 * h + 3] += v.w;
+            }
+        }
+#endif
         if (k0 < to) {
             float *sa = stage + ((k0 - from) / GT_K & 1 ? GT_STAGE : 0), *sb = sa + (GT_M + GT_PAD) * GT_K;
             TC_UNROLL
@@ -115,6 +133,24 @@ TC_KERNEL void TC_BOUNDS(256, 1) KERNEL(TC_ARGS)
         }
         tc_syncthreads();
     }
+#if SUMMED
+    if (summing) {
+        TC_UNROLL
+        for (int h = 0; h < 2; h++) {
+            const v4f v = {sums[4 * h], sums[4 * h + 1], sums[4 * h + 2], sums[4 * h + 3]};
+            *(v4f *)(stage + part * 128 + h * 64 + place * 4) = v;
+        }
+        tc_syncthreads();
+        const i32 r = (SUMMED == 1 ? m0 : n0) + tid;
+        if (tid < 128 && r < (SUMMED == 1 ? ROWS : COLS)) {
+            float sum = 0.0f;
+            TC_UNROLL
+            for (int i = 0; i < GT_K; i++)
+                sum += stage[i * 128 + tid];
+            finish_sum(TC_PASS, split, z, r, sum);
+        }
+    }
+#endif
     TC_UNROLL
     for (int i = 0; i < 8; i++) {
         const i32 m = m0 + (i / 4) * 64 + ty * 4 + i % 4;

@@ -119,8 +119,17 @@ TC_DEV void gm_put(u8 *part, const float *x, int each, int unit, int tile, int v
         tc_cp_async16(part + gm_piece(SIDE##_UNIT, TILE, 8, piece), from_, in ? 16 : 0); \
     }
 
-TC_DEV void gm_products(float acc[GM_MI][GM_NJ][4], u32 stage, u32 lane, u32 wm, u32 wn)
+/* The sum of a side is its product with ones, which need no memory; the warps that have the same part of the side share it. */
+#if SUMMED == 1
+#define GM_SUMS 1
+#else
+#define GM_SUMS (GM_NJ / 2)
+#endif
+
+/* sums: of part `own` of A, or of every second part of B from `own` on; own < 0: none */
+TC_DEV void gm_products(float acc[GM_MI][GM_NJ][4], float sums[GM_SUMS][4], i32 own, u32 stage, u32 lane, u32 wm, u32 wn)
 {
+    const u32 ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
     TC_UNROLL
     for (u32 kk = 0; kk < GM_K / 16; kk++) {
         u32 a[GM_MI][4], b[GM_NJ][2];
@@ -147,6 +156,17 @@ TC_DEV void gm_products(float acc[GM_MI][GM_NJ][4], u32 stage, u32 lane, u32 wm,
             TC_UNROLL
             for (u32 j = 0; j < GM_NJ; j++)
                 tc_mma(acc[i][j], a[i], b[j]);
+        if (SUMMED == 1) {
+            TC_UNROLL
+            for (i32 i = 0; i < GM_MI; i++)
+                if (i == own)
+                    tc_mma(sums[0], a[i], ones);
+        } else if (SUMMED == 2) {
+            TC_UNROLL
+            for (i32 j = 0; j < GM_NJ; j++)
+                if ((j & 1) == own)
+                    tc_mma(sums[j / 2], ones, b[j]);
+        }
     }
 }
 
@@ -168,6 +188,11 @@ TC_KERNEL void TC_BOUNDS(256, GM_ASYNC || TILE_M < 128 ? 2 : 1) KERNEL(TC_ARGS)
         TC_UNROLL
         for (int j = 0; j < GM_NJ; j++)
             acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.f;
+    float sums[GM_SUMS][4];
+    const i32 own = SUMMED == 1 && n0 == 0 ? (i32)(warp & 3) : SUMMED == 2 && m0 == 0 ? (i32)(warp >> 2) : -1;
+    TC_UNROLL
+    for (int i = 0; i < GM_SUMS; i++)
+        sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0.f;
 
 #if GM_ASYNC
     const u32 ring = tc_saddr(smem);
@@ -189,7 +214,7 @@ TC_KERNEL void TC_BOUNDS(256, GM_ASYNC || TILE_M < 128 ? 2 : 1) KERNEL(TC_ARGS)
             GM_COPY(B, b, TILE_N, COLS, n0, stage + GM_A_BYTES)
         }
         tc_cp_commit();
-        gm_products(acc, ring + (u32)(s % GM_STAGES) * GM_STAGE, lane, wm, wn);
+        gm_products(acc, sums, own, ring + (u32)(s % GM_STAGES) * GM_STAGE, lane, wm, wn);
     }
 #else
     float xa[GM_A_EACH], xb[GM_B_EACH];
@@ -201,13 +226,31 @@ TC_KERNEL void TC_BOUNDS(256, GM_ASYNC || TILE_M < 128 ? 2 : 1) KERNEL(TC_ARGS)
             GM_FETCH(B, b, TILE_N, COLS, n0, xb)
         }
         if (s >= 0)
-            gm_products(acc, tc_saddr(smem) + (u32)(s & 1) * GM_STAGE, lane, wm, wn);
+            gm_products(acc, sums, own, tc_saddr(smem) + (u32)(s & 1) * GM_STAGE, lane, wm, wn);
         if (s + 1 < stages) {
             gm_put(next, xa, GM_A_EACH, A_UNIT, TILE_M, A_VEC);
             gm_put(next + GM_A_BYTES, xb, GM_B_EACH, B_UNIT, TILE_N, B_VEC);
         }
         tc_syncthreads();
     }
+#endif
+
+#if SUMMED == 1
+    if (own >= 0 && own < GM_MI && (lane & 3) == 0)
+        TC_UNROLL
+        for (i32 h = 0; h < 2; h++) {
+            const i32 m = m0 + (i32)wm + own * 16 + (i32)(lane >> 2) + h * 8;
+            if (m < ROWS)
+                finish_sum(TC_PASS, split, z, m, sums[0][h * 2]);
+        }
+#elif SUMMED == 2
+    if (own >= 0 && lane < 4)
+        TC_UNROLL
+        for (i32 i = 0; i < GM_SUMS * 2; i++) {
+            const i32 n = n0 + (i32)wn + (i / 2 * 2 + own) * 8 + (i32)lane * 2 + (i & 1);
+            if (n < COLS)
+                finish_sum(TC_PASS, split, z, n, sums[i / 2][i & 1]);
+        }
 #endif
 
     /* two neighbouring lanes exchange halves, so that each has four columns of one row */

@@ -12,7 +12,12 @@
  * Finishing goes through a few kilobytes of each warp's own, where a row's neighbours come together: a warp has four slabs
  * of 8 rows x 128 columns, one after the other in a loop that is one copy of the epilogue (several would not fit the cache
  * of instructions), and a lane keeps to four columns. What an epilogue loads is fetched a slab ahead, for the first one
- * before the last products are there; what depends on the columns alone, before the tile. */
+ * before the last products are there; what depends on the columns alone, before the tile.
+ *
+ * The sum of a side over the terms is made beside the products, by the three warps that have nothing else to do, with mma.sync:
+ * they read the side of each stage once more where the tile is the first along the other side. Eight parts of 16 rows share a
+ * warp's accumulators, as its columns: each is multiplied by ones in a column of its own. After a thousand terms they are added
+ * to sums in f32 proper, which tensor cores do not round to. */
 #ifndef TILE_N
 #define TILE_N 256
 #endif
@@ -99,6 +104,55 @@ TC_DEV void gw_finish_edge(TC_ARGS, i32 split, i32 m, i32 n, const float *buffer
     }
 }
 
+#if SUMMED
+#define GW_SUM_ROWS (SUMMED == 1 ? 128 : TILE_N)
+#define GW_SUM_UNIT (SUMMED == 1 ? A_UNIT : B_UNIT)
+#define GW_SUMS (GW_SUM_ROWS / 128)
+#define GW_SUM_FLUSH 16                         /* stages */
+
+/* One stage of the side at `part`, every third 16 rows from who * 16 on. */
+TC_DEV void gw_sum_stage(float sums[GW_SUMS][4], u32 part, u32 who, u32 lane)
+{
+    TC_UNROLL
+    for (u32 s = 0; s < GW_SUMS; s++)
+        TC_NO_UNROLL
+        for (u32 i = who; i < 8; i += 3) {
+            const u32 one = lane >> 2 == i ? 0x3f803f80u : 0, column[2] = {one, one};
+            TC_UNROLL
+            for (u32 kk = 0; kk < GW_K / 16; kk++) {
+                u32 a[4];
+                if (GW_SUM_UNIT == 1)
+                    tc_ldmatrix4(a, part + tc_swizzle(s * 128 + i * 16 + (lane & 15), kk * 2 + (lane >> 4)));
+                else
+                    tc_ldmatrix4t(a, part + (s * 2 + i / 4) * 8192 +
+                                  tc_swizzle(kk * 16 + (lane & 7) + (lane >> 4) * 8, i % 4 * 2 + (lane >> 3 & 1)));
+                tc_mma(sums[s], a, column);
+            }
+        }
+}
+
+/* A tile's sums, rows (columns) from `first` on, to where they go. */
+TC_DEV void gw_sum_finish(TC_ARGS, i32 split, i32 first, float sums[GW_SUMS][4], u32 who, u32 lane)
+{
+    TC_UNROLL
+    for (u32 e = 0; e < GW_SUMS * 4; e++) {
+        const u32 i = (lane & 3) * 2 + (e & 1);
+        const i32 r = first + (i32)(e / 4 * 128 + i * 16 + (lane >> 2) + (e >> 1 & 1) * 8);
+        if (i % 3 == who && r < (SUMMED == 1 ? ROWS : COLS))
+            finish_sum(TC_PASS, split, 0, r, sums[e / 4][e & 3]);
+    }
+}
+
+TC_DEV void gw_add(float to[GW_SUMS][4], float from[GW_SUMS][4])
+{
+    TC_UNROLL
+    for (u32 e = 0; e < GW_SUMS * 4; e++) {
+        to[e / 4][e & 3] += from[e / 4][e & 3];
+        from[e / 4][e & 3] = 0.f;
+    }
+}
+#endif
+
 TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const TC_GRIDCONST tc_tmap map_b, TC_ARGS)
 {
     TC_SMEM(smem);
@@ -111,7 +165,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
     if (threadIdx.x == 0) {
         for (u32 i = 0; i < GW_STAGES; i++) {
             tc_mbar_init(full + i * 8, 1);
-            tc_mbar_init(empty + i * 8, GW_PING ? 1 : 2);
+            tc_mbar_init(empty + i * 8, (GW_PING ? 1 : 2) + (SUMMED ? 3 : 0));
         }
         tc_mbar_init(turn, 128);
         tc_mbar_init(turn + 8, 128);
@@ -119,7 +173,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
     }
     tc_syncthreads();
     if (group == 0) {
-        tc_setmaxnreg_dec(24);
+        tc_setmaxnreg_dec(SUMMED ? 64 : 24);
         if (threadIdx.x == 0) {
             u32 stage = 0, phase = 0;
             tc_tma_prefetch(&map_a);
@@ -140,8 +194,39 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                 }
             }
         }
+#if SUMMED
+        else if (warp > 0) {
+            u32 stage = 0, phase = 0;
+            for (i32 t = first; t < total; t += step) {
+                const i32 tile = t % tiles, from = t / tiles * SPLIT_TERMS;
+                const i32 to = SPLITS == 1 || from + SPLIT_TERMS > all ? all : from + SPLIT_TERMS;
+                const int summing = (SUMMED == 1 ? tile % columns : tile / columns) == 0;
+                float sums[GW_SUMS][4], block[GW_SUMS][4];
+                TC_UNROLL
+                for (u32 e = 0; e < GW_SUMS * 4; e++)
+                    sums[e / 4][e & 3] = block[e / 4][e & 3] = 0.f;
+                for (i32 k = from; k < to; k += GW_K) {
+                    tc_mbar_wait(full + stage * 8, phase);
+                    if (summing)
+                        gw_sum_stage(block, ring + stage * GW_STAGE + (SUMMED == 1 ? 0 : GW_A_BYTES), warp - 1, lane);
+                    if (((k - from) / GW_K + 1) % GW_SUM_FLUSH == 0)
+                        gw_add(sums, block);
+                    tc_syncwarp();
+                    if (lane == 0)
+                        tc_mbar_arrive(empty + stage * 8);
+                    if (++stage == GW_STAGES) {
+                        stage = 0;
+                        phase ^= 1;
+                    }
+                }
+                gw_add(sums, block);
+                if (summing)
+                    gw_sum_finish(TC_PASS, t / tiles, SUMMED == 1 ? tile / columns * 128 : tile % columns * TILE_N, sums, warp - 1, lane);
+            }
+        }
+#endif
     } else {
-        tc_setmaxnreg_inc(240);
+        tc_setmaxnreg_inc(SUMMED ? 224 : 240);
         const u32 mine = group - 1, leader = (threadIdx.x & 127) == 0;
         float *buffer = (float *)(smem + GW_STAGES * GW_STAGE) + (threadIdx.x / 32 - 4) * 1024;
         u32 stage = 0, phase = 0, turns = 0;
