@@ -17,7 +17,8 @@
  * The sum of a side over the terms is made beside the products, by the three warps that have nothing else to do, with mma.sync:
  * they read the side of each stage once more where the tile is the first along the other side. Eight parts of 16 rows share a
  * warp's accumulators, as its columns: each is multiplied by ones in a column of its own. After a thousand terms they are added
- * to sums in f32 proper, which tensor cores do not round to. */
+ * to sums in f32 proper, which tensor cores do not round to. All registers of a processor are dealt out: 64 to each thread of
+ * theirs, 224 to the others. */
 #ifndef TILE_N
 #define TILE_N 256
 #endif
