@@ -138,7 +138,7 @@ TC_KERNEL void TC_BOUNDS(256, 1) KERNEL(TC_ARGS)
         TC_UNROLL
         for (int h = 0; h < 2; h++) {
             const v4f v = {sums[4 * h], sums[4 * h + 1], sums[4 * h + 2], sums[4 * h + 3]};
-            *(v4f *)(stage + part * 128 + h * 64 + place * 4) = v;
+            *(v4f *)(stage + part * (GT_M + GT_PAD) + h * 64 + place * 4) = v;
         }
         tc_syncthreads();
         const i32 r = (SUMMED == 1 ? m0 : n0) + tid;
@@ -146,7 +146,7 @@ TC_KERNEL void TC_BOUNDS(256, 1) KERNEL(TC_ARGS)
             float sum = 0.0f;
             TC_UNROLL
             for (int i = 0; i < GT_K; i++)
-                sum += stage[i * 128 + tid];
+                sum += stage[i * (GT_M + GT_PAD) + tid];
             finish_sum(TC_PASS, split, z, r, sum);
         }
     }
