@@ -236,20 +236,29 @@ static int best_splits(const Contraction *c, const GemmTemplate *t, int64_t batc
 
 /* ---- what was measured */
 
-/* What is done with a sum beside storing it. */
-static TunedFinish finish_of(const Contraction *c)
+/* What is done with a sum beside storing it, and the type of what is stored last. A member that sums something itself comes
+ * along at no point of the result. */
+static TunedFinish finish_of(const Contraction *c, bool *bf16)
 {
     uint32_t columns = group_axes(c->n, c->n_n) | c->zero;
     const Kernel *k = c->l->k;
-    bool more = false, points = k->n_writes > 1;
-    for (int i = 1; i < k->n_comp; i++) {
-        int n;
-        const Expr *body = k->comp[i].body, **load = loads_of(&c->l->places, body, &n);
-        more = more || body->kind != E_LOAD || kernel_member(k, body->tensor) < 0;
+    bool more = false, points = false;
+    int stored = 0;
+    for (int i = 0; i < k->n_comp; i++) {
+        const Comp *m = &k->comp[i];
+        if (i && m->reducer != RED_NONE)
+            continue;
+        if (kernel_writes(k, m->out)) {
+            stored++;
+            *bf16 = c->l->graph->tensor[m->out].dtype == DT_BF16;
+        }
+        int n = 0;
+        const Expr **load = i ? loads_of(&c->l->places, m->body, &n) : NULL;
+        more = more || (i && (m->body->kind != E_LOAD || kernel_member(k, m->body->tensor) < 0));
         for (int j = 0; j < n; j++)
             points = points || (kernel_member(k, load[j]->tensor) < 0 && load[j]->axes & ~columns);
     }
-    return points ? FINISH_POINTS : more ? FINISH_COLUMNS : FINISH_PLAIN;
+    return points || stored > 1 ? FINISH_POINTS : more ? FINISH_COLUMNS : FINISH_PLAIN;
 }
 
 static TunedKey key_of(const Contraction *c)
@@ -258,8 +267,8 @@ static TunedKey key_of(const Contraction *c)
     const Poly extent[] = {c->rows, c->columns, c->terms, c->batches};
     static const char unit[] = "-km";
     TunedKey key = {.kind = TUNED_CONTRACT, .a_bf16 = is_bf16(c, &c->a), .b_bf16 = is_bf16(c, &c->b),
-                    .result_bf16 = l->graph->tensor[l->k->writes[l->k->n_writes - 1]].dtype == DT_BF16,
-                    .form = {unit[c->a.unit], unit[c->b.unit]}, .finish = finish_of(c)};
+                    .form = {unit[c->a.unit], unit[c->b.unit]}};
+    key.finish = finish_of(c, &key.result_bf16);
     for (size_t i = 0; i < LEN(extent); i++) {
         key.extent[i] = poly_at(extent[i], l->m->target.batch);
         if (extent[i].c[1] || extent[i].c[2])
