@@ -63,12 +63,16 @@ typedef struct { uint32_t arch, offset, bytes, pad; } TicGpuImage;
 /* A matrix as the copy engine sees it: argument `arg` from element `offset` on, inner elements side by side, outer lines
  * `stride` elements apart, fetched box_inner x box_outer at a time. */
 typedef struct { int32_t arg, box_inner, box_outer, pad; int64_t offset, stride; TicPoly inner, outer; } TicGpuMap;
-/* How the same kernel is launched when its image is of sm_90a; threads 0: not otherwise. With two maps, they come before the
+/* How the kernel is launched where it is sm_90a's own; threads 0: not otherwise. With two maps, they come before the
  * arguments, and as many blocks as there are multiprocessors, or tiles if those are fewer: the kernel goes on by itself. With
  * none, tiles are the grid. */
 typedef struct { int32_t threads, shared, maps, pad; TicGrid tiles; TicGpuMap map[2]; } TicGpuHopper;
+/* What sm_90a has in place of the kernel's text: one that kernels of other sizes share. It gets its sizes behind the batch, as
+ * i32. file -1: nothing, the text is the same. */
+enum { TIC_GPU_SIZES = 12 };
+typedef struct { uint32_t name; int32_t file, n_size, pad, size[TIC_GPU_SIZES]; } TicGpuOwn;
 /* table: its one argument, besides the batch, is an array in the device's memory of what else would be its arguments. */
-typedef struct { uint32_t name, file; TicGrid grid; int32_t threads, shared, table, pad; TicGpuHopper hopper; } TicGpuKernel;
+typedef struct { uint32_t name, file; TicGrid grid; int32_t threads, shared, table, pad; TicGpuHopper hopper; TicGpuOwn own; } TicGpuKernel;
 
 enum TicTarget { TIC_CPU, TIC_CUDA };
 

@@ -10,20 +10,35 @@ bool poly_small(Poly a)
     return most < 2147483647.0;
 }
 
+const char *cu_number(Cu *l, int64_t n)
+{
+    CuSizes *s = l->sizes;
+    if (!s || n < 2 || n > INT32_MAX)
+        return arena_printf(l->arena, n <= INT32_MAX ? "%lld" : "%lldll", (long long)n);
+    int i = 0;
+    while (i < s->n && (s->apart || s->at[i] != n))
+        i++;
+    if (i == TIC_GPU_SIZES)
+        return arena_printf(l->arena, "%lld", (long long)n);
+    s->at[i] = (int32_t)n;
+    s->n = i == s->n ? i + 1 : s->n;
+    return arena_printf(l->arena, "e%d", i);
+}
+
 const char *cu_poly(Cu *l, Poly p)
 {
     static const char *const power[] = {"", "B", "B * B"};
     bool small = poly_small(p);
     int64_t fixed;
     if (poly_fixed(p, &fixed))
-        return arena_printf(l->arena, small ? "%lld" : "%lldll", (long long)fixed);
+        return cu_number(l, fixed);
     Text t = {.arena = l->arena};
     for (int i = 2; i >= 0; i--) {
         if (!p.c[i])
             continue;
         text_printf(&t, "%s%s%s", t.n ? " + " : "(", small || !i ? "" : "(i64)", power[i]);
         if (!i || p.c[i] != 1)
-            text_printf(&t, "%s%lld", i ? " * " : "", (long long)p.c[i]);
+            text_printf(&t, "%s%s", i ? " * " : "", cu_number(l, p.c[i]));
     }
     text_char(&t, ')');
     return text_data(&t);

@@ -414,16 +414,14 @@ static void epilogue(Contraction *c, CuScope *s, int width)
     }
 }
 
-/* of all that p may be, whatever the batch */
-static long long greatest_divisor(Poly p)
+/* the greatest that divides all that p may be, whatever the batch */
+static int power_of_two(Poly p)
 {
-    int64_t g = 0;
-    for (int i = 0; i < 3; i++)
-        for (int64_t a = p.c[i], b; a; a = b) {
-            b = g % a;
-            g = a;
-        }
-    return g ? g : 1;
+    enum { MOST = 256 };                /* no tile is longer */
+    int by = MOST;
+    while (!poly_divides(p, by))
+        by /= 2;
+    return by;
 }
 
 static const char *sum_params(Cu *l, int width)
@@ -448,9 +446,7 @@ static Poly partial_results(const Contraction *c)
 
 static void to_workspace(Contraction *c, CuScope *s, int width)
 {
-    Cu *l = c->l;
-    cu_line(s, "float *q = ws + (((i64)split * %s + z) * %s + m) * %s + n;", cu_poly(l, c->batches), cu_poly(l, c->rows),
-            cu_poly(l, c->columns));
+    cu_line(s, "float *q = ws + (((i64)split * BATCHES + z) * ROWS + m) * COLS + n;");
     if (width == CU_WIDTH && poly_divides(c->columns, width)) {
         cu_line(s, "tc_store4(q, x0, x1, x2, x3);");
         return;
@@ -483,6 +479,16 @@ static Poly summed_rows(const Contraction *c)
     return c->summed == &c->a ? c->rows : c->columns;
 }
 
+static const char *extent_of_summed(const Contraction *c)
+{
+    return c->summed == &c->a ? "ROWS" : "COLS";
+}
+
+static Poly all_sums(const Contraction *c)
+{
+    return poly_mul(&c->l->places, c->batches, summed_rows(c));
+}
+
 /* Stores x, the sum of row r of the summed side in batch z. */
 static void store_sum(Contraction *c, CuScope *s)
 {
@@ -504,8 +510,7 @@ static void finish_sum(Contraction *c)
         return;
     cu_scope_root(&root, l);
     if (c->splits > 1)
-        cu_line(&root, "ws[%s + ((i64)split * %s + z) * %s + r] = x;", cu_poly(l, partial_results(c)), cu_poly(l, c->batches),
-                cu_poly(l, summed_rows(c)));
+        cu_line(&root, "ws[PARTIAL_RESULTS + ((i64)split * BATCHES + z) * %s + r] = x;", extent_of_summed(c));
     else
         store_sum(c, &root);
     text_printf(&l->file, "TC_DEV void finish_sum(TC_ARGS, i32 split, i32 z, i32 r, float x)\n{\n%s}\n", text_data(&root.body));
@@ -588,43 +593,70 @@ static void finish_with(Contraction *c)
                 "const FetchedPoint *point, %s)\n{\n%s}\n", sum_params(l, CU_WIDTH), text_data(&root.body));
 }
 
+static Poly all_results(const Contraction *c)
+{
+    return poly_mul(&c->l->places, poly_mul(&c->l->places, c->batches, c->rows), c->columns);
+}
+
+static int join_width(const Contraction *c)
+{
+    return poly_divides(c->n[c->n_n - 1].n, CU_WIDTH) ? CU_WIDTH : 1;
+}
+
+static TicGrid join_grid(Contraction *c)
+{
+    Poly threads = all_results(c);
+    for (int i = 0; i < 3; i++)
+        threads.c[i] /= join_width(c);
+    return cu_grid(c->sum ? poly_add(threads, all_sums(c)) : threads, JOIN_THREADS);
+}
+
 /* Threads runs .. runs + sums - 1 */
-static void join_sum(Contraction *c, CuScope *root, Poly runs, Poly sums)
+static void join_sum(Contraction *c, CuScope *root, Poly runs)
 {
     Cu *l = c->l;
     CuScope s;
+    const char *rows = extent_of_summed(c);
     cu_scope_in(&s, root);
-    cu_line(&s, "const i32 j = (i32)(i - %s), r = j %% %s, z = j / %s;", cu_poly(l, runs), cu_poly(l, summed_rows(c)), cu_poly(l, summed_rows(c)));
+    if (poly_is(c->batches, 1))
+        cu_line(&s, "const i32 r = (i32)(i - %s), z = 0, j = r;", cu_poly(l, runs));
+    else
+        cu_line(&s, "const i32 j = (i32)(i - %s), r = j %% %s, z = j / %s;", cu_poly(l, runs), rows, rows);
     cu_line(&s, "float x = 0.0f;");
-    cu_line(&s, "for (int s = 0; s < %d; s++)", c->splits);
-    cu_line(&s, "    x += ws[%s + s * %s + j];", cu_poly(l, partial_results(c)), cu_poly(l, sums));
+    cu_line(&s, "TC_UNROLL_4");
+    cu_line(&s, "for (int s = 0; s < SPLITS; s++)");
+    cu_line(&s, "    x += ws[PARTIAL_RESULTS + s * (BATCHES * %s) + j];", rows);
     store_sum(c, &s);
-    cu_scope_close(&s, arena_printf(l->arena, "if (i >= %s && i < %s) {", cu_poly(l, runs), cu_poly(l, poly_add(runs, sums))), "}");
+    cu_scope_close(&s, arena_printf(l->arena, "if (i >= %s && i < %s + BATCHES * %s) {", cu_poly(l, runs), cu_poly(l, runs), rows), "}");
 }
 
-/* Partial results to final ones: a thread has `width` neighbouring columns; behind those threads, one for each sum of a side. */
-static void join_launch(Contraction *c)
+/* Partial results to final ones: a thread has `width` neighbouring columns; behind those threads, one for each sum of a side. Results
+ * are fixed in number, where there are parts. */
+static void join_function(Contraction *c, const char *name)
 {
     Cu *l = c->l;
-    int width = poly_divides(c->n[c->n_n - 1].n, CU_WIDTH) ? CU_WIDTH : 1;
-    Poly runs = poly_mul(&l->places, poly_mul(&l->places, c->batches, c->rows), c->columns);
+    int width = join_width(c);
+    Poly runs = all_results(c);
+    const char *type = poly_small(runs) ? "u32" : "i64";
     for (int i = 0; i < 3; i++)
         runs.c[i] /= width;
     CuScope root, s;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, c->zero);
     cu_line(&root, "const i64 i = (i64)blockIdx.x * %d + threadIdx.x;", JOIN_THREADS);
-    Poly sums = c->sum ? poly_mul(&l->places, c->batches, summed_rows(c)) : poly_const(0);
     if (c->sum)
-        join_sum(c, &root, runs, sums);
+        join_sum(c, &root, runs);
     cu_line(&root, "if (i >= %s)", cu_poly(l, runs));
     cu_line(&root, "    return;");
-    cu_line(&root, "const i32 n = (i32)(i * %d %% %s), m = (i32)(i * %d / %s %% %s), z = (i32)(i * %d / %s / %s);", width,
-            cu_poly(l, c->columns), width, cu_poly(l, c->columns), cu_poly(l, c->rows), width, cu_poly(l, c->columns),
-            cu_poly(l, c->rows));
+    cu_line(&root, "const %s at = (%s)i * %d, row = at / COLS;", type, type, width);
+    if (poly_is(c->batches, 1))
+        cu_line(&root, "const i32 n = (i32)(at %% COLS), m = (i32)row, z = 0;");
+    else
+        cu_line(&root, "const i32 n = (i32)(at %% COLS), m = (i32)(row %% ROWS), z = (i32)(row / ROWS);");
     for (int k = 0; k < width; k++)
         cu_line(&root, "float x%d = 0.0f;", k);
-    cu_line(&root, "for (int s = 0; s < %d; s++) {", c->splits);
+    cu_line(&root, "TC_UNROLL_4");
+    cu_line(&root, "for (int s = 0; s < SPLITS; s++) {");
     if (width == CU_WIDTH) {
         cu_line(&root, "    const v4f v = ((const v4f *)ws)[s * %s + i];", cu_poly(l, runs));
         cu_line(&root, "    x0 += v.x, x1 += v.y, x2 += v.z, x3 += v.w;");
@@ -635,7 +667,83 @@ static void join_launch(Contraction *c)
     cu_scope_in(&s, &root);
     epilogue(c, &s, width);
     cu_scope_close(&s, "{", "}");
-    cu_launch(l, "join", &root, cu_grid(poly_add(runs, sums), JOIN_THREADS), JOIN_THREADS, 1, 0);
+    text_printf(&l->file, "TC_KERNEL void TC_BOUNDS(%d, 1) %s(TC_ARGS)\n{\n%s}\n", JOIN_THREADS, name, text_data(&root.body));
+}
+
+/* ---- texts */
+
+/* Extents, each of which is a size of its own where a text gets its sizes. */
+static void extents(Contraction *c)
+{
+    Cu *l = c->l;
+    Text *t = &l->file;
+    l->own_sizes.apart = true;
+    const char *columns = cu_poly(l, c->columns), *rows = cu_poly(l, c->rows), *terms = cu_poly(l, c->terms);
+    const char *splits = cu_number(l, c->splits);
+    l->own_sizes.apart = false;
+    text_printf(t, "#define BATCHES %s\n#define ROWS %s\n#define COLS %s\n#define TERMS %s\n#define SPLITS %s\n", cu_poly(l, c->batches),
+                rows, columns, terms, splits);
+    text_printf(t, c->splits > 1 ? "#define SPLIT_TERMS ((TERMS + SPLITS * %d - 1) / (SPLITS * %d) * %d)\n" : "#define SPLIT_TERMS TERMS\n",
+                SPLIT_UNIT, SPLIT_UNIT, SPLIT_UNIT);
+    if (c->splits > 1)
+        text_printf(t, "#define PARTIAL_RESULTS ((i64)SPLITS * BATCHES * ROWS * COLS)\n");
+    text_printf(t, "#define ROWS_BY %d\n#define COLS_BY %d\n", power_of_two(c->rows), power_of_two(c->columns));
+}
+
+static void arguments(Cu *l, Text *t)
+{
+    text_printf(t, "#define TC_ARGS %s\n#define TC_PASS %s\n", cu_params(l, false), cu_params(l, true));
+}
+
+static void any_text(Contraction *c, const char *kernel, const char *join)
+{
+    Cu *l = c->l;
+    text_printf(&l->file, "#define KERNEL %s\n", kernel);
+    arguments(l, &l->file);
+    extents(c);
+    operand(c, &c->a, 'A', 'a');
+    operand(c, &c->b, 'B', 'b');
+    finish_function(c, 1);
+    finish_function(c, 4);
+    finish_sum(c);
+    text_printf(&l->file, "#define TILE_M %d\n#define TILE_N %d\n%s", c->t->tile_m, c->t->tile_n, c->t->text);
+    if (join)
+        join_function(c, join);
+}
+
+/* Hopper's text. With the copy engine it gets its sizes when it is launched: they matter to nothing that it does often, and half as
+ * many texts are compiled. */
+static void hopper_text(Contraction *c, const GemmTemplate *t, bool join)
+{
+    Cu *l = c->l;
+    const char form[] = {c->a.unit == 1 ? 'k' : 'm', c->b.unit == 1 ? 'k' : 'm', 0};
+    bool engine = t->arch == HOPPER;
+    Text file = l->file, head = {.arena = l->arena};
+    l->file = (Text){.arena = l->arena};
+    l->sizes = engine ? &l->own_sizes : NULL;
+    l->n_name = 0;                       /* names are the same in each */
+    extents(c);
+    if (engine) {
+        text_printf(&l->file, "#define A_UNIT %d\n#define B_UNIT %d\n", c->a.unit, c->b.unit);
+    } else {
+        operand(c, &c->a, 'A', 'a');
+        operand(c, &c->b, 'B', 'b');
+    }
+    finish_function(c, 1);
+    finish_function(c, 4);
+    finish_sum(c);
+    text_printf(&l->file, "#define TILE_M %d\n#define TILE_N %d\n", t->tile_m, t->tile_n);
+    if (engine) {
+        finish_with(c);
+        prelude_wgmma(&l->file, t->tile_n, form);
+    }
+    text_printf(&l->file, "%s", t->text);
+    if (join)
+        join_function(c, "JOIN");
+    arguments(l, &head);
+    l->own = arena_printf(l->arena, "%s%s", text_data(&head), text_data(&l->file));
+    l->sizes = NULL;
+    l->file = file;
 }
 
 bool cu_contract(Cu *l)
@@ -647,8 +755,7 @@ bool cu_contract(Cu *l)
     choose(&c, &hopper);
     const GemmTemplate *own = c.hopper;
     if (c.splits > 1)
-        l->out->workspace = poly_add(partial_results(&c), !c.sum ? poly_const(0) :
-                                     poly_mul(&l->places, c.batches, poly_scale(summed_rows(&c), c.splits)));
+        l->out->workspace = poly_add(partial_results(&c), c.sum ? poly_scale(all_sums(&c), c.splits) : poly_const(0));
     TicGrid grid = cu_grid(c.batches, 1);
     cu_grid_times(&grid, c.rows, c.t->tile_m);
     cu_grid_times(&grid, c.columns, c.t->tile_n);
@@ -659,34 +766,10 @@ bool cu_contract(Cu *l)
         hopper.tiles.y = c.splits;
         l->out->hopper = hopper;
     }
-    const char *name = cu_launch_template(l, "contract", grid, c.t->threads, c.t->shared);
-    Text *t = &l->file;
-    const char *terms = cu_poly(l, c.terms);
-    text_printf(t, "#define KERNEL %s\n#define TC_ARGS %s\n#define TC_PASS %s\n", name, cu_params(l, false), cu_params(l, true));
-    text_printf(t, "#define BATCHES %s\n#define ROWS %s\n#define COLS %s\n#define TERMS %s\n#define SPLITS %d\n", cu_poly(l, c.batches),
-                cu_poly(l, c.rows), cu_poly(l, c.columns), terms, c.splits);
-    if (c.splits > 1)
-        text_printf(t, "#define SPLIT_TERMS ((%s + %d) / %d * %d)\n", terms, c.splits * SPLIT_UNIT - 1, c.splits * SPLIT_UNIT, SPLIT_UNIT);
-    else
-        text_printf(t, "#define SPLIT_TERMS %s\n", terms);
-    text_printf(t, "#define ROWS_BY %lld\n#define COLS_BY %lld\n", greatest_divisor(c.rows), greatest_divisor(c.columns));
-    operand(&c, &c.a, 'A', 'a');
-    operand(&c, &c.b, 'B', 'b');
-    finish_function(&c, 1);
-    finish_function(&c, 4);
-    finish_sum(&c);
-    if (own) {
-        if (own->arch == HOPPER)
-            finish_with(&c);
-        text_printf(t, "#if TC_HOPPER\n#define TILE_M %d\n#define TILE_N %d\n", own->tile_m, own->tile_n);
-        if (own->arch == HOPPER) {
-            const char form[] = {c.a.unit == 1 ? 'k' : 'm', c.b.unit == 1 ? 'k' : 'm', 0};
-            prelude_wgmma(t, own->tile_n, form);
-        }
-        text_printf(t, "%s#else\n", own->text);
-    }
-    text_printf(t, "#define TILE_M %d\n#define TILE_N %d\n%s%s", c.t->tile_m, c.t->tile_n, c.t->text, own ? "#endif\n" : "");
-    if (c.splits > 1)
-        join_launch(&c);
+    const char *kernel = cu_launch_template(l, "contract", grid, c.t->threads, c.t->shared);
+    const char *join = c.splits > 1 ? cu_launch_template(l, "join", join_grid(&c), JOIN_THREADS, 0) : NULL;
+    any_text(&c, kernel, join);
+    if (own)
+        hopper_text(&c, own, join);
     return !l->failed;
 }

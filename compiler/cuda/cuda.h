@@ -45,11 +45,14 @@ typedef struct {
     int threads, shared;     /* a block's threads; bytes of dynamic shared memory */
     bool table;              /* gets its arguments as one array of pointers in the device's memory */
     TicGpuHopper hopper;
+    const char *own_name;    /* of sm_90a's own; NULL: it has none */
+    TicGpuOwn own;           /* its file and sizes */
 } CudaKernel;
 int cuda_kernels(const CudaModule *m);
 const CudaKernel *cuda_kernel(const CudaModule *m, int i);
 int cuda_files(const CudaModule *m);
 const char *cuda_file(const CudaModule *m, int i);           /* the text, without the prelude in front */
 const char *cuda_file_name(const CudaModule *m, int i);      /* "k3_row_nn_13" */
+bool cuda_file_is_for(const CudaModule *m, int i, const char *arch);     /* else another file has its kernels there */
 void cuda_print(const CudaModule *m, Text *out);             /* --emit=cuda: prelude once, then every file */
 #endif

@@ -19,6 +19,12 @@ int cuda_files(const CudaModule *m) { return m->files.n; }
 const char *cuda_file(const CudaModule *m, int i) { return m->files.at[i].text; }
 const char *cuda_file_name(const CudaModule *m, int i) { return m->files.at[i].name; }
 
+bool cuda_file_is_for(const CudaModule *m, int i, const char *arch)
+{
+    CuFor is_for = m->files.at[i].is_for;
+    return is_for == FOR_ALL || (is_for == FOR_HOPPER) == !strcmp(arch, "sm_90a");
+}
+
 void cuda_print(const CudaModule *m, Text *out)
 {
     text_printf(out, "%s", tc_prelude);
@@ -129,13 +135,14 @@ const char *cu_params(const Cu *l, bool names_only)
     if (!poly_is(l->out->workspace, 0))
         text_printf(&t, names_only ? "ws, " : "float *TC_RESTRICT ws, ");
     text_printf(&t, names_only ? "B" : "i32 B");
+    for (int i = 0; l->sizes && i < l->sizes->n; i++)
+        text_printf(&t, names_only ? ", e%d" : ", i32 e%d", i);
     return text_data(&t);
 }
 
 /* The comment on top: where the kernel comes from. */
-static void heading(Cu *l)
+static void heading(const Cu *l, Text *t)
 {
-    Text *t = &l->file;
     text_printf(t, "/* %s of %s\n", kernel_class_name[l->k->cls], l->k->label && *l->k->label ? l->k->label : "the program");
     int last = -1;
     for (int i = 0; i < l->k->n_comp; i++) {
@@ -163,7 +170,7 @@ static void add_kernel(Cu *l, const char *name, TicGrid grid, int threads, int s
     if (!l->out->n++)
         l->out->first = l->m->kernels.n;
     CudaKernel k = {.name = name, .file = l->m->files.n, .grid = grid, .threads = threads, .shared = shared,
-                    .table = l->sets != NULL};
+                    .table = l->sets != NULL, .own = {.file = -1}};
     if (l->out->n == 1)
         k.hopper = l->out->hopper;
     PUSH(l->m->arena, l->m->kernels, k);
@@ -182,6 +189,37 @@ const char *cu_launch_template(Cu *l, const char *part, TicGrid grid, int thread
     const char *name = cu_kernel_name(l, part);
     add_kernel(l, name, grid, threads, shared);
     return name;
+}
+
+static uint64_t hash_of(const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 0x100000001b3u;
+    return h;
+}
+
+/* Hopper's text: kernels that differ in sizes alone have one, behind names made of all the rest. */
+static void add_own_file(Cu *l)
+{
+    CudaModule *m = l->m;
+    Arena *a = m->arena;
+    const uint32_t key = (uint32_t)(hash_of(l->own) >> 32);
+    int file = 0;
+    while (file < m->files.n && !(m->files.at[file].own && !strcmp(m->files.at[file].own, l->own)))
+        file++;
+    if (file == m->files.n) {
+        Text t = {.arena = a};
+        heading(l, &t);
+        text_printf(&t, "#define KERNEL contract_%08x\n#define JOIN join_%08x\n%s", key, key, l->own);
+        PUSH(a, m->files, (struct CuFile){arena_printf(a, "contract_%08x", key), text_data(&t), FOR_HOPPER, l->own});
+    }
+    for (int i = 0; i < l->out->n; i++) {
+        CudaKernel *k = &m->kernels.at[l->out->first + i];
+        k->own_name = arena_printf(a, i ? "join_%08x" : "contract_%08x", key);
+        k->own = (TicGpuOwn){.file = file, .n_size = l->own_sizes.n};
+        memcpy(k->own.size, l->own_sizes.at, sizeof k->own.size);
+    }
 }
 
 static bool lower_class(Cu *l)
@@ -222,14 +260,16 @@ static Cu lowering(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Te
 static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Text *why)
 {
     Cu l = lowering(m, f, k, made, why);
-    heading(&l);
+    heading(&l, &l.file);
     bool done = lower_class(&l);
     if (l.places.fault)
         cu_fail(&l, "%s", l.places.fault);
     if (!done || l.failed)
         return false;
     const char *name = m->kernels.at[made->first].name;
-    PUSH(m->arena, m->files, (struct CuFile){name, text_data(&l.file)});
+    PUSH(m->arena, m->files, (struct CuFile){name, text_data(&l.file), l.own ? FOR_OTHERS : FOR_ALL, NULL});
+    if (l.own)
+        add_own_file(&l);
     return true;
 }
 

@@ -2,7 +2,8 @@
  *
  * A kernel file is the prelude (prelude/tc.cuh: types, tc_* calls; one half for NVRTC, one for the emulator), then text in
  * the C subset both read (no templates, overloads or references), then one TC_KERNEL per launch. Everything is
- * specialised on static shapes; the batch B is the last kernel argument, an i32.
+ * specialised on static shapes; the batch B is the last kernel argument, an i32. Contractions of sm_90a alone have a text of
+ * their own, to which extents and strides are given as e0, e1, .. behind B: kernels that differ in these alone are compiled once.
  *
  * CONTRACTION TEMPLATES. A template is a fixed piece of such text, compiler/cuda/templates/NAME.cu, with a row in
  * templates.def. The emitter prints a prologue in front of it, so a template is the same for every kernel and can be
@@ -16,10 +17,10 @@
  *   TC_ARGS                      its parameters, as a parameter list: `float *p0, const float *p1, ..., i32 B`
  *   TC_PASS                      the same as an argument list: `p0, p1, ..., B`
  *   ROWS COLS TERMS BATCHES      i32 expressions that may mention B; TERMS may be huge (weight gradients)
- *   SPLITS SPLIT_TERMS           constants: block (.., split) sums terms [split * SPLIT_TERMS, (split + 1) * SPLIT_TERMS)
+ *   SPLITS SPLIT_TERMS           block (.., split) sums terms [split * SPLIT_TERMS, (split + 1) * SPLIT_TERMS)
  *                                cut at TERMS; SPLIT_TERMS is a multiple of 128. With one split it covers all terms.
  *                                A split may be empty: its x are 0 and are handed over all the same.
- *   ROWS_BY COLS_BY              constants: the greatest that divide ROWS and COLS whatever B is. What edges need is left out
+ *   ROWS_BY COLS_BY              constants: the greatest powers of two up to 256 that divide them whatever B is. What edges need is left out
  *                                where a tile is never cut, and finish1 where four columns never are.
  *   A_T B_T                      element types: float or bf16 (A_BF16, B_BF16: 0 or 1). Templates for tensor cores convert floats as they load.
  *   A_FLOAT(x) B_FLOAT(x)        an element as a float

@@ -79,7 +79,11 @@ void cu_bind_digits(CuScope *s, const Group *grp, int n, int without, const char
             cu_bind(s, grp[k].axis, flat, big);
             break;
         }
-        const char *size = cu_poly(l, grp[k].n), *rest = cu_name(l, "r"), *v = cu_name(l, "a");
+        CuSizes *sizes = l->sizes;
+        l->sizes = NULL;                         /* divisions are by constants */
+        const char *size = cu_poly(l, grp[k].n);
+        l->sizes = sizes;
+        const char *rest = cu_name(l, "r"), *v = cu_name(l, "a");
         cu_line(s, "const %s %s = %s / %s;", wide ? "i64" : "i32", rest, flat, size);
         cu_line(s, "const i32 %s = (i32)(%s - %s * %s);", v, flat, rest, size);
         cu_bind(s, grp[k].axis, v, false);

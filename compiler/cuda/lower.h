@@ -24,13 +24,19 @@ typedef struct CuLowered {
     TicGpuHopper hopper;               /* of the first launch: how sm_90a's text is launched; threads 0: as the other */
 } CuLowered;
 
+/* the architectures a file is for: all; all but sm_90a; that alone */
+typedef enum { FOR_ALL, FOR_OTHERS, FOR_HOPPER } CuFor;
+
+/* Sizes that a text does not know: it gets them as e0, e1, .. Equal ones have one name, unless they are to be kept apart. */
+typedef struct CuSizes { int n; bool apart; int32_t at[TIC_GPU_SIZES]; } CuSizes;
+
 struct CudaModule {
     Arena *arena;
     CudaTarget target;
     const char *trial_arch;            /* a kernel is lowered with this choice on that architecture; NULL: as the table has it */
     const TunedChoice *trial;
     ARRAY(CudaKernel) kernels;
-    ARRAY(struct CuFile { const char *name, *text; }) files;
+    ARRAY(struct CuFile { const char *name, *text; CuFor is_for; const char *own; } ) files;   /* own: l->own of FOR_HOPPER */
     ARRAY(CuLowered) done;
 };
 
@@ -45,6 +51,8 @@ typedef struct Cu {
     const Sets *sets;                  /* NULL: one, or another class */
     const Comp *comp;                  /* the member being evaluated */
     Text file;                         /* the kernel file so far */
+    const char *own;                   /* sm_90a's own text of the same launches, KERNEL and JOIN in it; NULL: none */
+    CuSizes own_sizes, *sizes;         /* sizes: where numbers of the text being written go; NULL: into the text */
     int n_name;                        /* temporaries have numbers */
     int row_depth;                     /* members' values in memory are read no further out than this scope */
     bool fast;                         /* it has bf16 tensors: exp, erf and 1 / sqrt to about 2^-22 will do */
@@ -72,7 +80,8 @@ const TunedChoice *cu_tuned(const Cu *l, const char *arch, TunedKey key);
 
 /* ---- access.c */
 bool poly_small(Poly a);               /* fits an i32 up to a batch of 32768 */
-const char *cu_poly(Cu *l, Poly p);    /* a C expression of B, i64 where it must; in brackets unless a number */
+const char *cu_poly(Cu *l, Poly p);    /* a C expression of B, i64 where it must; in brackets unless a number or a name */
+const char *cu_number(Cu *l, int64_t n);            /* n as text; is_new: not under the name of another size */
 void cu_access_loads(Cu *l, const Expr *e, Accesses *out);       /* loads from memory; members' only when placed */
 void cu_access_store(Cu *l, const Comp *c, Accesses *out);
 int  cu_best_lanes(const Accesses *acc, const Group *grp, int n);        /* the group neighbouring threads run along; -1 */

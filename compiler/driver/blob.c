@@ -248,7 +248,6 @@ static void put_gpu(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
     h->gpu_options = put_string(s, m ? tic_nvrtc_options : "");
     h->n_gpu_kernels = m ? (uint32_t)cuda_kernels(m) : 0;
     h->n_gpu_files = m ? (uint32_t)cuda_files(m) : 0;
-    h->n_gpu_images = h->n_gpu_files * (uint32_t)in->n_arch;
     h->gpu_kernels = align(out);
     for (uint32_t i = 0; i < h->n_gpu_kernels; i++) {
         const CudaKernel *k = cuda_kernel(m, (int)i);
@@ -261,22 +260,28 @@ static void put_gpu(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
         row.shared = k->shared;
         row.table = k->table;
         row.hopper = k->hopper;
+        row.own = k->own;
+        row.own.name = put_string(s, k->own_name ? k->own_name : "");
         PUT(out, row);
     }
     h->gpu_files = align(out);
     for (uint32_t i = 0; i < h->n_gpu_files; i++) {
-        TicGpuFile row = { put_string(s, cuda_file_name(m, (int)i)), put_string(s, cuda_file(m, (int)i)), i * (uint32_t)in->n_arch,
-                           (uint32_t)in->n_arch };
+        TicGpuFile row = { put_string(s, cuda_file_name(m, (int)i)), put_string(s, cuda_file(m, (int)i)), h->n_gpu_images, 0 };
+        for (int k = 0; k < in->n_arch; k++)
+            row.n_image += in->image[i * (uint32_t)in->n_arch + (uint32_t)k].n > 0;
+        h->n_gpu_images += row.n_image;
         PUT(out, row);
     }
     h->gpu_images = align(out);
     uint32_t at = h->gpu_images + h->n_gpu_images * (uint32_t)sizeof(TicGpuImage);
-    for (uint32_t i = 0; i < h->n_gpu_images; i++) {
+    for (uint32_t i = 0; i < h->n_gpu_files * (uint32_t)in->n_arch; i++) {
+        if (!in->image[i].n)
+            continue;
         TicGpuImage row = { in->image[i].arch, at, (uint32_t)in->image[i].n, 0 };
         at += (row.bytes + 7) / 8 * 8;
         PUT(out, row);
     }
-    for (uint32_t i = 0; i < h->n_gpu_images; i++) {
+    for (uint32_t i = 0; i < h->n_gpu_files * (uint32_t)in->n_arch; i++) {
         text_bytes(out, in->image[i].bytes, in->image[i].n);
         align(out);
     }
@@ -428,6 +433,7 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
     FIX(TicTask, h.tasks, h.n_tasks, kind);
     FIX(TicTask, h.tasks, h.n_tasks, name);
     FIX(TicGpuKernel, h.gpu_kernels, h.n_gpu_kernels, name);
+    FIX(TicGpuKernel, h.gpu_kernels, h.n_gpu_kernels, own.name);
     FIX(TicGpuFile, h.gpu_files, h.n_gpu_files, name);
     FIX(TicGpuFile, h.gpu_files, h.n_gpu_files, text);
 #undef FIX

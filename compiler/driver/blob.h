@@ -36,7 +36,7 @@ typedef struct {
     uint64_t hash;
     int n_kernels, n_distinct;
     const CudaModule *cuda;      /* NULL: no code for GPUs */
-    const GpuImage *image;       /* [cuda_files * n_arch] */
+    const GpuImage *image;       /* [cuda_files * n_arch]; n 0: the file is not for that architecture */
     int n_arch;
 } BlobInput;
 

@@ -112,20 +112,24 @@ static void report_log(const char *log, const char *arch, Text *out)
     }
 }
 
-static bool compile_texts(const CudaModule *m, Arena *a, const char *const *arch, int n_arch, bool ptx, TicCuda **out, Text *why)
+/* A job for each file and each architecture that it is for. */
+static bool compile_texts(const CudaModule *m, Arena *a, const char *const *arch, int n_arch, bool ptx, TicCuda **out, int *n_out, Text *why)
 {
     char reason[512] = "";
-    int n = cuda_files(m) * n_arch;
-    TicCuda *job = NEWN(a, TicCuda, n);
+    int n = 0;
+    TicCuda *job = NEWN(a, TicCuda, cuda_files(m) * n_arch);
     TicNvrtc *nvrtc = tic_nvrtc_open(reason, sizeof reason);
     *out = job;
+    *n_out = 0;
     if (!nvrtc) {
         text_printf(why, "%s", reason);
         return false;
     }
-    for (int i = 0; i < n; i++)
-        job[i] = (TicCuda){ .name = cuda_file_name(m, i / n_arch), .prelude = tc_prelude, .text = cuda_file(m, i / n_arch),
-                            .arch = arch[i % n_arch], .ptx = ptx };
+    for (int i = 0; i < cuda_files(m) * n_arch; i++)
+        if (cuda_file_is_for(m, i / n_arch, arch[i % n_arch]))
+            job[n++] = (TicCuda){ .name = cuda_file_name(m, i / n_arch), .prelude = tc_prelude, .text = cuda_file(m, i / n_arch),
+                                  .arch = arch[i % n_arch], .ptx = ptx };
+    *n_out = n;
     bool all = !tic_nvrtc_recall(nvrtc, job, n) || tic_nvrtc_compile(nvrtc, job, n, 0);
     tic_nvrtc_close(nvrtc);
     for (int i = 0; i < n && !all; i++)
@@ -139,15 +143,18 @@ static bool compile_texts(const CudaModule *m, Arena *a, const char *const *arch
 bool gpu_compile(const CudaModule *m, Arena *a, const char *const *arch, int n_arch, GpuImage **image, Text *report, Text *why)
 {
     TicCuda *job;
-    int n = cuda_files(m) * n_arch;
-    bool ok = compile_texts(m, a, arch, n_arch, false, &job, why);
-    *image = NEWN(a, GpuImage, n);
-    for (int i = 0; ok && i < n; i++) {
-        void *copy = arena_alloc(a, job[i].bytes);
-        memcpy(copy, job[i].image, job[i].bytes);
-        (*image)[i] = (GpuImage){ gpu_arch_code(job[i].arch), copy, job[i].bytes };
+    int n, at = 0;
+    bool ok = compile_texts(m, a, arch, n_arch, false, &job, &n, why);
+    *image = NEWN(a, GpuImage, cuda_files(m) * n_arch);
+    for (int i = 0; ok && i < cuda_files(m) * n_arch; i++) {
+        if (!cuda_file_is_for(m, i / n_arch, arch[i % n_arch]))
+            continue;
+        const TicCuda *j = &job[at++];
+        void *copy = arena_alloc(a, j->bytes);
+        memcpy(copy, j->image, j->bytes);
+        (*image)[i] = (GpuImage){ gpu_arch_code(j->arch), copy, j->bytes };
         if (report)
-            report_log(job[i].log, job[i].arch, report);
+            report_log(j->log, j->arch, report);
     }
     tic_nvrtc_free(job, n);
     return ok;
@@ -156,9 +163,10 @@ bool gpu_compile(const CudaModule *m, Arena *a, const char *const *arch, int n_a
 bool gpu_ptx(const CudaModule *m, Arena *a, const char *arch, Text *out, Text *why)
 {
     TicCuda *job;
-    bool ok = compile_texts(m, a, &arch, 1, true, &job, why);
-    for (int i = 0; ok && i < cuda_files(m); i++)
+    int n;
+    bool ok = compile_texts(m, a, &arch, 1, true, &job, &n, why);
+    for (int i = 0; ok && i < n; i++)
         text_printf(out, "// %s\n%s\n", job[i].name, (const char *)job[i].image);
-    tic_nvrtc_free(job, cuda_files(m));
+    tic_nvrtc_free(job, n);
     return ok;
 }

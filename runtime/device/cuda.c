@@ -70,6 +70,7 @@ struct TicGpu {
     char name[160];
     Object *module;                              /* by file */
     bool *hopper;                                /* by file: it is sm_90a's own */
+    bool *own;                                   /* by file: sm_90a has another in its place */
     Object *function;                            /* by kernel */
     Object *event;
     int n_event;
@@ -152,6 +153,7 @@ TicStatus tic_gpu_open(const TicProgram *p, int ordinal, TicGpu **out)
     *g = (TicGpu){ .program = p };
     g->module = tic_alloc((p->n_gpu_files + 1) * sizeof *g->module);
     g->hopper = tic_alloc((p->n_gpu_files + 1) * sizeof *g->hopper);
+    g->own = tic_alloc((p->n_gpu_files + 1) * sizeof *g->own);
     g->function = tic_alloc((p->n_gpu_kernels + 1) * sizeof *g->function);
     TicStatus status = open_device(g, ordinal);
     if (status) {
@@ -185,6 +187,7 @@ void tic_gpu_close(TicGpu *g)
     free(g->event);
     free(g->module);
     free(g->hopper);
+    free(g->own);
     free(g->function);
     free(g);
 }
@@ -339,15 +342,27 @@ static TicStatus compile_files(TicGpu *g, const uint32_t *file, int n)
     return status;
 }
 
+/* Whether sm_90a's own text of the kernel runs here: if there is code of it, or none of the other. */
+static bool takes_own(const TicGpu *g, const TicGpuKernel *k)
+{
+    const TicGpuFile *f = TABLE(g->program, TicGpuFile, g->program->gpu_files);
+    return k->own.file >= 0 && g->arch == HOPPER && (find_image(g, &f[k->own.file]) || !find_image(g, &f[k->file]));
+}
+
+static uint32_t file_of(const TicGpu *g, const TicGpuKernel *k)
+{
+    return g->own[k->file] ? (uint32_t)k->own.file : k->file;
+}
+
 static TicStatus find_function(TicGpu *g, uint32_t kernel)
 {
     enum { STATIC_SHARED = 48 << 10 };
     const TicGpuKernel *k = TABLE(g->program, TicGpuKernel, g->program->gpu_kernels) + kernel;
-    const char *name = text_of(g->program, k->name);
+    const char *name = text_of(g->program, g->own[k->file] ? k->own.name : k->name);
     if (g->function[kernel])
         return TIC_OK;
-    CALL(g, name, cuModuleGetFunction(&g->function[kernel], g->module[k->file], name));
-    int shared = g->hopper[k->file] && k->hopper.threads ? k->hopper.shared : k->shared;
+    CALL(g, name, cuModuleGetFunction(&g->function[kernel], g->module[file_of(g, k)], name));
+    int shared = g->hopper[file_of(g, k)] && k->hopper.threads ? k->hopper.shared : k->shared;
     if (shared > STATIC_SHARED)
         CALL(g, name, cuFuncSetAttribute(g->function[kernel], FUNC_MAX_DYNAMIC_SHARED, shared));
     return TIC_OK;
@@ -363,7 +378,8 @@ TicStatus tic_gpu_prepare(TicGpu *g, const uint32_t *kernel, int n)
     int n_missing = 0;
     TicStatus status = TIC_OK;
     for (int i = 0; i < n && !status; i++) {
-        uint32_t f = k[kernel[i]].file;
+        g->own[k[kernel[i]].file] = takes_own(g, &k[kernel[i]]);
+        uint32_t f = file_of(g, &k[kernel[i]]);
         if (g->module[f] || asked[f])
             continue;
         asked[f] = true;
@@ -418,12 +434,12 @@ TicStatus tic_gpu_launch(TicGpu *g, uint32_t kernel, const TicGpuPtr *arg, int n
 {
     const TicGpuKernel *k = TABLE(g->program, TicGpuKernel, g->program->gpu_kernels) + kernel;
     const char *name = text_of(g->program, k->name);
-    bool hopper = g->hopper[k->file] && k->hopper.threads;
+    bool own = g->own[k->file], hopper = g->hopper[file_of(g, k)] && k->hopper.threads;
     const TicGrid *grid = hopper ? &k->hopper.tiles : &k->grid;
     int64_t blocks = blocks_of(grid, batch), y = grid->y;
     int32_t b = (int32_t)batch;
     Map map[2];
-    void *args[MOST_ARGS + 3];
+    void *args[MOST_ARGS + 3 + TIC_GPU_SIZES];
     int n = 0;
     if (blocks < 0)
         return tic_fail(TIC_USER, "%s: a batch of %lld is too large for one launch", name, (long long)batch);
@@ -441,7 +457,9 @@ TicStatus tic_gpu_launch(TicGpu *g, uint32_t kernel, const TicGpuPtr *arg, int n
     }
     for (int i = 0; i < n_arg; i++)
         args[n++] = (void *)(uintptr_t)&arg[i];
-    args[n] = &b;
+    args[n++] = &b;
+    for (int i = 0; own && i < k->own.n_size; i++)
+        args[n++] = (void *)(uintptr_t)&k->own.size[i];
     CALL(g, name, cuLaunchKernel(g->function[kernel], (unsigned)blocks, (unsigned)y, 1, (unsigned)(hopper ? k->hopper.threads : k->threads), 1,
                                  1, (unsigned)(hopper ? k->hopper.shared : k->shared), g->stream, args, NULL));
     return TIC_OK;

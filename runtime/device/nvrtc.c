@@ -255,7 +255,14 @@ static void compile_one(TicNvrtc *n, TicCuda *job)
     job->seconds = tic_now() - start;
 }
 
-typedef struct { TicNvrtc *n; TicCuda *job; int n_jobs, next; pthread_mutex_t lock; } Queue;
+/* Long texts first: then no thread begins the longest when the others are done. */
+typedef struct { TicNvrtc *n; TicCuda **job; int n_jobs, next; pthread_mutex_t lock; } Queue;
+
+static int longer_first(const void *a, const void *b)
+{
+    size_t x = strlen((*(TicCuda *const *)a)->text), y = strlen((*(TicCuda *const *)b)->text);
+    return (x < y) - (x > y);
+}
 
 static void *worker(void *arg)
 {
@@ -266,29 +273,33 @@ static void *worker(void *arg)
         pthread_mutex_unlock(&q->lock);
         if (i >= q->n_jobs)
             return NULL;
-        if (q->job[i].image)
-            continue;
-        compile_one(q->n, &q->job[i]);
-        if (q->job[i].image)
-            keep(q->n, &q->job[i]);
+        compile_one(q->n, q->job[i]);
+        if (q->job[i]->image)
+            keep(q->n, q->job[i]);
     }
 }
 
 bool tic_nvrtc_compile(TicNvrtc *n, TicCuda *job, int n_jobs, int threads)
 {
     enum { MOST_THREADS = 64 };
-    Queue q = { .n = n, .job = job, .n_jobs = n_jobs, .lock = PTHREAD_MUTEX_INITIALIZER };
+    TicCuda **left = tic_alloc(((size_t)n_jobs + 1) * sizeof *left);
+    Queue q = { .n = n, .job = left, .lock = PTHREAD_MUTEX_INITIALIZER };
     pthread_t thread[MOST_THREADS];
     int started = 0;
     if (threads <= 0)
         threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    threads = threads > n_jobs ? n_jobs : threads;
+    for (int i = 0; i < n_jobs; i++)
+        if (!job[i].image)
+            left[q.n_jobs++] = &job[i];
+    qsort(left, (size_t)q.n_jobs, sizeof *left, longer_first);
+    threads = threads > q.n_jobs ? q.n_jobs : threads;
     while (started + 1 < threads && started < MOST_THREADS && !pthread_create(&thread[started], NULL, worker, &q))
         started++;
     worker(&q);
     for (int i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
     pthread_mutex_destroy(&q.lock);
+    free(left);
     bool all = true;
     for (int i = 0; i < n_jobs; i++)
         all = all && job[i].image;

@@ -23,6 +23,11 @@ for p in f32 bf16; do
         not_ok "ViT-B/16 in $p compiles for sm_80 and sm_90a" "$(head "$T/$p")"; continue; }
     check "ViT-B/16 in $p: every kernel within its budget" over_budget "$T/$p"
 done
+shared() {    # TABLE: fewer than half as many contractions on sm_90a, where sizes are arguments
+    awk '$1 ~ /^contract/ { n[$2]++ } END { exit !(n["sm_90a"] > 10 && n["sm_90a"] * 2 < n["sm_80"]) }' "$1"
+}
+check "contractions that differ in sizes alone are one kernel on sm_90a" shared "$T/bf16"
+check "in f32 none are" eval '! shared "$T/f32"'
 sed 's/^contract *sm_90a .*/contract sm_90a 100 0/' tests/gpu/budget.txt >"$T/less"
 check "a budget too small is noticed" eval '! over_budget "$T/bf16" "$T/less" >"$T/found" && grep -q "^over 100 registers, 0 spilled: contract_" "$T/found"'
 { cat "$T/bf16"; echo "ptxas info : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized"; } >"$T/serial"

@@ -46,6 +46,7 @@ emu_dim3 emu_gdim(void) __attribute__((const));
 #define TC_TABLE static const
 #define TC_RESTRICT
 #define TC_UNROLL
+#define TC_UNROLL_4
 #define TC_NO_UNROLL
 
 static inline u32 tc_bits(float x) { union { float f; u32 u; } v = {x}; return v.u; }

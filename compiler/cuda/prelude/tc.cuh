@@ -34,6 +34,7 @@ typedef struct __align__(64) { u64 q[16]; } tc_tmap;          /* a CUtensorMap, 
 #define TC_TABLE static __constant__ const
 #define TC_RESTRICT __restrict__
 #define TC_UNROLL _Pragma("unroll")
+#define TC_UNROLL_4 _Pragma("unroll 4")
 #define TC_NO_UNROLL _Pragma("unroll 1")
 
 /* ---- numbers */
