@@ -8,8 +8,10 @@
  *   scatter  L depends on data and nothing else pins it: one scatter over all points
  *
  * An axis that e does not use is not summed but becomes a factor, its extent. A share that needs no sum stays an
- * expression; others get a tensor of their own. Then T is cut into cells on which the set of boxes that cover it is
- * constant (thirds of one projection, pieces), and each cell is one equation: the sum of what covers it.
+ * expression; others get a tensor of their own. Where one such expression covers all of T and only one other share does
+ * not, one equation does: this one is added where it is. Else T is cut into cells on which the set of boxes that cover it is constant (thirds of one
+ * projection, pieces), as few as there can be, and each cell is one equation: the sum of what covers it. A guard that a cell
+ * decides is gone.
  *
  * New axes are numbered as follows until grad_emit closes the gaps: 0 .. rank-1 are T's dimensions, rank + j is the
  * axis j of the share; at most 24. */
@@ -392,6 +394,43 @@ static bool covers(const Item *it, const Box *cell, int rank)
     return true;
 }
 
+/* Comparisons of indices that hold at all points, or at none. */
+static const Expr *decided(Graph *g, Memo *done, const Expr *e, const Ext *ext)
+{
+    const Expr *arg[3] = { NULL, NULL, NULL }, *new = memo_get(done, e);
+    if (e->kind != E_OP || new)
+        return e->kind == E_OP ? new : e;
+    for (int i = 0; i < e->n; i++)
+        arg[i] = decided(g, done, e->arg[i], ext);
+    bool compares = e->op == OP_GE || e->op == OP_LT || e->op == OP_EQ;
+    double limit;
+    if (compares && arg[0]->kind == E_INDEX && expr_is_const(arg[1], &limit)) {
+        int64_t lo, hi, far_lo, far_hi;
+        bool known = aff_range(arg[0]->aff, ext, 1, &lo, &hi) && aff_range(arg[0]->aff, ext, HUGE_BATCH, &far_lo, &far_hi);
+        double least = (double)(lo < far_lo ? lo : far_lo), most = (double)(hi > far_hi ? hi : far_hi);
+        bool always = e->op == OP_GE ? least >= limit : e->op == OP_LT ? most < limit : least == limit && most == limit;
+        bool never = e->op == OP_GE ? most < limit : e->op == OP_LT ? least >= limit : most < limit || least > limit;
+        if (known && (always || never))
+            new = expr_const(g, always);
+    }
+    new = new ? new : expr_op(g, e->op, arg[0], arg[1], arg[2]);
+    memo_put(done, e, new);
+    return new;
+}
+
+/* An item's value at T's point (axis i), 0 where the item is not. */
+static const Expr *guarded(Graph *g, const Item *it, int part, int rank, const Box *whole)
+{
+    Inverse v = { .guard = NULL };
+    for (int i = 0; i < rank; i++)
+        v.ext[i] = whole[i].n;
+    for (int i = 0; i < rank; i++)
+        if (it->box[i].n != EXT_BATCH)
+            guard_range(g, &v, aff_term(g, i, 1, -it->box[i].lo), it->box[i].n);
+    const Expr *e = value_in(g, it, part, rank, whole);
+    return v.guard ? expr_op(g, OP_WHERE, v.guard, e, expr_const(g, 0)) : e;
+}
+
 /* The cuts of dimension `dim`: where a box begins or ends. Returns how many intervals; at least one. */
 static int cut(Grad *d, const Item *it, int n, int dim, Ext extent, Box **out)
 {
@@ -419,17 +458,18 @@ static int cut(Grad *d, const Item *it, int n, int dim, Ext extent, Box **out)
     return n_at - 1;
 }
 
-static bool emit_cell(Grad *d, int out, const Item *it, const int *part, int n, const Box *cell, const Comp *from)
+static bool emit_cell(Grad *d, int out, const Item *it, const int *part, int n, const Box *cell, bool guards, const Comp *from)
 {
     Graph *g = d->g;
+    Memo done;
     int rank = g->tensor[out].rank;
     Ext ext[WIDE] = {0};
     const Affine *store[MAX_RANK], *fixed[WIDE] = {0};
     const Expr *e = expr_const(g, 0);
     uint32_t axes = 0;
     for (int i = 0; i < n; i++)
-        if (covers(&it[i], cell, rank))
-            e = expr_op(g, OP_ADD, e, value_in(g, &it[i], part[i], rank, cell), NULL);
+        if (guards || covers(&it[i], cell, rank))
+            e = expr_op(g, OP_ADD, e, (guards ? guarded : value_in)(g, &it[i], part[i], rank, cell), NULL);
     for (int k = 0; k < rank; k++) {
         bool one = cell[k].n == 1 && g->tensor[out].shape[k] != 1;         /* a row of its own needs no axis */
         ext[k] = cell[k].n;
@@ -437,23 +477,52 @@ static bool emit_cell(Grad *d, int out, const Item *it, const int *part, int n, 
         fixed[k] = one ? aff_const(g, 0) : NULL;
         store[k] = one ? aff_const(g, cell[k].lo) : aff_term(g, k, 1, cell[k].lo);
     }
-    return grad_emit(d, out, axes, ext, 0, RED_NONE, expr_subst(g, e, fixed, WIDE), store, from);
+    memo_init(&done);
+    e = decided(g, &done, expr_subst(g, e, fixed, WIDE), ext);
+    memo_free(&done);
+    return grad_emit(d, out, axes, ext, 0, RED_NONE, e, store, from);
+}
+
+typedef struct Cell { Box box[MAX_RANK]; bool gone; } Cell;
+
+/* Do the same items cover both cells, which are side by side in dimension `dim` and alike in all others, a before b? */
+static bool continues(const Cell *a, const Cell *b, int dim, const Item *it, int n, int rank)
+{
+    for (int k = 0; k < rank; k++)
+        if (k == dim ? a->box[k].n == EXT_BATCH || a->box[k].lo + a->box[k].n != b->box[k].lo
+                     : a->box[k].lo != b->box[k].lo || a->box[k].n != b->box[k].n)
+            return false;
+    for (int i = 0; i < n; i++)
+        if (covers(&it[i], a->box, rank) != covers(&it[i], b->box, rank))
+            return false;
+    return true;
 }
 
 static bool emit_cells(Grad *d, int out, const Item *it, const int *part, int n, const Comp *from)
 {
     int rank = d->g->tensor[out].rank, count[MAX_RANK], at[MAX_RANK] = {0};
-    Box *interval[MAX_RANK], cell[MAX_RANK];
+    Box *interval[MAX_RANK];
+    ARRAY(Cell) cell = { 0 };
     for (int k = 0; k < rank; k++)
         count[k] = cut(d, it, n, k, d->g->tensor[out].shape[k], &interval[k]);
     for (int k = 0; k >= 0;) {
+        Cell c = { .gone = false };
         for (int i = 0; i < rank; i++)
-            cell[i] = interval[i][at[i]];
-        if (!emit_cell(d, out, it, part, n, cell, from))
-            return false;
+            c.box[i] = interval[i][at[i]];
+        PUSH(&d->scratch, cell, c);
         for (k = rank - 1; k >= 0 && ++at[k] == count[k]; k--)             /* the next cell, the last one fastest */
             at[k] = 0;
     }
+    for (int k = rank - 1; k >= 0; k--)
+        for (int i = 0; i < cell.n; i++)
+            for (int j = i + 1; j < cell.n && !cell.at[i].gone; j++)
+                if (!cell.at[j].gone && continues(&cell.at[i], &cell.at[j], k, it, n, rank)) {
+                    cell.at[i].box[k].n += cell.at[j].box[k].n;
+                    cell.at[j].gone = true;
+                }
+    for (int i = 0; i < cell.n; i++)
+        if (!cell.at[i].gone && !emit_cell(d, out, it, part, n, cell.at[i].box, false, from))
+            return false;
     return true;
 }
 
@@ -488,5 +557,16 @@ int grad_combine(Grad *d, int tensor, const Shares *shares, const Comp *producer
             return -1;
     }
     int out = grad_tensor(d, "", tensor, rank, shape, DT_F32);
-    return emit_cells(d, out, it, part, n, producer ? producer : it[0].from) ? out : -1;
+    const Comp *from = producer ? producer : it[0].from;
+    Box whole[MAX_RANK];
+    bool guards = false;
+    int boxes = 0;
+    for (int k = 0; k < rank; k++)
+        whole[k] = (Box){ 0, shape[k] };
+    for (int i = 0; i < n; i++) {
+        guards |= part[i] < 0 && is_whole(&it[i], rank, shape);
+        boxes += !is_whole(&it[i], rank, shape);
+    }
+    guards &= boxes <= 1;
+    return (guards ? emit_cell(d, out, it, part, n, whole, true, from) : emit_cells(d, out, it, part, n, from)) ? out : -1;
 }

@@ -276,7 +276,7 @@ static const Case cases[] = {
       Y("3") "tensor %4 temp f32[3] \"q\"\n%3[a0] = %0[a0] * %1[a0] {a0:3}  %4[a0] = %0[a0 + 6]^2 {a0:3}"
       LOSS "sum{a0:3}(%3[a0] * %4[a0])" },
     { "one row of many", STORE, "4, 3", "3", LOSS "sum{a0:3}(%0[2, a0]^2 * %1[a0])" },
-    { "used three ways", STORE, "4, 4", "4",
+    { "used three ways", GATHER, "4, 4", "4",
       Y("4, 4") "%3[a0, a1] = %0[a0, a1] * %0[a1, a0] + exp(%0[a0, 1]) {a0:4, a1:4}"
       LOSS "sum{a0:4, a1:4}(%3[a0, a1] * %1[a0])" },
     { "shifted under a guard", GATHER, "6", "6",
@@ -331,6 +331,39 @@ static void every_index_map(void **state)
         Form form = form_of(g);
         if (form != cases[i].form && !(has_guards && form == GATHER))
             fail_msg("%s takes form %d, not %d:\n%s", cases[i].name, form, cases[i].form, text_of(&a, g));
+        arena_free(&a);
+    }
+}
+
+/* Equations of the gradient of x, and how many of them have a guard: cells that the same shares cover are one, a guard that a cell
+ * decides is gone, and one part beside a whole is a guard, no cut. */
+static void few_cells(void **state)
+{
+    static const struct { const char *name, *x, *text; int comps, guards; } few[] = {
+        { "one row of a third, and a third", "4, 6", LOSS "sum{a0:4, a1:2}(%0[0, a1] * %0[a0, a1 + 2] * %1[a0])", 4, 0 },
+        { "one row of a third, and two", "4, 6", LOSS "sum{a0:4, a1:2}(%0[0, a1] * %0[a0, a1 + 2] * %0[a0, a1 + 4] * %1[a0])", 4, 0 },
+        { "all, and one row", "4, 6", LOSS "sum{a0:4, a1:6}(%0[a0, a1]^2 * %0[2, a1] * %1[a0])", 1, 1 },
+        { "all, and two rows", "4, 6", LOSS "sum{a0:4, a1:6}(%0[a0, a1]^2 * %0[2, a1] * %0[3, a1] * %1[a0])", 3, 0 },
+        { "a gather from a third, and two thirds", "4, 5, 6",
+          LOSS "sum{a0:4, a1:5, a2:2}(%0[a0, %2[a0], a2] * %0[a0, a1, a2 + 2] * %0[a0, a1, a2 + 4] * %1[a0])", 3, 1 },
+    };
+    for (int i = 0; i < (int)LEN(few); i++) {
+        Arena a = {0};
+        Graph *g;
+        int comps = 0, guards = 0;
+        const char *text = arena_printf(&a, "tensor %%0 param f32[%s] const(0) \"x\"\ntensor %%1 param f32[4] const(0) \"w\"\n"
+                                        "tensor %%2 input i32[4] \"at\"\n%s", few[i].x, few[i].text);
+        double worst = worst_error(text, "loss", 1, 5, -1, 1, -1, &a, &g);
+        if (!(worst < TOLERANCE))
+            fail_msg("%s: error %g in\n%s", few[i].name, worst, text_of(&a, g));
+        for (int c = 0; c < g->n_comp; c++)
+            if (!strcmp(g->tensor[g->comp[c]->out].name, "d_x")) {
+                comps++;
+                guards += mentions(g->comp[c]->body, OP_WHERE);
+            }
+        if (comps != few[i].comps || guards != few[i].guards)
+            fail_msg("%s: %d equations, %d with a guard; wanted %d and %d:\n%s", few[i].name, comps, guards, few[i].comps, few[i].guards,
+                     text_of(&a, g));
         arena_free(&a);
     }
 }
@@ -456,6 +489,7 @@ int main(void)
         cmocka_unit_test(every_function),
         cmocka_unit_test(every_reducer),
         cmocka_unit_test(every_index_map),
+        cmocka_unit_test(few_cells),
         cmocka_unit_test(contrastive_loss),
         cmocka_unit_test(batch_mean),
         cmocka_unit_test(what_does_not_depend),
