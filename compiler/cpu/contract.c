@@ -32,7 +32,8 @@ typedef struct Contraction {
     const Comp *sum;                   /* the member that sums a side; NULL: none */
     bool sums_a;                       /* else b */
     int n_folded;                      /* of the outer groups, the innermost that are columns */
-    V pack_sum;                        /* packs that side and sums it */
+    bool once;                         /* A may lie ready */
+    V block_sums, pack_sum;            /* sums that side's panels; gives them, and adds up their sums */
 } Contraction;
 
 /* ---- shapes */
@@ -303,46 +304,6 @@ static V make_pack_a(Contraction *c)
     return aside_end(c->l, &aside, panel);
 }
 
-/* The panels of a block of the summed side, which is added to the sums; they are stored after the last term. */
-static V make_pack_sum(Contraction *c)
-{
-    Low *l = c->l;
-    Gen *g = c->g;
-    Aside aside;
-    Scope root, outer, s;
-    V sum = part_side_sum(l, c->sums_a, c->half);
-    own_begin(c, &aside, &root, &outer, "pack_sum", g->t->ptr, MAX_POINTER_ARGS);
-    V arg[MAX_POINTER_ARGS];
-    for (int i = 0; i < MAX_POINTER_ARGS; i++)
-        arg[i] = LLVMGetParam(g->fn, (unsigned)i);
-    V panel = call(g, c->sums_a ? c->panels_a : c->pack_b, arg, MAX_POINTER_ARGS);
-    V first = arg[4], k0 = arg[c->sums_a ? 6 : 5], len = arg[c->sums_a ? 7 : 6], room = arg[8], side, tiles;
-    int tile = c->sums_a ? tile_rows(g->t) : tile_columns(g->t);
-    V sums = gep(g, g->t->f32, arg[3], ic(g, scratch_sums(g->t) - (c->sums_a ? scratch_a(g->t) : 0)));
-    if (c->sums_a) {
-        side = i_sub(g, arg[5], first);
-        tiles = i_ceil_div(g, side, ic(g, tile));
-    } else {
-        tiles = arg[7];
-        side = i_min(g, i_mul(g, tiles, ic(g, tile)), i_sub(g, gen_poly(g, c->n.n), first));
-    }
-    V base = c->sums_a ? first : ic(g, 0), sum_arg[] = {panel, len, tiles, room, sums, base, k0};
-    call(g, sum, sum_arg, (int)LEN(sum_arg));
-    Branch f;
-    Loop loop;
-    if_begin(g, &f, i_less(g, i_add(g, k0, len), gen_poly(g, c->terms)), NULL, 0);
-    if_else(g, &f, NULL);
-    loop_begin(g, &loop, ic(g, 0), side, 1, NULL, 0);
-    scope_in(&s, &outer, loop.branch);
-    bind(&s, c->sums_a ? c->m : &c->n, c->sums_a ? c->n_m : 1, i_add(g, first, loop.i));
-    V x = f_mul(g, side_sum_of(g, sums, i_add(g, base, loop.i)), fc(g, l->k->split.sum_scale));
-    l->comp = c->sum;
-    store_member(&s, c->sum, member_value(&s, c->sum, (Val){VAL_F, x}));
-    loop_end(g, &loop, NULL);
-    if_end(g, &f, NULL);
-    return aside_end(l, &aside, panel);
-}
-
 /* ---- the epilogue of one tile */
 
 static void finish_vector(Contraction *c, Scope *row, V tile, V r, V n, V column, V mask)
@@ -504,10 +465,57 @@ static void build_packing(Contraction *c)
     V len = i_max(g, i_min(g, r.k.terms, i_sub(g, gen_poly(g, c->terms), k0)), ic(g, 0));
     V arg[] = {g->bufs, g->batch, ic(g, 0), ready_tile(c, &r, block, m0), m0, m1, k0, len, r.k.room};
     call(g, c->pack_a, arg, MAX_POINTER_ARGS);
+    if (c->sum && c->sums_a) {
+        V sum_arg[] = {arg[3], len, i_ceil_div(g, i_sub(g, m1, m0), ic(g, tile_rows(g->t))), r.k.room};
+        call(g, c->block_sums, sum_arg, (int)LEN(sum_arg));
+    }
     launch_tasks(l);
     r = ready(c);
     launch_end(l, select_(g, r.use, i_mul(g, r.k.n, r.tasks), ic(g, 0)));
     l->out->main = 1;
+}
+
+/* The panels of a block of the summed side, which is added to the sums; they are stored after the last term. */
+static V make_pack_sum(Contraction *c)
+{
+    Low *l = c->l;
+    Gen *g = c->g;
+    Aside aside;
+    Scope root, outer, s;
+    V sum = part_side_sum(l, c->sums_a);
+    own_begin(c, &aside, &root, &outer, "pack_sum", g->t->ptr, MAX_POINTER_ARGS);
+    V arg[MAX_POINTER_ARGS];
+    for (int i = 0; i < MAX_POINTER_ARGS; i++)
+        arg[i] = LLVMGetParam(g->fn, (unsigned)i);
+    V panel = call(g, c->sums_a ? c->panels_a : c->pack_b, arg, MAX_POINTER_ARGS);
+    V first = arg[4], k0 = arg[c->sums_a ? 6 : 5], len = arg[c->sums_a ? 7 : 6], room = arg[8], side, tiles;
+    int tile = c->sums_a ? tile_rows(g->t) : tile_columns(g->t);
+    V sums = gep(g, g->t->f32, arg[3], ic(g, scratch_sums(g->t) - (c->sums_a ? scratch_a(g->t) : 0)));
+    if (c->sums_a) {
+        side = i_sub(g, arg[5], first);
+        tiles = i_ceil_div(g, side, ic(g, tile));
+    } else {
+        tiles = arg[7];
+        side = i_min(g, i_mul(g, tiles, ic(g, tile)), i_sub(g, gen_poly(g, c->n.n), first));
+    }
+    V base = c->sums_a ? first : ic(g, 0), block_arg[] = {panel, len, tiles, room}, sum_arg[] = {panel, tiles, room, sums, base, k0};
+    Branch f;
+    Loop loop;
+    if_begin(g, &f, c->sums_a && c->once ? LLVMBuildNot(g->b, ready(c).use, "") : LLVMConstInt(g->t->i1, 1, 0), NULL, 0);
+    call(g, c->block_sums, block_arg, (int)LEN(block_arg));
+    if_end(g, &f, NULL);
+    call(g, sum, sum_arg, (int)LEN(sum_arg));
+    if_begin(g, &f, i_less(g, i_add(g, k0, len), gen_poly(g, c->terms)), NULL, 0);
+    if_else(g, &f, NULL);
+    loop_begin(g, &loop, ic(g, 0), side, 1, NULL, 0);
+    scope_in(&s, &outer, loop.branch);
+    bind(&s, c->sums_a ? c->m : &c->n, c->sums_a ? c->n_m : 1, i_add(g, first, loop.i));
+    V x = f_mul(g, side_sum_of(g, sums, i_add(g, base, loop.i)), fc(g, l->k->split.sum_scale));
+    l->comp = c->sum;
+    store_member(&s, c->sum, member_value(&s, c->sum, (Val){VAL_F, x}));
+    loop_end(g, &loop, NULL);
+    if_end(g, &f, NULL);
+    return aside_end(l, &aside, panel);
 }
 
 /* ---- a task */
@@ -555,11 +563,12 @@ bool lower_contract(Low *l)
     part_product(l, packed, c.half);
     c.pack_a = packed ? make_pack_a(&c) : NULL;
     c.pack_b = make_pack_b(&c);
-    bool once = packed && find_ready(&c);
-    c.panels_a = once ? make_panels_a(&c) : c.pack_a;
+    c.once = packed && find_ready(&c);
+    c.panels_a = c.once ? make_panels_a(&c) : c.pack_a;
+    c.block_sums = c.sum ? part_block_sums(l, c.sums_a, c.half) : NULL;
     c.pack_sum = c.sum ? make_pack_sum(&c) : NULL;
     c.finish = make_finish(&c);
-    if (once)
+    if (c.once)
         build_packing(&c);
     launch_begin(l, "contract");
     build_task(&c);

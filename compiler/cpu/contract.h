@@ -56,11 +56,14 @@ V part_pack_straight(Low *l, Form form);
 V part_pack_transposed(Low *l, Form form);
 V part_pack_rows(Low *l, Form form);
 V part_pack_terms(Low *l);
-/* Sums of a side over the terms (sums.c): scratch has room behind a task's tiles for those of its rows or columns, MB_MOST
- * numbers and as many for what was lost in rounding. Number i of all rows has place i mod MB_MOST.
- *   sum(panel, len, tiles, room, sums, at, k0)      adds a block of terms of tiles (of A, slices of B) from row `at` on
+/* Sums of a side over the terms (sums.c). Those of a block of terms stand in the last place of each tile of A or slice of B, where
+ * nothing else does. Scratch has room behind a task's tiles for those of all terms: MB_MOST numbers, and as many for what was lost
+ * in rounding; row i has place i mod MB_MOST.
+ *   block_sums(panel, len, tiles, room)           after packing
+ *   sum(panel, tiles, room, sums, at, k0)         adds those of a block to the sums of the rows from `at` on
  * side_sum_of: number `at`, in all lanes, when all terms are there. */
-V part_side_sum(Low *l, bool of_a, bool half);
+V part_block_sums(Low *l, bool of_a, bool half);
+V part_side_sum(Low *l, bool of_a);
 V side_sum_of(Gen *g, V sums, V at);
 /* i64 blocks(rows, slices, batches): rows << 32 | slices of a task: the largest of a few sizes that gives enough tasks,
  * then made even. Shapes and batch alone decide, never the number of threads. */

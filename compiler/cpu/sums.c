@@ -63,28 +63,67 @@ static void add_exactly(Gen *g, V x, V p, V lost, V first)
     store(g, e, lost, 4);
 }
 
-V part_side_sum(Low *l, bool of_a, bool half)
+/* The tiles of a side's panel, its strips and the place of its sums: both functions go through them in the same way. */
+typedef struct Panel { Strip strip; int side, strips; V tile, sums; } Panel;
+
+static Panel panel_of(Gen *g, bool of_a, bool half)
 {
-    const char *name = of_a ? half ? "sum_a_pairs" : "sum_a" : half ? "sum_b_pairs" : "sum_b";
+    int side = of_a ? tile_rows(g->t) : tile_columns(g->t), strips = of_a ? 1 : NV;
+    return (Panel){.strip = {g, side / strips, side, half}, .side = side, .strips = strips};
+}
+
+static void panel_tile(Panel *p, V panel, V room, V tile)
+{
+    Gen *g = p->strip.g;
+    V side = ic(g, p->side);
+    p->tile = gep(g, g->t->f32, panel, i_mul(g, tile, i_mul(g, room, side)));
+    p->sums = gep(g, g->t->f32, p->tile, i_mul(g, i_sub(g, room, ic(g, 1)), side));
+}
+
+V part_block_sums(Low *l, bool of_a, bool half)
+{
+    const char *name = of_a ? half ? "block_sums_a_pairs" : "block_sums_a" : half ? "block_sums_b_pairs" : "block_sums_b";
     V fn = part_helper(l->part, name);
     if (fn)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty i = g->t->i64, t[] = {g->t->ptr, i, i, i, g->t->ptr, i, i};
+    Ty i = g->t->i64, t[] = {g->t->ptr, i, i, i};
     aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
     fn = g->fn;
-    V panel = LLVMGetParam(fn, 0), len = LLVMGetParam(fn, 1), tiles = LLVMGetParam(fn, 2), room = LLVMGetParam(fn, 3);
-    V sums = LLVMGetParam(fn, 4), at = LLVMGetParam(fn, 5), first = LLVMBuildICmp(g->b, LLVMIntEQ, LLVMGetParam(fn, 6), ic(g, 0), "");
-    int side = of_a ? tile_rows(g->t) : tile_columns(g->t), strips = of_a ? 1 : NV;
-    Strip s = {g, side / strips, side, half};
+    Panel p = panel_of(g, of_a, half);
     Loop tile;
-    loop_begin(g, &tile, ic(g, 0), tiles, 1, NULL, 0);
-    V from = gep(g, g->t->f32, panel, i_mul(g, tile.i, i_mul(g, room, ic(g, side))));
-    V to = gep(g, g->t->f32, sums, i_rem(g, i_add(g, at, i_mul(g, tile.i, ic(g, side))), ic(g, MB_MOST)));
-    for (int v = 0; v < strips; v++) {
-        V part = ic(g, v * s.width), p = gep(g, g->t->f32, to, part);
-        add_exactly(g, strip_sum(&s, gep(g, g->t->f32, from, part), len), p, gep(g, g->t->f32, p, ic(g, MB_MOST)), first);
+    loop_begin(g, &tile, ic(g, 0), LLVMGetParam(fn, 2), 1, NULL, 0);
+    panel_tile(&p, LLVMGetParam(fn, 0), LLVMGetParam(fn, 3), tile.i);
+    for (int v = 0; v < p.strips; v++) {
+        V part = ic(g, v * p.strip.width);
+        store(g, strip_sum(&p.strip, gep(g, g->t->f32, p.tile, part), LLVMGetParam(fn, 1)), gep(g, g->t->f32, p.sums, part), 4);
+    }
+    loop_end(g, &tile, NULL);
+    return aside_end(l, &aside, NULL);
+}
+
+V part_side_sum(Low *l, bool of_a)
+{
+    const char *name = of_a ? "sum_a" : "sum_b";
+    V fn = part_helper(l->part, name);
+    if (fn)
+        return fn;
+    Gen *g = l->g;
+    Aside aside;
+    Ty i = g->t->i64, t[] = {g->t->ptr, i, i, g->t->ptr, i, i};
+    aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
+    fn = g->fn;
+    V sums = LLVMGetParam(fn, 3), at = LLVMGetParam(fn, 4), first = LLVMBuildICmp(g->b, LLVMIntEQ, LLVMGetParam(fn, 5), ic(g, 0), "");
+    Panel p = panel_of(g, of_a, false);
+    Ty strip = LLVMVectorType(g->t->f32, (unsigned)p.strip.width);
+    Loop tile;
+    loop_begin(g, &tile, ic(g, 0), LLVMGetParam(fn, 1), 1, NULL, 0);
+    panel_tile(&p, LLVMGetParam(fn, 0), LLVMGetParam(fn, 2), tile.i);
+    V to = gep(g, g->t->f32, sums, i_rem(g, i_add(g, at, i_mul(g, tile.i, ic(g, p.side))), ic(g, MB_MOST)));
+    for (int v = 0; v < p.strips; v++) {
+        V part = ic(g, v * p.strip.width), sum = gep(g, g->t->f32, to, part);
+        add_exactly(g, load(g, strip, gep(g, g->t->f32, p.sums, part), 4), sum, gep(g, g->t->f32, sum, ic(g, MB_MOST)), first);
     }
     loop_end(g, &tile, NULL);
     return aside_end(l, &aside, NULL);
