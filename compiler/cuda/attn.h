@@ -16,7 +16,8 @@
  *   Q_STRIDE K_STRIDE V_STRIDE G_STRIDE       so many elements apart, a multiple of 8
  *   float score(TC_ARGS, i32 z, i32 m, i32 n, float x)
  *   void statistic(TC_ARGS, i32 z, i32 m, float lse)                      stores it, if it is stored; once a row
- *   void row_values(TC_ARGS, i32 z, i32 m, float *r)                      r[0 .. ROW_VALUES - 1]
+ *   void row_values(TC_ARGS, i32 z, i32 m, i32 part, i32 parts, float *r)     r[0 .. ROW_VALUES - 1]; `parts` neighbouring lanes
+ *                                (2, 4 or 8; all of a warp come) have row m together, this one is number `part`; all get it
  *   void weights(TC_ARGS, i32 z, i32 m, i32 n, float x, float y, const float *r, float *p, float *ds)
  *   void finish_z(TC_ARGS, i32 z, i32 m, i32 f, float x0, .., float x3)   f a multiple of 4; every element exactly once
  *   void finish_q(..), finish_k(..), finish_v(..)                         (backward) of dq, dk, dv: z, row, column, four values

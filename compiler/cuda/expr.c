@@ -725,3 +725,16 @@ void cu_store(CuScope *s, const Comp *comp, CuVal v)
                 cu_line(s, "*%s = %s;", p, x[c]);
     }
 }
+
+void cu_store_floats(CuScope *s, const char *to, int width, const char *const *x)
+{
+    if (width == 4) {
+        cu_line(s, "tc_store4(%s, %s, %s, %s, %s);", to, x[0], x[1], x[2], x[3]);
+    } else if (width == 2) {
+        const char *v = cu_name(s->l, "v");
+        cu_line(s, "const v2f %s = {%s, %s};", v, x[0], x[1]);
+        cu_line(s, "*(v2f *)(%s) = %s;", to, v);
+    } else {
+        cu_line(s, "*(%s) = %s;", to, x[0]);
+    }
+}

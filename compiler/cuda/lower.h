@@ -137,6 +137,9 @@ const char *cu_index(CuScope *s, const Affine *a, int component);        /* an i
 const char *cu_pointer(CuScope *s, int tensor, const Affine *const *idx, const void *key);
 void  cu_store(CuScope *s, const Comp *c, CuVal v);
 
+/* x[0 .. width - 1] to the floats at `to`, an aligned run: width 1, 2 or 4 */
+void  cu_store_floats(CuScope *s, const char *to, int width, const char *const *x);
+
 void cu_map_body(CuScope *s);                                    /* map.c: a MAP at the points of the scope */
 
 /* ---- acc.c: an accumulator is one or two names (argmax: value and position; logsumexp: maximum and sum) */

@@ -177,13 +177,16 @@ static void finish(Reduction *r, CuScope *s, CuAcc *acc)
         const Comp *c = &l->k->comp[i];
         int w = cu_acc_width(c->reducer);
         if (r->chunks > 1) {
-            for (int k = 0; k < w; k++, at++)
+            for (int k = 0; k < w; k++, at++) {
+                const char *x[CU_WIDTH], *to = cu_name(l, "q");
                 for (int j = 0; j < width; j++) {
                     const char *v = acc_of(acc, r, i, j)->v[k];
-                    cu_line(&once, "ws[((i64)blockIdx.y * %d + %d) * %lld + row * %s + column + %d] = %s;", r->carried, at,
-                            (long long)r->columns, cu_poly(l, r->length), j,
-                            c->reducer == RED_ARGMAX && k ? arena_printf(l->arena, "tc_float((u32)%s)", v) : v);
+                    x[j] = c->reducer == RED_ARGMAX && k ? arena_printf(l->arena, "tc_float((u32)%s)", v) : v;
                 }
+                cu_line(&once, "float *%s = ws + ((i64)blockIdx.y * %d + %d) * %lld + row * %s + column;", to, r->carried, at,
+                        (long long)r->columns, cu_poly(l, r->length));
+                cu_store_floats(&once, to, width, x);
+            }
             continue;
         }
         CuVal v = {.kind = CV_F, .uniform = width == 1};

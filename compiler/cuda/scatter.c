@@ -76,6 +76,20 @@ static void find_place(Scatter *s, CuScope *at)
     cu_line(at, "    place = row;");
 }
 
+/* neighbouring columns of a thread, as one access; they are all inside or all outside */
+static const char *run_type(const Scatter *s)
+{
+    return s->width == 4 ? "v4f" : s->width == 2 ? "v2f" : "float";
+}
+
+static const char *list(Cu *l, const char *const *x, int n)
+{
+    Text t = {.arena = l->arena};
+    for (int i = 0; i < n; i++)
+        text_printf(&t, "%s%s", i ? ", " : "", x[i]);
+    return text_data(&t);
+}
+
 /* The sum of the points `j` of the tile that go to `hot`: this warp's share. Some are fetched before the first is added. */
 static void sum_share(Scatter *s, CuScope *loop)
 {
@@ -114,8 +128,28 @@ static void sum_share(Scatter *s, CuScope *loop)
         cu_line(loop, "%s += %s[i];", sum[c], part[c]);
     cu_line(loop, "}");
     cu_line(loop, "}");
+    cu_line(loop, "%s *mine = (%s *)part + warp * %d + lane;", run_type(s), run_type(s), CU_WARP);
+    cu_line(loop, "const %s x = {%s};", run_type(s), list(l, sum, s->width));
+    cu_line(loop, "*mine = x;");
+}
+
+/* What the warps summed, in order, to the row's columns of this thread. */
+static void add_shares(Scatter *s, CuScope *add, int arg)
+{
+    static const char *const field[] = {"x", "y", "z", "w"};
+    Cu *l = s->l;
+    const char *type = run_type(s), *sum[CU_WIDTH];
+    cu_line(add, "float *to = p%d + (first + hot) * %s + column;", arg, cu_poly(l, s->columns));
+    cu_line(add, "%s y = ((const %s *)part)[lane];", type, type);
+    cu_line(add, "for (int w = 1; w < %d; w++) {", WARPS);
+    cu_line(add, "    const %s v = ((const %s *)part)[w * %d + lane];", type, type, CU_WARP);
     for (int c = 0; c < s->width; c++)
-        cu_line(loop, "part[(warp * %d + lane) * %d + %d] = %s;", CU_WARP, s->width, c, sum[c]);
+        cu_line(add, s->width > 1 ? "    y.%s += v.%s;" : "    y += v;", field[c], field[c]);
+    cu_line(add, "}");
+    cu_line(add, "const %s was = *(const %s *)to;", type, type);
+    for (int c = 0; c < s->width; c++)
+        sum[c] = s->width > 1 ? arena_printf(l->arena, "was.%s + y.%s", field[c], field[c]) : "was + y";
+    cu_store_floats(add, "to", s->width, sum);
 }
 
 bool cu_scatter(Cu *l)
@@ -129,7 +163,7 @@ bool cu_scatter(Cu *l)
     int per = CU_WARP * s.width;
     const char *columns = cu_poly(l, s.columns), *rows = cu_poly(l, s.rows), *points = cu_poly(l, s.points);
     int arg = kernel_arg(l->k, s.c->out);
-    CuScope root, tile, place, loop;
+    CuScope root, clear, tile, place, loop;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, s.zero);
     cu_line(&root, "i32 *places = (i32 *)shared;");
@@ -139,9 +173,11 @@ bool cu_scatter(Cu *l)
     cu_line(&root, "const u32 strips = (u32)((%s + %d) / %d);", columns, per - 1, per);
     cu_line(&root, "const i64 first = (i64)(blockIdx.x / strips) * %d;", ROWS);
     cu_line(&root, "const i32 column = (i32)(blockIdx.x %% strips) * %d + lane * %d;", per, s.width);
-    cu_line(&root, "for (i64 r = first + warp; r < first + %d && r < %s; r += %d)", ROWS, rows, WARPS);
-    cu_line(&root, "    for (int c = 0; c < %d && column + c < %s; c++)", s.width, columns);
-    cu_line(&root, "        p%d[r * %s + column + c] = 0.0f;", arg, columns);
+    static const char *const zeros[] = {"0.0f", "0.0f", "0.0f", "0.0f"};
+    cu_scope_in(&clear, &root);
+    cu_store_floats(&clear, arena_printf(l->arena, "p%d + r * %s + column", arg, columns), s.width, zeros);
+    cu_scope_close(&clear, arena_printf(l->arena, "for (i64 r = first + warp; r < first + %d && r < %s && column < %s; r += %d) {", ROWS, rows,
+                                        columns, WARPS), "}");
     cu_line(&root, "tc_syncthreads();");
     cu_scope_in(&tile, &root);
     cu_line(&tile, "i32 place = -1;");
@@ -174,14 +210,8 @@ bool cu_scatter(Cu *l)
     cu_line(&loop, "    places[tid] = -1;");
     CuScope add;
     cu_scope_in(&add, &loop);
-    for (int c = 0; c < s.width; c++) {
-        cu_line(&add, "float x%d = part[lane * %d + %d];", c, s.width, c);
-        cu_line(&add, "for (int w = 1; w < %d; w++)", WARPS);
-        cu_line(&add, "    x%d += part[(w * %d + lane) * %d + %d];", c, CU_WARP, s.width, c);
-        cu_line(&add, "if (column + %d < %s)", c, columns);
-        cu_line(&add, "    p%d[(first + hot) * %s + column + %d] += x%d;", arg, columns, c, c);
-    }
-    cu_scope_close(&add, "if (warp == 0) {", "}");
+    add_shares(&s, &add, arg);
+    cu_scope_close(&add, arena_printf(l->arena, "if (warp == 0 && column < %s) {", columns), "}");
     cu_line(&loop, "tc_syncthreads();");
     cu_scope_close(&loop, "for (;;) {", "}");
     cu_line(&tile, "tc_syncthreads();");

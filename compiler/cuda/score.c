@@ -338,7 +338,7 @@ static void forward_functions(const Score *s)
     text_printf(&l->file, "TC_DEV void statistic(TC_ARGS, i32 z, i32 m, float lse)\n{\n%s}\n", text_data(&r.body));
 }
 
-/* The value of a member that sums up a row, as a name; r binds the row. */
+/* The value of a member that sums up a row, as a name; r binds the row, which `parts` neighbouring lanes have together. */
 static const char *row_sum(const Score *s, CuScope *r, const Comp *c)
 {
     Cu *l = s->l;
@@ -355,7 +355,11 @@ static const char *row_sum(const Score *s, CuScope *r, const Comp *c)
     CuVal v = cu_eval(&in, c->body);
     for (int i = 0; i < width; i++)
         cu_line(&in, "%s += %s;", sum, cu_f(&in, v, i));
-    cu_scope_close(&in, arena_printf(l->arena, "for (i32 %s = 0; %s < %lld; %s += %d) {", f, f, (long long)c->ext[own], f, width), "}");
+    cu_scope_close(&in, arena_printf(l->arena, "for (i32 %s = part * %d; %s < %lld; %s += parts * %d) {", f, width, f,
+                                     (long long)c->ext[own], f, width), "}");
+    cu_line(r, "TC_UNROLL");
+    cu_line(r, "for (i32 by = parts / 2; by; by /= 2)");
+    cu_line(r, "    %s += tc_shfl_xor(%s, by);", sum, sum);
     return sum;
 }
 
@@ -371,7 +375,7 @@ static void backward_functions(const Score *s)
     }
     if (!s->row.n)
         cu_line(&r, "r[0] = 0.0f;");
-    text_printf(&l->file, "TC_DEV void row_values(TC_ARGS, i32 z, i32 m, float *r)\n{\n%s}\n", text_data(&r.body));
+    text_printf(&l->file, "TC_DEV void row_values(TC_ARGS, i32 z, i32 m, i32 part, i32 parts, float *r)\n{\n%s}\n", text_data(&r.body));
     point(s, &r);
     for (int i = 0; i < s->row.n; i++)
         cu_load_is(&r, s->row.at[i], (CuVal){.kind = CV_F, .uniform = true, .v = {arena_printf(l->arena, "r[%d]", i)}});

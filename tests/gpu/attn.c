@@ -68,7 +68,7 @@ static const char *source(bool backward, const char *text, const AttnProblem *p,
     if (backward) {
         text_printf(&t, "#define G_STRIDE ((i64)HEADS * FEATURES)\nTC_DEV const bf16 *g_base(TC_ARGS, i32 z)\n{\n"
                     "    return dz + (z / HEADS) * (i64)TOKENS * G_STRIDE + z %% HEADS * FEATURES;\n}\n");
-        text_printf(&t, "TC_DEV void row_values(TC_ARGS, i32 z, i32 m, float *r)\n{\n"
+        text_printf(&t, "TC_DEV void row_values(TC_ARGS, i32 z, i32 m, i32 part, i32 parts, float *r)\n{\n"
                     "    r[0] = lse[(i64)z * ROWS + m];\n    r[1] = dot[(i64)z * ROWS + m];\n}\n");
         text_printf(&t, "TC_DEV void weights(TC_ARGS, i32 z, i32 m, i32 n, float x, float y, const float *r, float *p, float *ds)\n{\n"
                     "    const float w = tc_ex2((score(TC_PASS, z, m, n, x) - r[0]) * AT_LOG2E);\n    *p = w;\n"

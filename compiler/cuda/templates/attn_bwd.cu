@@ -28,12 +28,14 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
     at_copy(first, q, Q_STRIDE, 0, AT_M * 16, ROWS, TERMS, threadIdx.x, AT_THREADS);
     at_copy(second, g, G_STRIDE, 0, AT_M * 16, ROWS, FEATURES, threadIdx.x, AT_THREADS);
     tc_cp_commit();
-    for (i32 m = (i32)threadIdx.x; m < ROWS; m += AT_THREADS) {
+    for (i32 row = (i32)warp * 4; row < ROWS; row += WARPS * 4) {       /* eight lanes a row */
+        const i32 m = row + (i32)(lane >> 3);
         float r[ROW_VALUES];
-        row_values(TC_PASS, z, m, r);
+        row_values(TC_PASS, z, m < ROWS ? m : ROWS - 1, (i32)(lane & 7), 8, r);
         TC_UNROLL
         for (int i = 0; i < ROW_VALUES; i++)
-            values[m * ROW_VALUES + i] = r[i];
+            if (m < ROWS && (lane & 7) == 0)
+                values[m * ROW_VALUES + i] = r[i];
     }
     tc_cp_wait(0);
     tc_syncthreads();
@@ -84,7 +86,7 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
         for (int half = 0; half < 2; half++) {
             const i32 row = tile * 16 + (i32)group + half * 8, m = row < ROWS ? row : ROWS - 1;
             if (AT_N > AT_M) {                  /* else they still lie behind the matrices */
-                row_values(TC_PASS, z, m, r[half]);
+                row_values(TC_PASS, z, m, (i32)(lane & 3), 4, r[half]);
                 continue;
             }
             TC_UNROLL

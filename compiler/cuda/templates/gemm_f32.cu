@@ -17,6 +17,23 @@ TC_DEV i32 gt_term(i32 tid, i32 e, int unit)
     return unit == 2 ? tid / 32 + (e >> 2) * 8 : (tid & 3) * 4 + (e & 3);
 }
 
+/* a thread's share to its place: rows that lie side by side at once */
+TC_DEV void gt_put(float *part, const float *r, i32 tid, int unit)
+{
+    TC_UNROLL
+    for (int h = 0; h < 2; h++) {
+        float *at = part + gt_term(tid, 4 * h, unit) * (GT_M + GT_PAD) + gt_row(tid, 4 * h, unit);
+        const v4f v = {r[4 * h], r[4 * h + 1], r[4 * h + 2], r[4 * h + 3]};
+        if (unit == 2) {
+            *(v4f *)at = v;
+            continue;
+        }
+        TC_UNROLL
+        for (int e = 0; e < 4; e++)
+            at[e * (GT_M + GT_PAD)] = r[4 * h + e];
+    }
+}
+
 TC_KERNEL void TC_BOUNDS(256, 1) KERNEL(TC_ARGS)
 {
     TC_SMEM(shared);
@@ -125,11 +142,8 @@ TC_KERNEL void TC_BOUNDS(256, 1) KERNEL(TC_ARGS)
 #endif
         if (k0 < to) {
             float *sa = stage + ((k0 - from) / GT_K & 1 ? GT_STAGE : 0), *sb = sa + (GT_M + GT_PAD) * GT_K;
-            TC_UNROLL
-            for (int e = 0; e < 8; e++) {
-                sa[gt_term(tid, e, A_UNIT) * (GT_M + GT_PAD) + gt_row(tid, e, A_UNIT)] = ra[e];
-                sb[gt_term(tid, e, B_UNIT) * (GT_N + GT_PAD) + gt_row(tid, e, B_UNIT)] = rb[e];
-            }
+            gt_put(sa, ra, tid, A_UNIT);
+            gt_put(sb, rb, tid, B_UNIT);
         }
         tc_syncthreads();
     }
