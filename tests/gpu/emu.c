@@ -213,6 +213,7 @@ static void block_run(Block *b, u32 number)
     b->random = 0x9e3779b97f4a7c15ull * (run.launch->seed + 1) + 0xd1b54a32d192ed03ull * (number + 1) + 1;
     b->dead = false;
     b->n_mbar = b->n_engine = b->n_runnable = 0;
+    memset(b->registers, 0, sizeof b->registers);
     b->last_buffer = 0;
     memset(b->memory, 0xff, b->smem);
     if (b->check)

@@ -84,6 +84,7 @@ typedef struct Block {
     EngineCopy engine[COPIES];
     u32 n_engine;
     Hidden hidden[GROUPS][ACCUMULATORS];
+    u32 registers[GROUPS];             /* of a thread, by setmaxnreg; 0: those of the launch */
     int last_buffer;
     u64 moved;                         /* bytes of global memory touched */
     struct Lint *lint;

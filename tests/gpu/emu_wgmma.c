@@ -172,8 +172,22 @@ void tc_wgmma_wait(u32 n)
     group_collect("wgmma.wait_group", &n, wait_group);
 }
 
+/* A block's registers are what it was launched with: at most 65536 over its threads, in eights. Once each warpgroup has said
+ * how many it wants, they must be there, or an increase waits for ever. */
 void emu_setmaxnreg(u32 n, int more)
 {
-    if (n % 8 || n < 24 || n > 256)
+    enum { ALL = 65536, MOST = 256 };
+    Block *b = BLK;
+    u32 groups = b->nt / 128, sum = 0, at_launch = ALL / b->nt < MOST ? ALL / b->nt / 8 * 8 : MOST;
+    if (n % 8 || n < 24 || n > 256 || !groups)
         emu_defect("setmaxnreg.%s %u", more ? "inc" : "dec", n);
+    b->registers[b->now->tid / 128] = n;
+    for (u32 i = 0; i < groups; i++) {
+        if (!b->registers[i])
+            return;
+        sum += b->registers[i];
+    }
+    if (sum > at_launch * groups)
+        emu_defect("setmaxnreg.%s %u: %u registers for a thread of each warpgroup together, and the block has %u", more ? "inc" : "dec", n, sum,
+                   at_launch * groups);
 }

@@ -86,15 +86,20 @@ static const Case cases[] = {
      "tc_wgmma_fence(); tc_wgmma_64_kk(d, tc_desc_k(a), tc_desc_k(a + 8192), 0); tc_wgmma_commit();\n"
      "#ifdef FIXED\n tc_wgmma_wait(0); tc_syncthreads();\n#endif\n"
      "h[t] = 1; tc_wgmma_wait(0); y[t] = d[0];"},
+    {"registers that three warpgroups do not have", "512 registers for a thread of each warpgroup together, and the block has 504",
+     "if (t < 128) {\n"
+     "#ifdef FIXED\n tc_setmaxnreg_dec(56);\n#else\n tc_setmaxnreg_dec(64);\n#endif\n"
+     " y[t] = x[t]; } else { tc_setmaxnreg_inc(224); }"},
 };
 
 static bool run(const Case *c, bool fixed, uint32_t seed)
 {
     char text[4096];
+    int blocks = strstr(c->name, "two blocks") ? 2 : 1, threads = strstr(c->name, "three warpgroups") ? 3 * THREADS : THREADS;
     snprintf(text, sizeof text,
-             "%s#include \"tc.cuh\"\nTC_KERNEL void TC_BOUNDS(128, 1) k(const float *TC_RESTRICT x, float *TC_RESTRICT y)\n{\n"
+             "%s#include \"tc.cuh\"\nTC_KERNEL void TC_BOUNDS(%d, 1) k(const float *TC_RESTRICT x, float *TC_RESTRICT y)\n{\n"
              "TC_SMEM(smem); float *s = (float *)smem; u32 t = threadIdx.x; (void)s;\n%s\n}\n",
-             fixed ? "#define FIXED\n" : "", c->body);
+             fixed ? "#define FIXED\n" : "", threads, c->body);
     static Kernel *kernel;
     static char last[4096];
     if (strcmp(last, text)) {
@@ -105,7 +110,7 @@ static bool run(const Case *c, bool fixed, uint32_t seed)
     float data[BUFFER / 4] = {0};
     void *x = dev_upload(data, 4 * THREADS * sizeof *data), *y = dev_alloc(2 * THREADS * sizeof *data), *args[] = {&x, &y};
     dev_seed(seed, false);
-    bool ok = dev_launch(kernel, strstr(c->name, "two blocks") ? 2 : 1, 1, THREADS, args);
+    bool ok = dev_launch(kernel, (uint32_t)blocks, 1, (uint32_t)threads, args);
     dev_free_all();
     return ok;
 }

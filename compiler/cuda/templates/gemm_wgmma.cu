@@ -17,8 +17,8 @@
  * The sum of a side over the terms is made beside the products, by the three warps that have nothing else to do, with mma.sync:
  * they read the side of each stage once more where the tile is the first along the other side. Eight parts of 16 rows share a
  * warp's accumulators, as its columns: each is multiplied by ones in a column of its own. After a thousand terms they are added
- * to sums in f32 proper, which tensor cores do not round to. All registers of a processor are dealt out: 64 to each thread of
- * theirs, 224 to the others. */
+ * to sums in f32 proper, which tensor cores do not round to. Registers are those of the launch, 168 a thread, dealt out
+ * anew: 72 to each thread of theirs, 216 to the others. */
 #ifndef TILE_N
 #define TILE_N 256
 #endif
@@ -174,7 +174,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
     }
     tc_syncthreads();
     if (group == 0) {
-        tc_setmaxnreg_dec(SUMMED ? 64 : 24);
+        tc_setmaxnreg_dec(SUMMED ? 72 : 24);
         if (threadIdx.x == 0) {
             u32 stage = 0, phase = 0;
             tc_tma_prefetch(&map_a);
@@ -227,7 +227,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
         }
 #endif
     } else {
-        tc_setmaxnreg_inc(SUMMED ? 224 : 240);
+        tc_setmaxnreg_inc(SUMMED ? 216 : 240);
         const u32 mine = group - 1, leader = (threadIdx.x & 127) == 0;
         float *buffer = (float *)(smem + GW_STAGES * GW_STAGE) + (threadIdx.x / 32 - 4) * 1024;
         u32 stage = 0, phase = 0, turns = 0;
