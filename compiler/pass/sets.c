@@ -730,9 +730,9 @@ static void join_free(Fused *f, Arena *a, Joins joins)
     if (with.kernel == f->kernel)
         return;
     int64_t before[2], after[2];
+    f->storage = with.storage;                                 /* numbers that it made are in the graph of both */
     peaks(f, before);
     peaks(&with, after);
-    f->storage = with.storage;                                 /* numbers that it made are there in any case */
     if (after[0] <= before[0] + before[0] / SHARE && after[1] <= before[1] + before[1] / SHARE)
         *f = with;
 }

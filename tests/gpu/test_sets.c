@@ -130,6 +130,7 @@ static void check(const char *what, const char *(*made)(Arena *a, const char *wo
         uint32_t blocks = (uint32_t)(kernel->grid.points[0].c[0] / kernel->grid.per[0]);
         ok = dev_launch(code, blocks, 1, (uint32_t)kernel->threads, args);
         dev_ok(ok, "%s: %s runs %s", what, kernel->name, ok ? "" : dev_defect());
+        dev_forget(code);
     }
     ok = ok && interp_run(plain, &want, &a, &why);
     int bad = ok ? wrong(&a, plain, &want, there) : 0;
