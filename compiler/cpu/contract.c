@@ -448,7 +448,7 @@ static bool find_ready(Contraction *c)
     Target *t = c->g->t;
     int k_power, m_power;
     int64_t k = most(c->terms, &k_power), m = most(c->rows, &m_power), units = c->half ? (k + 1) / 2 : k;
-    if (!poly_is(c->batches, 1) || k_power + m_power > 2 || poly_guess(c->n.n) <= NB_MOST * tile_columns(t))
+    if (c->l->m->lean || !poly_is(c->batches, 1) || k_power + m_power > 2 || poly_guess(c->n.n) <= NB_MOST * tile_columns(t))
         return false;
     c->l->out->workspace.c[k_power + m_power] = (m + tile_rows(t)) * (units + (units / KC + 1) * (K_SPARE + 8));
     return true;

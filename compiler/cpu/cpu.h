@@ -8,8 +8,9 @@
 #include "pass/kernel.h"
 
 typedef struct CpuModule CpuModule;
-/* cpu: "native", NULL: the host; or "x86-64-v3", "znver4", ... parts: object files, 0 is 1 */
-typedef struct { const char *cpu, *features; int parts; } CpuTarget;
+/* cpu: "native", NULL: the host; or "x86-64-v3", "znver4", ... parts: object files, 0 is 1. lean: memory is short, and was planned
+ * without operands that are packed once (contract.c). */
+typedef struct { const char *cpu, *features; int parts; bool lean; } CpuTarget;
 
 CpuModule *cpu_module_new(Arena *a, const CpuTarget *t, Text *why);     /* NULL: unknown target */
 /* The CPU's name, vector width in f32 lanes and whether AVX512_BF16 is there, for `info`. */

@@ -10,6 +10,7 @@ CpuModule *cpu_module_new(Arena *a, const CpuTarget *t, Text *why)
     CpuModule *m = NEW(a, CpuModule);
     int n = t && t->parts > 1 ? t->parts : 1;
     m->arena = a;
+    m->lean = t && t->lean;
     m->part = NEWN(a, Part, n);
     for (; m->n_part < n; m->n_part++) {
         Target *target = target_new(a, t, why);

@@ -36,6 +36,7 @@ struct CpuModule {
     Arena *arena;
     Part *part;
     int n_part;
+    bool lean;
     ARRAY(struct KernelFn { V run, tasks; int part; }) kernels;
     ARRAY(Lowered) done;
 };

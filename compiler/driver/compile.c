@@ -467,7 +467,7 @@ static int back_end(Job *j, Program *p, Entry *entry, int n_entry, Graph *step)
     Text why = { .arena = &j->arena };
     bool text = emits(j, "llvm") || emits(j, "asm");
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    CpuTarget target = { o->target ? o->target : "native", NULL, text ? 1 : cores > 8 ? 8 : (int)cores };
+    CpuTarget target = { o->target ? o->target : "native", NULL, text ? 1 : cores > 8 ? 8 : (int)cores, o->memory > 0 };
     CpuModule *m = cpu_module_new(&j->arena, &target, &why);
     if (!m) {
         fprintf(stderr, "ticc: %s\n", text_data(&why));

@@ -30,6 +30,10 @@ check "and says what it needs" grep -q "^memory: $plain bytes planned" "$T/table
 says "too little" 1 "even with everything computed again that helps; a smaller batch needs less" "$TICC" tests/e2e/micro.tic --memory 1M -o "$T/none"
 says "no size" 1 "--memory: wants a size, as 2G or 800M" "$TICC" tests/e2e/micro.tic --memory lots
 
+# operands that are packed once would come on top of the plan
+check "a large model in less memory" "$TICC" models/vit_b16.tic -D train.batch=32 --memory 4.8G -o "$T/large"; cp "$T/check.out" "$T/table"
+check "as planned for it, to the byte" grep -q "^memory: $(peak "$T/large") bytes planned at batch 32$" "$T/table"
+
 # a step in pieces: each of its programs, beside what all of them keep
 pieces=(-D train.batch=128 -D train.micro=64)
 "$TICC" tests/e2e/micro.tic "${pieces[@]}" -o "$T/plain"

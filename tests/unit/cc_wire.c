@@ -77,7 +77,7 @@ static void not_on_the_cpu(void **state)
     Graph *g = graph_from(&a, reader);
     Fused f;
     CpuLaunch launch[8];
-    CpuTarget target = { "native", NULL, 1 };
+    CpuTarget target = { .cpu = "native", .parts = 1 };
     CpuModule *m = cpu_module_new(&a, &target, &why);
     assert_true(pass_wire(g, "pixels") && fuse(g, NULL, &a, &f, &why));
     assert_int_equal(cpu_lower(m, &f, &f.kernel[0], launch, 8, &why), -1);
