@@ -11,24 +11,16 @@ Mem tensor_mem(Low *l, int tensor)
     return (Mem){.base = gen_buffer(l->g, arg), .dtype = l->graph->tensor[tensor].dtype, .at = layout_of(&l->places, tensor)};
 }
 
-static const Member *member_of(const Low *l, const Expr *e)
-{
-    for (int i = 0; i < l->n_member; i++)
-        if (l->member[i].c->out == e->tensor)
-            return &l->member[i];
-    return NULL;
-}
-
 void access_loads(Low *l, const Expr *e, Accesses *out)
 {
     int n;
     const Expr **load = loads_of(&l->places, e, &n);
     access_values(&l->places, e, out);
     for (int i = 0; i < n; i++) {
-        const Member *m = member_of(l, load[i]);
-        if (m && !m->placed)
+        int m = kernel_member(l->k, load[i]->tensor);
+        if (m >= 0 && !l->places.placed[m])
             continue;                  /* in a register */
-        Layout at = m ? m->mem.at : layout_of(&l->places, load[i]->tensor);
+        Layout at = m >= 0 ? l->member[m].mem.at : layout_of(&l->places, load[i]->tensor);
         access_add(&l->places, &at, load[i]->idx, false, out);
     }
 }

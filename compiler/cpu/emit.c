@@ -162,8 +162,8 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
         Low l = {.m = m, .part = part, .g = &part->gen, .arena = m->arena, .sets = k->sets, .out = &made, .why = why};
         l.f = k->sets ? k->sets->form : f;
         l.graph = l.f->graph;
-        l.places = (Places){.arena = l.arena, .graph = l.graph};
         l.k = k->sets ? &l.f->kernel[0] : k;
+        l.places = places_of(l.arena, l.graph, l.k);
         l.n_member = l.k->n_comp;
         l.member = NEWN(m->arena, Member, l.n_member);
         for (int i = 0; i < l.n_member; i++)
@@ -183,12 +183,8 @@ int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int ca
         text_printf(why, "kernel `%s` needs %d launches", k->label ? k->label : "", known->n);
         return -1;
     }
-    bool workspace = !poly_is(known->workspace, 0);
-    int n_arg = k->n_args + workspace;
-    int *arg = NEWN(m->arena, int, n_arg);
-    memcpy(arg, k->args, (size_t)k->n_args * sizeof *arg);
-    if (workspace)
-        arg[k->n_args] = workspace_of(f, known->workspace);
+    int n_arg;
+    const int *arg = launch_args(f, k, known->workspace, m->arena, &n_arg);
     for (int i = 0; i < known->n; i++)
         launch[i] = (CpuLaunch){known->kernel[i], arg, n_arg, i == known->main};
     return known->n;

@@ -1,9 +1,8 @@
 /* expr.c -- scalar expressions as vector code. See lower.h.
  *
  * eval(scope, e) returns e's value where each axis is what the scope says. Along the lane axis a load is contiguous
- * (coefficient 1), the same for all lanes (0), strided, or a gather. Every distinct sub-expression is evaluated once a
- * scope, and in the outermost scope that binds its axes: bias[j] in a loop over rows, or 1 / batch, is in a register
- * before the loop begins.
+ * (coefficient 1), the same for all lanes (0), strided, or a gather. Every distinct sub-expression is evaluated once, in
+ * the scope that lower/level.h says.
  *
  * A load whose index can leave the tensor (under a false `where`, or through a gather of indices from outside) is
  * made safe by itself: indices are clamped, or lanes masked. What it yields there does not matter.
@@ -17,19 +16,18 @@
 
 void scope_root(Scope *s, Low *l)
 {
-    *s = (Scope){.l = l, .lanes = -1};
+    *s = (Scope){.level = {.places = &l->places}, .l = l, .lanes = -1};
 }
 
 void scope_in(Scope *s, Scope *outer, V hoist)
 {
-    *s = (Scope){.l = outer->l, .outer = outer, .depth = outer->depth + 1, .hoist = hoist, .bound = outer->bound,
-                 .lanes = outer->lanes, .mask = outer->mask};
+    *s = (Scope){.level = level_in(&outer->level), .l = outer->l, .hoist = hoist, .lanes = outer->lanes, .mask = outer->mask};
 }
 
 void scope_bind(Scope *s, int axis, V value)
 {
     s->at[axis] = value;
-    s->bound |= 1u << axis;
+    s->level.binds |= 1u << axis;
 }
 
 void scope_zero(Scope *s, uint32_t axes)
@@ -59,28 +57,10 @@ void scope_digits(Scope *s, const Group *grp, int n, int without, V flat)
     }
 }
 
-static const Scope *binder(const Scope *s, int axis)
+V scope_axis(Scope *s, int axis)
 {
-    for (; s; s = s->outer)
-        if (s->at[axis])
-            return s;
-    return NULL;
-}
-
-V scope_axis(const Scope *s, int axis)
-{
-    const Scope *b = binder(s, axis);
+    const Scope *b = (Scope *)level_binder(&s->level, axis);
     return b ? b->at[axis] : NULL;
-}
-
-static int axis_depth(const Scope *s, int axis)
-{
-    const Scope *b = binder(s, axis);
-    if (!b) {
-        low_fail(s->l, "axis a%d has no value where it is used", axis);
-        return 0;
-    }
-    return b->depth;
 }
 
 /* The scope of that depth, and the builder put where its values are computed. Inside an outer scope that has no loop
@@ -88,10 +68,10 @@ static int axis_depth(const Scope *s, int axis)
 static Scope *enter(Scope *s, int depth, Mark *m, bool *moved)
 {
     V at = NULL;
-    while (s->depth > depth) {
+    while (s->level.depth > depth) {
         if (s->hoist)
             at = s->hoist;
-        s = s->outer;
+        s = (Scope *)s->level.outer;
     }
     *moved = at != NULL;
     if (at)
@@ -105,90 +85,16 @@ static void leave(Scope *s, Mark m, bool moved)
         build_back(s->l->g, m);
 }
 
-/* ---- members */
+static const Val *kept(const Scope *s, Val v)
+{
+    Val *copy = NEW(s->l->arena, Val);
+    *copy = v;
+    return copy;
+}
 
 void member_is(Scope *s, const Comp *c, Val v)
 {
-    PUSH(s->l->arena, s->members, (struct KnownMember){c, v});
-}
-
-/* The member whose very point the load reads, and its value if a scope holds it. */
-static const Member *find_member(const Scope *s, const Expr *load, const Val **value, int *depth)
-{
-    Low *l = s->l;
-    const Member *found = NULL;
-    *value = NULL;
-    for (int i = 0; i < l->n_member && !*value; i++) {
-        const Member *m = &l->member[i];
-        if (m->c->out != load->tensor)
-            continue;
-        if (!same_point(load, m->c)) {
-            found = found ? found : m;
-            continue;
-        }
-        found = m;
-        for (const Scope *o = s; o && !*value; o = o->outer)
-            for (int k = 0; k < o->members.n; k++)
-                if (o->members.at[k].c == m->c) {
-                    *value = &o->members.at[k].v;
-                    *depth = o->depth;
-                }
-    }
-    return found;
-}
-
-/* ---- how far out an expression can be computed */
-
-static int expr_depth(Scope *s, const Expr *e);
-
-static int max_int(int a, int b)
-{
-    return a > b ? a : b;
-}
-
-/* Loads inside maps may read members as well. */
-static int map_depth(Scope *s, const Affine *a)
-{
-    int depth = 0;
-    for (int i = 0; i < a->n; i++) {
-        const Term *t = &a->term[i];
-        int d = t->kind == AT_AXIS ? axis_depth(s, t->axis) : t->kind == AT_LOAD ? expr_depth(s, t->load)
-                                                                                  : map_depth(s, t->arg);
-        depth = max_int(depth, d);
-    }
-    return depth;
-}
-
-static int load_depth(Scope *s, const Expr *e)
-{
-    const Val *v;
-    int depth = 0;
-    const Member *m = find_member(s, e, &v, &depth);
-    if (v)
-        return depth;
-    if (m && m->again)
-        return expr_depth(s, m->c->body);
-    depth = m ? s->l->row_depth : 0;
-    for (int d = 0; d < e->n; d++)
-        depth = max_int(depth, map_depth(s, e->idx[d]));
-    return depth;
-}
-
-static int expr_depth(Scope *s, const Expr *e)
-{
-    for (int i = 0; i < s->known.n; i++)
-        if (s->known.at[i].e == e)
-            return s->known.at[i].depth;
-    int depth = 0;
-    if (e->kind == E_INDEX)
-        depth = map_depth(s, e->aff);
-    if (e->kind == E_LOAD)
-        depth = load_depth(s, e);
-    if (e->kind == E_OP)
-        for (int i = 0; i < e->n; i++)
-            depth = max_int(depth, expr_depth(s, e->arg[i]));
-    PUSH(s->l->arena, s->known, (struct KnownExpr){e, depth, {VAL_F, NULL}});
-    return depth;
+    level_hold(&s->level, c, NULL, kept(s, v));
 }
 
 /* ---- conversions */
@@ -292,17 +198,6 @@ static unsigned element_size(DType d)
     return (unsigned)dtype_size(d);
 }
 
-static bool atom_on_lanes(const Scope *s, const Term *t)
-{
-    uint32_t axes = t->kind == AT_LOAD ? t->load->axes : t->kind == AT_AXIS ? 0 : aff_axes(t->arg);
-    return on_lanes(s, axes);
-}
-
-static int atom_depth(Scope *s, const Term *t)
-{
-    return t->kind == AT_LOAD ? expr_depth(s, t->load) : map_depth(s, t->arg);
-}
-
 /* The part of an address that scopes up to `depth` know. Each scope adds its own terms in front of its inner loop. */
 static V pointer_at(Scope *s, const Mem *mem, const Lin *lin, const void *key, int depth)
 {
@@ -311,8 +206,8 @@ static V pointer_at(Scope *s, const Mem *mem, const Lin *lin, const void *key, i
     Mark mark;
     bool moved;
     Scope *o = s;
-    while (o->depth > depth)
-        o = o->outer;
+    while (o->level.depth > depth)
+        o = (Scope *)o->level.outer;
     for (int i = 0; i < o->ptrs.n; i++)
         if (o->ptrs.at[i].key == key)
             return o->ptrs.at[i].p;
@@ -324,7 +219,7 @@ static V pointer_at(Scope *s, const Mem *mem, const Lin *lin, const void *key, i
             offset = i_add(g, offset, i_mul(g, o->at[a], gen_poly(g, lin->axis[a])));
     for (int i = 0; i < lin->n_atoms; i++) {
         const Term *t = lin->atom[i].term;
-        if (!atom_on_lanes(s, t) && atom_depth(s, t) == depth)
+        if (!on_lanes(s, term_axes(t)) && term_depth(&s->level, t) == depth)
             offset = i_add(g, offset, i_mul(g, atom_value(o, t, false), gen_poly(g, lin->atom[i].coef)));
     }
     /* gathers may have cached something for this key meanwhile, so nothing is assumed about ptrs here */
@@ -337,20 +232,7 @@ static V pointer_at(Scope *s, const Mem *mem, const Lin *lin, const void *key, i
 V address(Scope *s, const Mem *mem, const Affine *const *idx, const void *key)
 {
     Lin lin = linear(&s->l->places, &mem->at, idx);
-    return pointer_at(s, mem, &lin, key, s->depth);
-}
-
-/* Whether index d can be outside [0, extent): then it is clamped or its lanes masked. */
-static bool may_leave(const Low *l, const Comp *c, const Expr *load, int d)
-{
-    const Tensor *t = &l->graph->tensor[load->tensor];
-    static const int64_t batches[] = {1, 2, 1000003};
-    for (size_t i = 0; i < LEN(batches); i++) {
-        int64_t lo, hi, n = t->shape[d] == EXT_BATCH ? batches[i] : t->shape[d];
-        if (!aff_range(load->idx[d], c->ext, batches[i], &lo, &hi) || lo < 0 || hi >= n)
-            return true;
-    }
-    return false;
+    return pointer_at(s, mem, &lin, key, s->level.depth);
 }
 
 /* ---- loads */
@@ -400,7 +282,7 @@ static V gather_offsets(Scope *s, const Lin *lin)
     if (!poly_is(lin->axis[s->lanes], 0))
         sum = LLVMBuildMul(g->b, lanes_iota(g, g->t->vl), splat(g, stride), "");
     for (int i = 0; i < lin->n_atoms; i++)
-        if (atom_on_lanes(s, lin->atom[i].term)) {
+        if (on_lanes(s, term_axes(lin->atom[i].term))) {
             V v = LLVMBuildSExt(g->b, atom_value(s, lin->atom[i].term, true), g->t->vl, "");
             v = LLVMBuildMul(g->b, v, splat(g, gen_poly(g, lin->atom[i].coef)), "");
             sum = LLVMBuildAdd(g->b, sum, v, "");
@@ -408,20 +290,12 @@ static V gather_offsets(Scope *s, const Lin *lin)
     return sum;
 }
 
-static bool lane_atoms(const Scope *s, const Lin *lin)
-{
-    for (int i = 0; i < lin->n_atoms; i++)
-        if (atom_on_lanes(s, lin->atom[i].term))
-            return true;
-    return false;
-}
-
 static Val load_lanes(Scope *s, const Mem *mem, const Lin *lin, V p, V mask)
 {
     Gen *g = s->l->g;
     Ty element = element_type(g, mem->dtype), vector = vector_type(g, mem->dtype);
     Poly stride = lin->axis[s->lanes];
-    bool atoms = lane_atoms(s, lin);
+    bool atoms = on_lanes(s, atom_axes(lin));
     V v;
     if (!atoms && poly_is(stride, 1)) {
         v = mask ? llvm_masked_load(g->t, g->b, vector, p, mask) : load(g, vector, p, element_size(mem->dtype));
@@ -449,7 +323,7 @@ static Val load_guarded(Scope *s, const Expr *e, const Mem *mem, uint32_t leaves
     Ty element = element_type(g, mem->dtype), vector = vector_type(g, mem->dtype);
     Lin lin = linear(&s->l->places, &mem->at, e->idx);
     bool lanes = on_lanes(s, e->axes);
-    bool run = lanes && !lane_atoms(s, &lin) && poly_is(lin.axis[s->lanes], 1);
+    bool run = lanes && !on_lanes(s, atom_axes(&lin)) && poly_is(lin.axis[s->lanes], 1);
     V mask = lanes ? s->mask : NULL, p = mem->base, offsets = NULL;
     for (int d = 0; d < e->n; d++) {
         const Affine *a = e->idx[d];
@@ -487,10 +361,10 @@ Val load_at(Scope *s, const Mem *mem, const Affine *const *idx, const void *key,
 {
     Gen *g = s->l->g;
     Lin lin = linear(&s->l->places, &mem->at, idx);
-    V p = pointer_at(s, mem, &lin, key, s->depth);
+    V p = pointer_at(s, mem, &lin, key, s->level.depth);
     if (further)
         p = gep(g, element_type(g, mem->dtype), p, further);
-    if (s->lanes >= 0 && (!poly_is(lin.axis[s->lanes], 0) || lane_atoms(s, &lin)))
+    if (s->lanes >= 0 && (!poly_is(lin.axis[s->lanes], 0) || on_lanes(s, atom_axes(&lin))))
         return load_lanes(s, mem, &lin, p, s->mask);
     return load_uniform(g, p, mem->dtype);
 }
@@ -498,23 +372,22 @@ Val load_at(Scope *s, const Mem *mem, const Affine *const *idx, const void *key,
 static Val eval_load(Scope *s, const Expr *e)
 {
     Low *l = s->l;
-    const Val *value;
-    int depth;
-    const Member *m = find_member(s, e, &value, &depth);
+    int m = member_read(l->k, e);
+    const Val *value = level_held(&s->level, e);
     if (value)
         return *value;
-    if (m && m->again) {
+    if (m >= 0 && l->places.again[m]) {
         const Comp *reader = l->comp;
-        Val v = eval_member(s, m->c);
+        Val v = eval_member(s, &l->k->comp[m]);
         l->comp = reader;
         return v;
     }
-    if (m && !m->placed)
+    if (m >= 0 && !l->places.placed[m])
         low_fail(l, "a member's value is read where it is not known");
-    Mem mem = m ? m->mem : tensor_mem(l, e->tensor);
+    Mem mem = m >= 0 ? l->member[m].mem : tensor_mem(l, e->tensor);
     uint32_t leaves = 0;
-    for (int d = 0; d < e->n && !m; d++)
-        if (may_leave(l, l->comp, e, d))
+    for (int d = 0; d < e->n && m < 0; d++)
+        if (may_leave(&l->places, l->comp, e, d))
             leaves |= 1u << d;
     if (leaves)
         return load_guarded(s, e, &mem, leaves);
@@ -626,23 +499,14 @@ Val eval(Scope *s, const Expr *e)
 {
     if (e->kind == E_CONST)
         return eval_here(s, e);
-    int depth = expr_depth(s, e);
     Mark mark;
     bool moved;
-    Scope *home = enter(s, depth, &mark, &moved);
-    Val v = {VAL_F, NULL};
-    expr_depth(home, e);               /* makes its entry */
-    for (int i = 0; i < home->known.n; i++)
-        if (home->known.at[i].e == e)
-            v = home->known.at[i].v;
-    if (!v.v) {
-        v = eval_here(home, e);
-        for (int i = 0; i < home->known.n; i++)
-            if (home->known.at[i].e == e)
-                home->known.at[i].v = v;
-    }
+    Scope *home = enter(s, level_known(&s->level, e)->depth, &mark, &moved);
+    LevelExpr *known = level_known(&home->level, e);
+    if (!known->value)
+        known->value = kept(home, eval_here(home, e));
     leave(s, mark, moved);
-    return v;
+    return *(const Val *)known->value;
 }
 
 Val eval_member(Scope *s, const Comp *c)
@@ -678,11 +542,11 @@ void store_at(Scope *s, const Mem *mem, const Affine *const *idx, const void *ke
     Low *l = s->l;
     Gen *g = l->g;
     Lin lin = linear(&l->places, &mem->at, idx);
-    V p = pointer_at(s, mem, &lin, key, s->depth);
+    V p = pointer_at(s, mem, &lin, key, s->level.depth);
     V v = stored(s, mem->dtype, val);
     Ty element = element_type(g, mem->dtype);
     unsigned align = element_size(mem->dtype);
-    bool atoms = s->lanes >= 0 && lane_atoms(s, &lin);
+    bool atoms = on_lanes(s, atom_axes(&lin));
     /* a masked store of one narrow lane known beforehand is miscompiled by LLVM 22 (it writes the lane before narrowing) */
     bool one = mem->dtype == DT_BF16 && s->mask && LLVMIsConstant(s->mask) &&
                !LLVMConstIntGetZExtValue(LLVMGetAggregateElement(s->mask, 1));

@@ -10,7 +10,7 @@
 #ifndef CPU_LOWER_H
 #define CPU_LOWER_H
 #include "cpu/vec.h"
-#include "lower/places.h"
+#include "lower/level.h"
 
 enum { MAX_LAUNCH = 2, MAX_WORKSPACE = 1, MAP_TASK_POINTS = 8192 };
 
@@ -44,13 +44,11 @@ struct CpuModule {
 /* Where a tensor is: elements of `dtype` at base, in a layout. */
 typedef struct Mem { V base; DType dtype; Layout at; } Mem;
 
-/* One member of a kernel, and how other members get its value when it is not in a register. */
+/* One member of a kernel. */
 typedef struct Member {
     const Comp *c;
-    bool again;                        /* computed again where it is needed */
     bool kept;                         /* stored at `mem` once it is computed, and from then on placed */
-    bool placed;                       /* in memory: at `mem` */
-    Mem mem;
+    Mem mem;                           /* of one that is placed */
 } Member;
 
 /* The lowering of one kernel. */
@@ -68,7 +66,6 @@ typedef struct Low {
     int n_member;
     const Comp *comp;                  /* the member being evaluated */
     V rounded;                         /* the last value rounded to bf16: it is not rounded again to be stored */
-    int row_depth;                     /* members' values in memory are read no further out than this scope */
     int n_kernels;
     Lowered *out;
     const char *name;
@@ -130,17 +127,13 @@ typedef struct Val { ValKind kind; V v; } Val;
 
 typedef struct Scope Scope;
 struct Scope {
+    Level level;                       /* its values are Vals */
     Low *l;
-    Scope *outer;
-    int depth;                         /* 0 outermost */
     V hoist;                           /* the outer scope's values are computed before this; NULL: right here */
     V at[MAX_AXES];                    /* axes this scope binds */
-    uint32_t bound;                    /* axes bound here or further out */
     int lanes;                         /* the axis that runs along the lanes, or -1 */
     V mask;                            /* lanes in use, NULL: all */
-    ARRAY(struct KnownExpr { const Expr *e; int depth; Val v; }) known;
     ARRAY(struct KnownPtr { const void *key; V p; }) ptrs;
-    ARRAY(struct KnownMember { const Comp *c; Val v; }) members;
 };
 
 void scope_root(Scope *s, Low *l);
@@ -150,7 +143,7 @@ void scope_bind(Scope *s, int axis, V value);
 void scope_zero(Scope *s, uint32_t axes);                        /* axes that are 0 here */
 /* binds the axes of groups to the digits of a flat index, the last group fastest; `without` (or -1) is left out */
 void scope_digits(Scope *s, const Group *grp, int n, int without, V flat);
-V    scope_axis(const Scope *s, int axis);
+V    scope_axis(Scope *s, int axis);
 
 Val  eval(Scope *s, const Expr *e);
 Val  eval_member(Scope *s, const Comp *c);                       /* c's body; of a map, rounded as its tensor is */

@@ -61,15 +61,7 @@ bool lower_map(Low *l)
         low_fail(l, "more than 64 members");
         return false;
     }
-    int axis[MAX_AXES], n = c->n_axes;
-    for (int a = 0; a < n; a++)
-        axis[a] = a;
-    for (int i = 0; i < acc.a.n; i++)
-        if (acc.a.at[i].store) {
-            sort_axes(&acc.a.at[i], axis, n);
-            break;
-        }
-    m.n_grp = merge_axes(&l->places, &acc, c->ext, axis, n, m.grp, &m.zero);
+    m.n_grp = map_axes(&l->places, c, &acc, m.grp, &m.zero);
     m.lanes = best_lanes(l, &acc, m.grp, m.n_grp);
     m.rows = group_points(&l->places, m.grp, m.n_grp, m.lanes);
     m.length = m.lanes < 0 ? poly_const(1) : m.grp[m.lanes].n;

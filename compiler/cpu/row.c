@@ -44,25 +44,14 @@ static Reducer reducer_of(const Phase *p, int i)
     return finds_peak(p, i) ? RED_MAX : p->plan->twice[i] ? RED_SUM : p->l->member[i].c->reducer;
 }
 
-static const Member *read_member(const Low *l, const Expr *load, int *index)
-{
-    for (int i = 0; i < l->n_member; i++)
-        if (l->member[i].c->out == load->tensor) {
-            *index = i;
-            return &l->member[i];
-        }
-    return NULL;
-}
-
 /* Nothing in it that takes longer than a few operations, members that would be computed again included. */
 static bool cheap(const Low *l, const Expr *e, int depth)
 {
-    int j;
     if (depth == 16)
         return false;
     if (e->kind == E_LOAD) {
-        const Member *m = read_member(l, e, &j);
-        return !m || m->placed || m->c->red || cheap(l, m->c->body, depth + 1);
+        int m = kernel_member(l->k, e->tensor);
+        return m < 0 || l->places.placed[m] || l->member[m].c->red || cheap(l, l->member[m].c->body, depth + 1);
     }
     if (e->kind != E_OP)
         return true;
@@ -91,8 +80,8 @@ static void assign_phases(Low *l, int n_row, const bool *apart, bool *twice, int
         const Expr *load[64];
         int n = expr_loads(c->body, load, 64), at = 0;
         for (int k = 0; k < n && k < 64; k++) {
-            int j = -1;
-            if (!read_member(l, load[k], &j) || j >= i || phase[j] < 0)
+            int j = kernel_member(l->k, load[k]->tensor);
+            if (j < 0 || j >= i || phase[j] < 0)
                 continue;
             const Comp *d = l->member[j].c;
             bool here = !d->red && d->n_axes > n_row && same_inner(c, d, n_row) && same_point(load[k], d);
@@ -118,9 +107,10 @@ static bool read_later(Low *l, const int *phase, int i)
 {
     for (int j = i + 1; j < l->n_member; j++) {
         const Expr *load[64];
-        int n = phase[j] < 0 ? 0 : expr_loads(l->member[j].c->body, load, 64), at;
+        int n = phase[j] < 0 ? 0 : expr_loads(l->member[j].c->body, load, 64);
+        bool later = l->places.again[j] || phase[j] > phase[i];
         for (int k = 0; k < n && k < 64; k++)
-            if (read_member(l, load[k], &at) && at == i && (l->member[j].again || phase[j] > phase[i] || !same_point(load[k], l->member[i].c)))
+            if (kernel_member(l->k, load[k]->tensor) == i && (later || !same_point(load[k], l->member[i].c)))
                 return true;
     }
     return false;
@@ -131,11 +121,11 @@ static void row_loads(Low *l, const Comp *c, Accesses *acc, int depth)
 {
     access_loads(l, c->body, acc);
     const Expr *load[64];
-    int n = expr_loads(c->body, load, 64), j;
+    int n = expr_loads(c->body, load, 64);
     for (int k = 0; k < n && k < 64 && depth < 16; k++) {
-        const Member *m = read_member(l, load[k], &j);
-        if (m && m->again)
-            row_loads(l, m->c, acc, depth + 1);
+        int m = kernel_member(l->k, load[k]->tensor);
+        if (m >= 0 && l->places.again[m])
+            row_loads(l, l->member[m].c, acc, depth + 1);
     }
 }
 
@@ -213,18 +203,9 @@ static void run_phase(Phase *p, Scope *row)
         if (is_column(p, i) || (!c->red && kernel_writes(l->k, c->out)))
             access_store(l, c, &acc);
     }
-    int axis[MAX_AXES], n = 0;
-    for (int a = p->plan->n_row; a < shape->n_axes; a++)
-        axis[n++] = a;
-    /* reductions along several axes do not care for their order; a store's order suits everybody */
-    for (int i = acc.a.n - 1; i >= 0 && n > 1; i--)
-        if (acc.a.at[i].store || i == 0) {
-            sort_axes(&acc.a.at[i], axis, n);
-            break;
-        }
     Group grp[MAX_AXES];
     uint32_t zero = 0;
-    int n_grp = merge_axes(&l->places, &acc, shape->ext, axis, n, grp, &zero);
+    int n_grp = row_axes(&l->places, shape, &acc, p->plan->n_row, grp, &zero);
     int lanes = best_lanes(l, &acc, grp, n_grp), count = carried(p);
     p->lanes = lanes < 0 ? -1 : grp[lanes].axis;
 
@@ -292,11 +273,12 @@ static void run_phase(Phase *p, Scope *row)
 static void keep(Low *l, const int *phase, int i)
 {
     Member *m = &l->member[i];
-    m->placed = m->placed || m->kept;
-    if (m->c->red || m->again || m->placed || !read_later(l, phase, i))
+    bool *placed = &l->places.placed[i];
+    *placed = *placed || m->kept;
+    if (m->c->red || l->places.again[i] || *placed || !read_later(l, phase, i))
         return;
     m->mem = tensor_mem(l, m->c->out);
-    m->placed = true;
+    *placed = true;
 }
 
 void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart)
@@ -304,9 +286,9 @@ void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart)
     *p = (RowPlan){.l = l, .n_row = n_row, .phase = NEWN(l->arena, int, l->n_member), .twice = NEWN(l->arena, bool, l->n_member)};
     assign_phases(l, n_row, apart, p->twice, p->phase);
     for (int i = l->n_member - 1; i >= 0; i--) {               /* readers first */
-        Member *m = &l->member[i];
+        const Member *m = &l->member[i];
         p->n_phase = p->phase[i] >= p->n_phase ? p->phase[i] + 1 : p->n_phase;
-        m->again = p->phase[i] >= 0 && !m->c->red && !m->kept && read_later(l, p->phase, i) && !kernel_writes(l->k, m->c->out);
+        l->places.again[i] = p->phase[i] >= 0 && !m->c->red && !m->kept && read_later(l, p->phase, i) && !kernel_writes(l->k, m->c->out);
     }
 }
 
@@ -314,7 +296,7 @@ void rows_run(const RowPlan *p, Scope *row)
 {
     Low *l = p->l;
     V *peak = NEWN(l->arena, V, l->n_member);
-    l->row_depth = row->depth;
+    l->places.row_depth = row->level.depth;
     for (int at = 0; at < p->n_phase && !l->failed; at++) {
         Phase ph = {.plan = p, .l = l, .number = at, .peak = peak};
         bool any = false;

@@ -12,26 +12,6 @@ typedef struct Scatter {
     Poly rows, width;                  /* of the result: all other dimensions; the last one */
 } Scatter;
 
-static void analyse(Scatter *s)
-{
-    const Tensor *t = &s->l->graph->tensor[s->c->out];
-    s->lanes = -1;
-    s->rows = poly_const(1);
-    s->width = poly_const(1);
-    int last = t->rank - 1, axis = last < 0 ? -1 : aff_plain(s->c->store[last]);
-    bool alone = axis >= 0;
-    for (int d = 0; d < last && alone; d++)
-        alone = !(aff_axes(s->c->store[d]) >> axis & 1);
-    if (alone && s->c->ext[axis] == t->shape[last]) {
-        s->lanes = axis;
-        s->width = poly_ext(t->shape[last]);
-    } else {
-        last = t->rank;
-    }
-    for (int d = 0; d < last; d++)
-        s->rows = poly_mul(&s->l->places, s->rows, poly_ext(t->shape[d]));
-}
-
 /* All indices that are not the lanes' own lie inside? */
 static V inside(Scatter *s, Scope *at)
 {
@@ -75,19 +55,12 @@ bool lower_scatter(Low *l)
 {
     Gen *g = l->g;
     Scatter s = {.l = l, .c = l->member[0].c};
-    int w = g->t->lanes, n = 0;
+    int w = g->t->lanes, n;
     if (l->n_member != 1)
         low_fail(l, "a scatter with epilogue");
-    analyse(&s);
     Group grp[MAX_AXES];
     uint32_t zero = 0;
-    for (int a = 0; a < s.c->n_axes; a++)
-        if (a != s.lanes) {
-            if (s.c->ext[a] == 1)
-                zero |= 1u << a;
-            else
-                grp[n++] = (Group){a, poly_ext(s.c->ext[a])};
-        }
+    s.lanes = scatter_axes(&l->places, s.c, &s.rows, &s.width, grp, &n, &zero);
 
     launch_begin(l, "scatter");
     Scope root, point, in;

@@ -464,7 +464,7 @@ static V make_block(Attention *x)
         apart[i] = role == SCORE_PRODUCT || role == SCORE_RESULT;
         if (x->at[i] >= 0)
             place_scores(x, i, m0);
-        l->member[i].placed = role == SCORE_PRODUCT;
+        l->places.placed[i] = role == SCORE_PRODUCT;
         l->member[i].kept = role == SCORE_POINT && x->at[i] >= 0;
     }
     for (int i = 0; i < x->n_sum; i++)

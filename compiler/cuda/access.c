@@ -60,7 +60,7 @@ void cu_access_loads(Cu *l, const Expr *e, Accesses *out)
     access_values(&l->places, e, out);
     for (int i = 0; i < n; i++) {
         int m = kernel_member(l->k, load[i]->tensor);
-        if (m < 0 || l->placed[m])
+        if (m < 0 || l->places.placed[m])
             add(l, load[i]->tensor, load[i]->idx, false, out);
     }
 }
@@ -92,15 +92,7 @@ int cu_best_lanes(const Accesses *acc, const Group *grp, int n)
 /* Whether runs of w points along the axis are aligned accesses. */
 static bool takes(const Access *a, int axis, int w)
 {
-    if (!poly_is(a->lin.axis[axis], 1) || a->atom_axes >> axis & 1 || !poly_divides(a->lin.c, w))
-        return false;
-    for (int k = 0; k < MAX_AXES; k++)
-        if (k != axis && !poly_divides(a->lin.axis[k], w))
-            return false;
-    for (int i = 0; i < a->lin.n_atoms; i++)
-        if (!poly_divides(a->lin.atom[i].coef, w))
-            return false;
-    return true;
+    return poly_is(a->lin.axis[axis], 1) && !(a->atom_axes >> axis & 1) && aligned(&a->lin, axis, w);
 }
 
 int cu_width(const Accesses *acc, Group lane)

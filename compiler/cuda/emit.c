@@ -249,9 +249,7 @@ static Cu lowering(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Te
         l.k = &l.f->kernel[0];
         l.comp = &l.k->comp[0];
     }
-    l.places = (Places){.arena = m->arena, .graph = l.graph};
-    l.again = NEWN(m->arena, bool, l.k->n_comp);
-    l.placed = NEWN(m->arena, bool, l.k->n_comp);
+    l.places = places_of(m->arena, l.graph, l.k);
     for (int i = 0; i < l.k->n_args; i++)
         l.fast = l.fast || l.graph->tensor[l.k->args[i]].dtype == DT_BF16;
     return l;
@@ -290,12 +288,8 @@ int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int
         text_printf(why, "kernel `%s` needs %d launches", k->label ? k->label : "", known->n);
         return -1;
     }
-    bool works = !poly_is(known->workspace, 0);
-    int n_arg = k->n_args + works;
-    int *arg = NEWN(m->arena, int, n_arg);
-    memcpy(arg, k->args, (size_t)k->n_args * sizeof *arg);
-    if (works)
-        arg[k->n_args] = workspace_of(f, known->workspace);
+    int n_arg;
+    const int *arg = launch_args(f, k, known->workspace, m->arena, &n_arg);
     for (int i = 0; i < known->n; i++)
         launch[i] = (CudaLaunch){known->first + i, arg, n_arg};
     return known->n;

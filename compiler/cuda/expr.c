@@ -1,7 +1,7 @@
 /* expr.c -- scalar expressions as C text. See lower.h.
  *
- * cu_eval(scope, e) writes what e needs and returns names. Every distinct sub-expression is written once, in the
- * outermost scope that binds its axes: bias[j] in a loop over rows stands in front of the loop.
+ * cu_eval(scope, e) writes what e needs and returns names. Every distinct sub-expression is written once, in the scope
+ * that lower/level.h says.
  *
  * A load whose index can leave the tensor (under a false `where`, or through a gather of indices from outside) is
  * made safe by itself: it is made only where the index is inside, and what it yields elsewhere does not matter. */
@@ -13,19 +13,19 @@
 
 void cu_scope_root(CuScope *s, Cu *l)
 {
-    *s = (CuScope){.l = l, .lane = -1, .width = 1, .body = {.arena = l->arena}};
+    *s = (CuScope){.level = {.places = &l->places}, .l = l, .lane = -1, .width = 1, .body = {.arena = l->arena}};
 }
 
 void cu_scope_in(CuScope *s, CuScope *outer)
 {
-    *s = (CuScope){.l = outer->l, .outer = outer, .depth = outer->depth + 1, .lane = outer->lane, .width = outer->width,
+    *s = (CuScope){.level = level_in(&outer->level), .l = outer->l, .lane = outer->lane, .width = outer->width,
                    .body = {.arena = outer->l->arena}};
 }
 
 void cu_line(CuScope *s, const char *fmt, ...)
 {
     va_list args;
-    text_printf(&s->body, "%*s", 4 * (s->depth + 1), "");
+    text_printf(&s->body, "%*s", 4 * (s->level.depth + 1), "");
     va_start(args, fmt);
     text_vprintf(&s->body, fmt, args);
     va_end(args);
@@ -34,7 +34,7 @@ void cu_line(CuScope *s, const char *fmt, ...)
 
 void cu_scope_close(CuScope *s, const char *head, const char *tail)
 {
-    CuScope *o = s->outer;
+    CuScope *o = (CuScope *)s->level.outer;
     if (*head)
         cu_line(o, "%s", head);
     text_bytes(&o->body, text_data(&s->body), s->body.n);
@@ -46,6 +46,7 @@ void cu_bind(CuScope *s, int axis, const char *value, bool wide)
 {
     s->at[axis] = value;
     s->wide[axis] = wide;
+    s->level.binds |= 1u << axis;
 }
 
 void cu_bind_zero(CuScope *s, uint32_t axes)
@@ -91,112 +92,34 @@ void cu_bind_digits(CuScope *s, const Group *grp, int n, int without, const char
     }
 }
 
-static CuScope *binder(CuScope *s, int axis)
+const char *cu_axis(CuScope *s, int axis)
 {
-    CuScope *o = s;
-    while (o && !o->at[axis])
-        o = o->outer;
-    if (!o)
-        cu_fail(s->l, "axis a%d has no value where it is used", axis);
-    return o;
+    const CuScope *b = (CuScope *)level_binder(&s->level, axis);
+    return b ? b->at[axis] : "0";
 }
 
 static CuScope *scope_at(CuScope *s, int depth)
 {
-    while (s->depth > depth)
-        s = s->outer;
+    while (s->level.depth > depth)
+        s = (CuScope *)s->level.outer;
     return s;
 }
 
-/* ---- members and values at hand */
+static const CuVal *kept(const CuScope *s, CuVal v)
+{
+    CuVal *copy = NEW(s->l->arena, CuVal);
+    *copy = v;
+    return copy;
+}
 
 void cu_member_is(CuScope *s, const Comp *c, CuVal v)
 {
-    PUSH(s->l->arena, s->members, (struct CuMember){c, v});
+    level_hold(&s->level, c, NULL, kept(s, v));
 }
 
 void cu_load_is(CuScope *s, const Expr *load, CuVal v)
 {
-    PUSH(s->l->arena, s->loaded, (struct CuLoaded){load, v});
-}
-
-/* The value of a load that some scope holds, as a member's or as one loaded before; NULL: it has to be made. */
-static const CuVal *at_hand(CuScope *s, const Expr *load, int *depth)
-{
-    for (CuScope *o = s; o; o = o->outer) {
-        *depth = o->depth;
-        for (int k = 0; k < o->loaded.n; k++)
-            if (o->loaded.at[k].e == load)
-                return &o->loaded.at[k].v;
-        for (int k = 0; k < o->members.n; k++)
-            if (o->members.at[k].c->out == load->tensor && same_point(load, o->members.at[k].c))
-                return &o->members.at[k].v;
-    }
-    return NULL;
-}
-
-/* ---- how far out an expression can be written */
-
-static int expr_depth(CuScope *s, const Expr *e);
-
-static int max_int(int a, int b)
-{
-    return a > b ? a : b;
-}
-
-static int map_depth(CuScope *s, const Affine *a)
-{
-    int depth = 0;
-    for (int i = 0; i < a->n; i++) {
-        const Term *t = &a->term[i];
-        int d = 0;
-        if (t->kind == AT_AXIS) {
-            CuScope *b = binder(s, t->axis);
-            d = b ? b->depth : 0;
-        } else {
-            d = t->kind == AT_LOAD ? expr_depth(s, t->load) : map_depth(s, t->arg);
-        }
-        depth = max_int(depth, d);
-    }
-    return depth;
-}
-
-static int load_depth(CuScope *s, const Expr *e)
-{
-    int depth, m = kernel_member(s->l->k, e->tensor);
-    if (at_hand(s, e, &depth))
-        return depth;
-    if (m >= 0 && s->l->again[m])
-        return expr_depth(s, s->l->k->comp[m].body);
-    depth = m >= 0 ? s->l->row_depth : 0;
-    for (int d = 0; d < e->n; d++)
-        depth = max_int(depth, map_depth(s, e->idx[d]));
-    return depth;
-}
-
-static struct CuKnown *known(CuScope *s, const Expr *e)
-{
-    for (int i = 0; i < s->known.n; i++)
-        if (s->known.at[i].e == e)
-            return &s->known.at[i];
-    return NULL;
-}
-
-static int expr_depth(CuScope *s, const Expr *e)
-{
-    const struct CuKnown *k = known(s, e);
-    if (k)
-        return k->depth;
-    int depth = 0;
-    if (e->kind == E_INDEX)
-        depth = map_depth(s, e->aff);
-    if (e->kind == E_LOAD)
-        depth = load_depth(s, e);
-    if (e->kind == E_OP)
-        for (int i = 0; i < e->n; i++)
-            depth = max_int(depth, expr_depth(s, e->arg[i]));
-    PUSH(s->l->arena, s->known, (struct CuKnown){.e = e, .depth = depth});
-    return depth;
+    level_hold(&s->level, NULL, load, kept(s, v));
 }
 
 /* ---- conversions */
@@ -246,17 +169,11 @@ static bool on_lanes(const CuScope *s, uint32_t axes)
     return s->lane >= 0 && s->width > 1 && (axes >> s->lane & 1);
 }
 
-static uint32_t atom_axes(const Term *t)
-{
-    return t->kind == AT_LOAD ? t->load->axes : aff_axes(t->arg);
-}
-
 static const char *atom_text(CuScope *s, const Term *t, int c)
 {
     Arena *a = s->l->arena;
     if (t->kind == AT_AXIS) {
-        CuScope *b = binder(s, t->axis);
-        const char *v = b ? b->at[t->axis] : "0";
+        const char *v = cu_axis(s, t->axis);
         return c && t->axis == s->lane ? arena_printf(a, "(%s + %d)", v, c) : v;
     }
     if (t->kind == AT_LOAD)
@@ -317,11 +234,6 @@ static void add_product(Cu *l, Text *sum, const char *value, bool wide, Poly coe
         text_printf(sum, "%s%s * %s", wide ? "" : "(i64)", value, cu_poly(l, coef));
 }
 
-static int atom_depth(CuScope *s, const Term *t)
-{
-    return t->kind == AT_LOAD ? expr_depth(s, t->load) : map_depth(s, t->arg);
-}
-
 /* The part of an address that scopes up to `depth` know; each scope adds its own terms in front of its inner loop. */
 static const char *pointer_at(CuScope *s, int tensor, const Lin *lin, const void *key, int depth)
 {
@@ -339,7 +251,7 @@ static const char *pointer_at(CuScope *s, int tensor, const Lin *lin, const void
             add_product(l, &sum, o->at[a], o->wide[a], lin->axis[a]);
     for (int i = 0; i < lin->n_atoms; i++) {
         const Term *t = lin->atom[i].term;
-        if (!on_lanes(s, atom_axes(t)) && atom_depth(s, t) == depth)
+        if (!on_lanes(s, term_axes(t)) && term_depth(&s->level, t) == depth)
             add_product(l, &sum, atom_text(o, t, 0), false, lin->atom[i].coef);
     }
     if (sum.n) {
@@ -359,42 +271,17 @@ const char *cu_pointer(CuScope *s, int tensor, const Affine *const *idx, const v
         cu_fail(s->l, "tensor %%%d (%s) is not an argument of its kernel", tensor, s->l->graph->tensor[tensor].name);
         return "p0";
     }
-    return pointer_at(s, tensor, &lin, key, s->depth);
-}
-
-/* Whether index d can be outside [0, extent). */
-/* An index that is one number of 8 bits. */
-static bool is_byte(const Cu *l, const Affine *a)
-{
-    return a->n == 1 && !a->c && a->term[0].kind == AT_LOAD && a->term[0].coef == 1 &&
-           l->graph->tensor[a->term[0].load->tensor].dtype == DT_U8;
-}
-
-static bool may_leave(const Cu *l, const Comp *c, const Expr *load, int d)
-{
-    const Tensor *t = &l->graph->tensor[load->tensor];
-    if (is_byte(l, load->idx[d]) && t->shape[d] > UINT8_MAX)
-        return false;
-    static const int64_t batches[] = {1, 2, 1000003};
-    for (size_t i = 0; i < LEN(batches); i++) {
-        int64_t lo, hi, n = t->shape[d] == EXT_BATCH ? batches[i] : t->shape[d];
-        if (!aff_range(load->idx[d], c->ext, batches[i], &lo, &hi) || lo < 0 || hi >= n)
-            return true;
-    }
-    return false;
+    return pointer_at(s, tensor, &lin, key, s->level.depth);
 }
 
 /* Element offset of one point, all of it: for loads that are not runs along the lanes. */
 static const char *offset_text(CuScope *s, const Expr *e, int c)
 {
     Cu *l = s->l;
-    const Tensor *x = &l->graph->tensor[e->tensor];
-    Poly stride[MAX_RANK];
-    for (int d = x->rank - 1; d >= 0; d--)
-        stride[d] = d == x->rank - 1 ? poly_const(1) : poly_mul(&l->places, stride[d + 1], poly_ext(x->shape[d + 1]));
+    Layout at = layout_of(&l->places, e->tensor);
     Text sum = {.arena = l->arena};
     for (int d = 0; d < e->n; d++)
-        add_product(l, &sum, cu_index(s, e->idx[d], c), false, stride[d]);
+        add_product(l, &sum, cu_index(s, e->idx[d], c), false, at.stride[d]);
     return sum.n ? text_data(&sum) : "0";
 }
 
@@ -404,34 +291,13 @@ static const char *inside_text(CuScope *s, const Expr *e, int c)
     Cu *l = s->l;
     Text t = {.arena = l->arena};
     for (int d = 0; d < e->n; d++)
-        if (may_leave(l, l->comp, e, d))
+        if (may_leave(&l->places, l->comp, e, d))
             text_printf(&t, "%s(u32)%s < (u32)%s", t.n ? " && " : "", cu_index(s, e->idx[d], c),
                         cu_poly(l, poly_ext(l->graph->tensor[e->tensor].shape[d])));
     return t.n ? text_data(&t) : NULL;
 }
 
 /* ---- loads */
-
-static bool lane_atoms(const CuScope *s, const Lin *lin)
-{
-    for (int i = 0; i < lin->n_atoms; i++)
-        if (on_lanes(s, atom_axes(lin->atom[i].term)))
-            return true;
-    return false;
-}
-
-static bool aligned(const Lin *lin, int lane, int w)
-{
-    if (!poly_divides(lin->c, w))
-        return false;
-    for (int a = 0; a < MAX_AXES; a++)
-        if (a != lane && !poly_divides(lin->axis[a], w))
-            return false;
-    for (int i = 0; i < lin->n_atoms; i++)
-        if (!poly_divides(lin->atom[i].coef, w))
-            return false;
-    return true;
-}
 
 static const char *const component_name[CU_WIDTH] = {"x", "y", "z", "w"};
 
@@ -449,10 +315,10 @@ bool cu_run(CuScope *s, const Expr *e, const char **type, const char **at)
     Cu *l = s->l;
     DType d = l->graph->tensor[e->tensor].dtype;
     Lin lin = tensor_linear(&l->places, e->tensor, e->idx);
-    if (!on_lanes(s, e->axes) || lane_atoms(s, &lin) || d == DT_F64 || !poly_is(lin.axis[s->lane], 1) || !aligned(&lin, s->lane, s->width))
+    if (!on_lanes(s, e->axes) || on_lanes(s, atom_axes(&lin)) || d == DT_F64 || !poly_is(lin.axis[s->lane], 1) || !aligned(&lin, s->lane, s->width))
         return false;
     for (int k = 0; k < e->n; k++)
-        if (may_leave(l, l->comp, e, k))
+        if (may_leave(&l->places, l->comp, e, k))
             return false;
     *type = words[d == DT_U8 ? 3 : d == DT_BF16 ? 2 : d == DT_I32][s->width == 4];
     *at = cu_pointer(s, e->tensor, e->idx, e);
@@ -482,10 +348,10 @@ static CuVal load_memory(CuScope *s, const Expr *e)
     Lin lin = tensor_linear(&l->places, e->tensor, e->idx);
     bool leaves = false, lanes = on_lanes(s, e->axes);
     for (int k = 0; k < e->n; k++)
-        leaves = leaves || may_leave(l, l->comp, e, k);
+        leaves = leaves || may_leave(&l->places, l->comp, e, k);
     CuVal v = new_value(l, dtype_whole(d) ? CV_I : CV_F, !lanes, s->width, "t");
     int n = lanes ? s->width : 1;
-    if (leaves || lane_atoms(s, &lin)) {
+    if (leaves || on_lanes(s, atom_axes(&lin))) {
         for (int c = 0; c < n; c++) {
             const char *inside = inside_text(s, e, c);
             const char *at = read_text(l, d, arena_printf(l->arena, "p%d[%s]", kernel_arg(l->k, e->tensor), offset_text(s, e, c)));
@@ -515,17 +381,17 @@ static CuVal load_memory(CuScope *s, const Expr *e)
 static CuVal eval_load(CuScope *s, const Expr *e)
 {
     Cu *l = s->l;
-    int depth, m = kernel_member(l->k, e->tensor);
-    const CuVal *v = at_hand(s, e, &depth);
+    int m = member_read(l->k, e);
+    const CuVal *v = level_held(&s->level, e);
     if (v)
         return *v;
-    if (m >= 0 && l->again[m]) {
+    if (m >= 0 && l->places.again[m]) {
         const Comp *reader = l->comp;
         CuVal made = cu_eval_member(s, &l->k->comp[m]);
         l->comp = reader;
         return made;
     }
-    if (m >= 0 && !l->placed[m])
+    if (m >= 0 && !l->places.placed[m])
         cu_fail(l, "a member's value is read where it is not known");
     if (kernel_arg(l->k, e->tensor) < 0) {
         cu_fail(l, "tensor %%%d (%s) is not an argument of its kernel", e->tensor, l->graph->tensor[e->tensor].name);
@@ -643,14 +509,11 @@ CuVal cu_eval(CuScope *s, const Expr *e)
 {
     if (e->kind == E_CONST)
         return eval_here(s, e);
-    CuScope *home = scope_at(s, expr_depth(s, e));
-    expr_depth(home, e);               /* makes its entry */
-    if (known(home, e)->has)
-        return known(home, e)->v;
-    CuVal v = eval_here(home, e);
-    known(home, e)->v = v;
-    known(home, e)->has = true;
-    return v;
+    CuScope *home = scope_at(s, level_known(&s->level, e)->depth);
+    LevelExpr *known = level_known(&home->level, e);
+    if (!known->value)
+        known->value = kept(home, eval_here(home, e));
+    return *(const CuVal *)known->value;
 }
 
 CuVal cu_round(CuScope *s, const Comp *c, CuVal v)
@@ -694,7 +557,7 @@ void cu_store(CuScope *s, const Comp *comp, CuVal v)
     int n = on_lanes(s, axes) ? s->width : 1;
     for (int c = 0; c < n; c++)
         x[c] = d == DT_I32 ? cu_i(s, v, c) : cu_f(s, v, c);
-    if (lane_atoms(s, &lin)) {
+    if (on_lanes(s, atom_axes(&lin))) {
         cu_fail(l, "a store whose place depends on data or on a quotient");
     } else if (n > 1 && d == DT_F32 && poly_is(lin.axis[s->lane], 1) && aligned(&lin, s->lane, n)) {
         const char *q = cu_name(l, "v");

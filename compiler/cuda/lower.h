@@ -11,7 +11,7 @@
 #ifndef CUDA_LOWER_H
 #define CUDA_LOWER_H
 #include "cuda/tuned.h"
-#include "lower/places.h"
+#include "lower/level.h"
 
 enum { CU_WIDTH = 4, CU_MAX_LAUNCH = 4, CU_WARP = 32 };
 
@@ -54,10 +54,7 @@ typedef struct Cu {
     const char *own;                   /* sm_90a's own text of the same launches, KERNEL and JOIN in it; NULL: none */
     CuSizes own_sizes, *sizes;         /* sizes: where numbers of the text being written go; NULL: into the text */
     int n_name;                        /* temporaries have numbers */
-    int row_depth;                     /* members' values in memory are read no further out than this scope */
     bool fast;                         /* it has bf16 tensors: exp, erf and 1 / sqrt to about 2^-22 will do */
-    bool *again;                       /* by member: computed again where it is needed */
-    bool *placed;                      /* by member: read back from its tensor */
     CuLowered *out;
     Text *why;
     bool failed;
@@ -95,17 +92,13 @@ typedef struct CuVal { CuKind kind; bool wide, uniform; const char *v[CU_WIDTH],
 
 typedef struct CuScope CuScope;
 struct CuScope {
+    Level level;                       /* its values are CuVals */
     Cu *l;
-    CuScope *outer;
-    int depth;
     Text body;
     const char *at[MAX_AXES];          /* axes this scope binds: a name or a number */
     bool wide[MAX_AXES];               /* the name is an i64 */
     int lane, width;                   /* points lane, lane + 1, .. lane + width - 1 at once; lane -1: one point */
-    ARRAY(struct CuKnown { const Expr *e; int depth; bool has; CuVal v; }) known;
     ARRAY(struct CuPtr { const void *key; const char *p; }) ptrs;
-    ARRAY(struct CuMember { const Comp *c; CuVal v; }) members;
-    ARRAY(struct CuLoaded { const Expr *e; CuVal v; }) loaded;   /* loads whose value is at hand in this scope */
 };
 
 void cu_scope_root(CuScope *s, Cu *l);
@@ -117,6 +110,7 @@ void cu_bind_zero(CuScope *s, uint32_t axes);
 /* binds the axes of groups to the digits of a flat index (a name), the last group fastest; `without` (or -1) left out */
 void cu_bind_digits(CuScope *s, const Group *grp, int n, int without, const char *flat, bool wide);
 void cu_line(CuScope *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *cu_axis(CuScope *s, int axis);                       /* as the innermost scope that binds it does */
 const char *cu_name(Cu *l, const char *prefix);                  /* a fresh one: "t12" */
 const char *cu_type(DType d);                                     /* of an element, in CUDA C */
 const char *cu_float(Cu *l, double c);                           /* a literal */

@@ -25,15 +25,7 @@ static void analyse(CuMap *m)
         if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
     }
-    int axis[MAX_AXES], n = c->n_axes;
-    for (int a = 0; a < n; a++)
-        axis[a] = a;
-    for (int i = 0; i < acc.a.n; i++)
-        if (acc.a.at[i].store) {
-            sort_axes(&acc.a.at[i], axis, n);
-            break;
-        }
-    m->n_grp = merge_axes(&l->places, &acc, c->ext, axis, n, m->grp, &m->zero);
+    m->n_grp = map_axes(&l->places, c, &acc, m->grp, &m->zero);
     m->lanes = cu_best_lanes(&acc, m->grp, m->n_grp);
     m->width = m->lanes < 0 ? 1 : cu_width(&acc, m->grp[m->lanes]);
     m->rows = group_points(&l->places, m->grp, m->n_grp, m->lanes);

@@ -138,15 +138,7 @@ static void find_shapes(Row *r)
                 if (is_column(r, i) || (!l->k->comp[i].red && kernel_writes(l->k, l->k->comp[i].out)))
                     cu_access_store(l, &l->k->comp[i], &acc);
             }
-        int axis[MAX_AXES], n = 0;
-        for (int a = r->n_dom; a < s->like->n_axes; a++)
-            axis[n++] = a;
-        for (int i = acc.a.n - 1; i >= 0 && n > 1; i--)
-            if (acc.a.at[i].store || i == 0) {
-                sort_axes(&acc.a.at[i], axis, n);
-                break;
-            }
-        s->n_grp = merge_axes(&l->places, &acc, s->like->ext, axis, n, s->grp, &s->zero);
+        s->n_grp = row_axes(&l->places, s->like, &acc, r->n_dom, s->grp, &s->zero);
         int lanes = cu_best_lanes(&acc, s->grp, s->n_grp);
         if (lanes >= 0) {
             Group g = s->grp[lanes];
@@ -223,8 +215,8 @@ static void find_kept(Row *r)
             keep(r, (Kept){.member = c, .shape = r->shape[i], .first = r->phase[i], .last = r->n_phase});
         } else {
             bool written = kernel_writes(l->k, c->out);
-            l->placed[i] = written && own;       /* a thread reads back what it wrote itself */
-            l->again[i] = !l->placed[i];
+            l->places.placed[i] = written && own;          /* a thread reads back what it wrote itself */
+            l->places.again[i] = !l->places.placed[i];
         }
     }
     int floats = 0;
@@ -291,12 +283,8 @@ static void points(Row *r, int phase, CuScope *s, CuAcc *acc, const char *flat)
             int axis = __builtin_ctz(c->red);
             for (int j = 0; j < width; j++) {
                 const char *position = "0";
-                if (c->reducer == RED_ARGMAX) {
-                    CuScope *b = s;
-                    while (b && !b->at[axis])
-                        b = b->outer;
-                    position = arena_printf(l->arena, "(i32)(%s + %d)", b ? b->at[axis] : "0", axis == s->lane ? j : 0);
-                }
+                if (c->reducer == RED_ARGMAX)
+                    position = arena_printf(l->arena, "(i32)(%s + %d)", cu_axis(s, axis), axis == s->lane ? j : 0);
                 cu_acc_take(s, acc[i], cu_f(s, v, j), position);
             }
             continue;
@@ -480,7 +468,7 @@ bool cu_row(Cu *l)
             const Shape *s = &r.shapes[r.kept.at[i].shape];
             cu_line(&row, "float %s[%d];", r.kept.at[i].name, s->share * s->width);
         }
-    l->row_depth = row.depth;
+    l->places.row_depth = row.level.depth;
     for (int p = 0; p < r.n_phase && !l->failed; p++)
         run_phase(&r, p, &row);
     if (r.columns) {

@@ -23,33 +23,14 @@ typedef struct Scatter {
 static void analyse(Scatter *s)
 {
     Cu *l = s->l;
-    const Tensor *t = &l->graph->tensor[s->c->out];
-    s->lanes = -1;
-    s->rows = s->columns = poly_const(1);
+    s->lanes = scatter_axes(&l->places, s->c, &s->rows, &s->columns, s->grp, &s->n_grp, &s->zero);
     s->width = 1;
-    int last = t->rank - 1, axis = last < 0 ? -1 : aff_plain(s->c->store[last]);
-    bool alone = axis >= 0;
-    for (int d = 0; d < last && alone; d++)
-        alone = !(aff_axes(s->c->store[d]) >> axis & 1);
-    if (alone && s->c->ext[axis] == t->shape[last]) {
-        s->lanes = axis;
-        s->columns = poly_ext(t->shape[last]);
+    if (s->lanes >= 0) {
         Accesses acc = {0};
         cu_access_loads(l, s->c->body, &acc);
         cu_access_store(l, s->c, &acc);
-        s->width = cu_width(&acc, (Group){axis, s->columns});
-    } else {
-        last = t->rank;
+        s->width = cu_width(&acc, (Group){s->lanes, s->columns});
     }
-    for (int d = 0; d < last; d++)
-        s->rows = poly_mul(&l->places, s->rows, poly_ext(t->shape[d]));
-    for (int a = 0; a < s->c->n_axes; a++)
-        if (a == s->lanes)
-            continue;
-        else if (s->c->ext[a] == 1)
-            s->zero |= 1u << a;
-        else
-            s->grp[s->n_grp++] = (Group){a, poly_ext(s->c->ext[a])};
     s->points = group_points(&l->places, s->grp, s->n_grp, -1);
 }
 

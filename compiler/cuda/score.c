@@ -443,7 +443,7 @@ bool cu_score(Cu *l)
     }
     AttnPlan plan = plan_for(&s, l->m->target.arch), hopper = plan_for(&s, "sm_90a");
     for (int i = 0; i < l->k->n_comp; i++)
-        l->again[i] = score_role(l->k, &l->k->comp[i]) == SCORE_POINT;
+        l->places.again[i] = score_role(l->k, &l->k->comp[i]) == SCORE_POINT;
     Poly batches = poly_const(1);
     for (int a = 0; a < l->k->n_dom; a++)
         batches = poly_mul(&l->places, batches, poly_ext(l->k->dom[a]));

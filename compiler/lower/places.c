@@ -2,6 +2,16 @@
 #include "lower/places.h"
 #include <string.h>
 
+Places places_of(Arena *a, const Graph *g, const Kernel *k)
+{
+    return (Places){.arena = a, .graph = g, .k = k, .again = NEWN(a, bool, k->n_comp), .placed = NEWN(a, bool, k->n_comp)};
+}
+
+void places_fault(Places *p, const char *what)
+{
+    p->fault = p->fault ? p->fault : what;
+}
+
 /* ---- polynomials */
 
 Poly poly_const(int64_t c)
@@ -28,11 +38,6 @@ Poly poly_scale(Poly a, int64_t k)
     return a;
 }
 
-static void fault(Places *p, const char *what)
-{
-    p->fault = p->fault ? p->fault : what;
-}
-
 Poly poly_mul(Places *p, Poly a, Poly b)
 {
     Poly out = {{0}};
@@ -42,7 +47,7 @@ Poly poly_mul(Places *p, Poly a, Poly b)
             if (!a.c[i] || !b.c[j])
                 continue;
             if (!checked_mul(a.c[i], b.c[j], &c) || i + j > 2) {
-                fault(p, "a size is more than quadratic in the batch or beyond 64 bits");
+                places_fault(p, "a size is more than quadratic in the batch or beyond 64 bits");
                 return out;
             }
             out.c[i + j] += c;
@@ -114,7 +119,7 @@ Lin linear(Places *p, const Layout *at, const Affine *const *idx)
                 lin.atom[lin.n_atoms].term = t;
                 lin.atom[lin.n_atoms++].coef = coef;
             } else {
-                fault(p, "an index map has too many gathers, quotients and remainders");
+                places_fault(p, "an index map has too many gathers, quotients and remainders");
             }
         }
     }
@@ -151,7 +156,7 @@ bool kernel_writes(const Kernel *k, int tensor)
     return false;
 }
 
-int workspace_of(Fused *f, Poly n)
+static int workspace_of(Fused *f, Poly n)
 {
     Graph *g = f->graph;
     Ext shape[MAX_RANK];
@@ -168,6 +173,17 @@ int workspace_of(Fused *f, Poly n)
     return t;
 }
 
+const int *launch_args(Fused *f, const Kernel *k, Poly workspace, Arena *a, int *n)
+{
+    bool works = !poly_is(workspace, 0);
+    *n = k->n_args + works;
+    int *arg = NEWN(a, int, *n);
+    memcpy(arg, k->args, (size_t)k->n_args * sizeof *arg);
+    if (works)
+        arg[k->n_args] = workspace_of(f, workspace);
+    return arg;
+}
+
 void kernel_fails(const Kernel *k, bool *failed, Text *why, const char *fmt, va_list args)
 {
     if (*failed)
@@ -177,18 +193,59 @@ void kernel_fails(const Kernel *k, bool *failed, Text *why, const char *fmt, va_
     text_vprintf(why, fmt, args);
 }
 
-/* ---- what a kernel touches */
-
-static uint32_t term_axes(const Term *t)
+uint32_t term_axes(const Term *t)
 {
     return t->kind == AT_AXIS ? 1u << t->axis : t->kind == AT_LOAD ? t->load->axes : aff_axes(t->arg);
 }
 
+uint32_t atom_axes(const Lin *lin)
+{
+    uint32_t axes = 0;
+    for (int i = 0; i < lin->n_atoms; i++)
+        axes |= term_axes(lin->atom[i].term);
+    return axes;
+}
+
+bool aligned(const Lin *lin, int axis, int w)
+{
+    if (!poly_divides(lin->c, w))
+        return false;
+    for (int a = 0; a < MAX_AXES; a++)
+        if (a != axis && !poly_divides(lin->axis[a], w))
+            return false;
+    for (int i = 0; i < lin->n_atoms; i++)
+        if (!poly_divides(lin->atom[i].coef, w))
+            return false;
+    return true;
+}
+
+/* An index that is one number of 8 bits. */
+static bool is_byte(const Graph *g, const Affine *a)
+{
+    return a->n == 1 && !a->c && a->term[0].kind == AT_LOAD && a->term[0].coef == 1 &&
+           g->tensor[a->term[0].load->tensor].dtype == DT_U8;
+}
+
+bool may_leave(const Places *p, const Comp *c, const Expr *load, int d)
+{
+    static const int64_t batches[] = {1, 2, 1000003};
+    const Tensor *t = &p->graph->tensor[load->tensor];
+    if (is_byte(p->graph, load->idx[d]) && t->shape[d] > UINT8_MAX)
+        return false;
+    for (size_t i = 0; i < LEN(batches); i++) {
+        int64_t lo, hi, n = t->shape[d] == EXT_BATCH ? batches[i] : t->shape[d];
+        if (!aff_range(load->idx[d], c->ext, batches[i], &lo, &hi) || lo < 0 || hi >= n)
+            return true;
+    }
+    return false;
+}
+
+/* ---- what a kernel touches */
+
 void access_add(Places *p, const Layout *at, const Affine *const *idx, bool store, Accesses *out)
 {
     Access a = {.lin = linear(p, at, idx), .store = store};
-    for (int i = 0; i < a.lin.n_atoms; i++)
-        a.atom_axes |= term_axes(a.lin.atom[i].term);
+    a.atom_axes = atom_axes(&a.lin);
     for (int d = 0; d < at->rank; d++)
         for (int i = 0; i < idx[d]->n; i++) {
             const Term *t = &idx[d]->term[i];
@@ -304,6 +361,58 @@ int unit_axis(const Comp *c, const Accesses *acc)
     return -1;
 }
 
+static void sort_stored(const Accesses *acc, int *axis, int n)
+{
+    for (int i = 0; i < acc->a.n; i++)
+        if (acc->a.at[i].store) {
+            sort_axes(&acc->a.at[i], axis, n);
+            return;
+        }
+}
+
+int map_axes(Places *p, const Comp *c, const Accesses *acc, Group *out, uint32_t *zero)
+{
+    int axis[MAX_AXES];
+    for (int a = 0; a < c->n_axes; a++)
+        axis[a] = a;
+    sort_stored(acc, axis, c->n_axes);
+    return merge_axes(p, acc, c->ext, axis, c->n_axes, out, zero);
+}
+
+int row_axes(Places *p, const Comp *c, const Accesses *acc, int n_dom, Group *out, uint32_t *zero)
+{
+    int axis[MAX_AXES], n = 0;
+    for (int a = n_dom; a < c->n_axes; a++)
+        axis[n++] = a;
+    /* reductions along several axes do not care for their order; a store's order suits everybody */
+    for (int i = acc->a.n - 1; i >= 0 && n > 1; i--)
+        if (acc->a.at[i].store || i == 0) {
+            sort_axes(&acc->a.at[i], axis, n);
+            break;
+        }
+    return merge_axes(p, acc, c->ext, axis, n, out, zero);
+}
+
+int scatter_axes(Places *p, const Comp *c, Poly *rows, Poly *columns, Group *out, int *n, uint32_t *zero)
+{
+    const Tensor *t = &p->graph->tensor[c->out];
+    int last = t->rank - 1, axis = last < 0 ? -1 : aff_plain(c->store[last]);
+    bool alone = axis >= 0 && c->ext[axis] == t->shape[last];
+    for (int d = 0; d < last && alone; d++)
+        alone = !(aff_axes(c->store[d]) >> axis & 1);
+    *columns = alone ? poly_ext(t->shape[last]) : poly_const(1);
+    *rows = poly_const(1);
+    for (int d = 0; d < t->rank - alone; d++)
+        *rows = poly_mul(p, *rows, poly_ext(t->shape[d]));
+    axis = alone ? axis : -1;
+    for (int a = *n = 0; a < c->n_axes; a++)
+        if (a != axis && c->ext[a] == 1)
+            *zero |= 1u << a;
+        else if (a != axis)
+            out[(*n)++] = (Group){a, poly_ext(c->ext[a])};
+    return axis;
+}
+
 void split_axes(Places *p, const Comp *c, const Accesses *acc, bool positions, Group *dom, int *n_dom, Group *red, int *n_red, uint32_t *zero)
 {
     int stays[MAX_AXES], goes[MAX_AXES], n_stay = 0, n_go = 0;
@@ -314,11 +423,7 @@ void split_axes(Places *p, const Comp *c, const Accesses *acc, bool positions, G
             stays[n_stay++] = a;
     if (acc->a.n && !positions)
         sort_axes(&acc->a.at[0], goes, n_go);
-    for (int i = 0; i < acc->a.n; i++)
-        if (acc->a.at[i].store) {
-            sort_axes(&acc->a.at[i], stays, n_stay);
-            break;
-        }
+    sort_stored(acc, stays, n_stay);
     *n_dom = merge_axes(p, acc, c->ext, stays, n_stay, dom, zero);
     *n_red = merge_axes(p, acc, c->ext, goes, n_go, red, zero);
 }
@@ -349,4 +454,12 @@ bool same_point(const Expr *load, const Comp *c)
         if (load->idx[d] != c->store[d])
             return false;
     return true;
+}
+
+int member_read(const Kernel *k, const Expr *load)
+{
+    for (int i = 0; i < k->n_comp; i++)
+        if (k->comp[i].out == load->tensor && same_point(load, &k->comp[i]))
+            return i;
+    return kernel_member(k, load->tensor);
 }

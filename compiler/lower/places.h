@@ -8,8 +8,19 @@
 #include "pass/kernel.h"
 #include <stdarg.h>
 
-/* What these functions work in. A size they cannot say is a fault: kept (the first one), and the result is good for nothing. */
-typedef struct Places { Arena *arena; const Graph *graph; const char *fault; } Places;
+/* What these functions work in: the lowering of one kernel. A size they cannot say is a fault: kept (the first one), and the
+ * result is good for nothing. By member: `again`: computed again where it is needed; `placed`: read back from memory, though
+ * no further out than the scope at row_depth. The lowering sets these two as it goes on. */
+typedef struct Places {
+    Arena *arena;
+    const Graph *graph;
+    const Kernel *k;
+    bool *again, *placed;
+    int row_depth;
+    const char *fault;
+} Places;
+Places places_of(Arena *a, const Graph *g, const Kernel *k);
+void   places_fault(Places *p, const char *what);
 
 /* ---- polynomials of the batch */
 Poly poly_const(int64_t c);
@@ -45,13 +56,20 @@ Lin linear(Places *p, const Layout *at, const Affine *const *idx);
 Lin tensor_linear(Places *p, int tensor, const Affine *const *idx);
 
 int  kernel_arg(const Kernel *k, int tensor);                    /* a tensor's position among the arguments, or -1 */
-int  kernel_member(const Kernel *k, int tensor);                 /* the member that makes it, or -1 */
+int  kernel_member(const Kernel *k, int tensor);                 /* the member that makes it (the first), or -1 */
 bool kernel_writes(const Kernel *k, int tensor);                 /* it must exist in memory afterwards */
 
-/* A tensor of n f32 elements that lives between two launches of one kernel; f's storage grows by it. */
-int  workspace_of(Fused *f, Poly n);
+/* The arguments of a kernel's launches: its own and, if `workspace` is not 0, a new tensor of so many f32 elements that lives
+ * between them; f's storage grows by it. */
+const int *launch_args(Fused *f, const Kernel *k, Poly workspace, Arena *a, int *n);
 /* A lowering fails: the kernel and what is wrong go to `why`, once. */
 void kernel_fails(const Kernel *k, bool *failed, Text *why, const char *fmt, va_list args);
+
+uint32_t term_axes(const Term *t);
+uint32_t atom_axes(const Lin *lin);                              /* of all atoms together */
+bool aligned(const Lin *lin, int axis, int w);                   /* but for what the axis adds, a multiple of w */
+/* Whether index d of a load in c's body can be outside [0, extent). */
+bool may_leave(const Places *p, const Comp *c, const Expr *load, int d);
 
 /* ---- what a kernel touches: its loads from memory and its stores, for decisions about axes */
 typedef struct Access { Lin lin; uint32_t atom_axes; bool store; } Access;
@@ -78,6 +96,13 @@ Poly group_points(Places *p, const Group *grp, int n, int without);      /* prod
 double step_cost(const Accesses *acc, const Group *grp);
 /* The axis along which a member's result is stored without gaps; -1: there is none. acc: with its stores. */
 int  unit_axis(const Comp *c, const Accesses *acc);
+/* All axes of a map, sorted as the first store has them; those of a row's member beyond the row's own n_dom, sorted as the last
+ * store has them, else as the first access does. */
+int  map_axes(Places *p, const Comp *c, const Accesses *acc, Group *out, uint32_t *zero);
+int  row_axes(Places *p, const Comp *c, const Accesses *acc, int n_dom, Group *out, uint32_t *zero);
+/* Of what is added where data decides: the axis that alone is the last dimension (-1: none), the columns that this has, the
+ * rows that all other dimensions make, and all other axes. */
+int  scatter_axes(Places *p, const Comp *c, Poly *rows, Poly *columns, Group *out, int *n, uint32_t *zero);
 /* Of a reduction, what stays (sorted as it is stored) and what is reduced (sorted as the first access reads it, when
  * positions do not matter). */
 void split_axes(Places *p, const Comp *c, const Accesses *acc, bool positions, Group *dom, int *n_dom, Group *red, int *n_red, uint32_t *zero);
@@ -86,4 +111,5 @@ void split_axes(Places *p, const Comp *c, const Accesses *acc, bool positions, G
 bool has_axis(const int *axis, int n, int a);
 bool same_inner(const Comp *a, const Comp *b, int n_dom);        /* extents of own axes are equal: the two can share a loop */
 bool same_point(const Expr *load, const Comp *c);                /* reads what c makes at this point */
+int  member_read(const Kernel *k, const Expr *load);             /* that makes the load's point, or its tensor; -1 */
 #endif
