@@ -64,7 +64,7 @@ typedef struct { uint32_t arch, offset, bytes, pad; } TicGpuImage;
  * `stride` elements apart, fetched box_inner x box_outer at a time. */
 typedef struct { int32_t arg, box_inner, box_outer, pad; int64_t offset, stride; TicPoly inner, outer; } TicGpuMap;
 /* How the kernel is launched where it is sm_90a's own; threads 0: not otherwise. With two maps, they come before the
- * arguments, and as many blocks as there are multiprocessors, or tiles if those are fewer: the kernel goes on by itself. With
+ * arguments, and as many blocks as there are multiprocessors, or as `tiles` says if those are fewer: the kernel goes on by itself. With
  * none, tiles are the grid. */
 typedef struct { int32_t threads, shared, maps, pad; TicGrid tiles; TicGpuMap map[2]; } TicGpuHopper;
 /* What sm_90a has in place of the kernel's text: one that kernels of other sizes share. It gets its sizes behind the batch, as

@@ -3,7 +3,8 @@
  * Any operand layout is absorbed, because affine addresses are separable into a part of the batch indices, of the rows
  * and of the terms. Columns are the side along which the first result is stored without gaps. Contractions with few
  * tiles and many terms (weight gradients) are split along the terms; partial results lie in a workspace, and a second
- * launch joins them in order and runs the epilogue. The cut depends on static extents alone. The sum of a side over the terms
+ * launch joins them in order and runs the epilogue. The cut depends on extents alone, not on the device. Hopper's text may have
+ * them in equal shares of all tiles' terms instead (templates/shares.cu). The sum of a side over the terms
  * comes from the blocks that have the first tile of the other side. */
 #include "cuda/contract.h"
 #include "cuda/prelude.h"
@@ -18,8 +19,12 @@ const GemmTemplate cuda_gemm[] = {
 #include "cuda/templates/templates.def"
     { 0 }
 };
+extern const char cuda_template_shares[];
 
 enum { JOIN_THREADS = 256 };
+
+/* where the result (m, n) of part `split` lies in a workspace of parts in shares */
+#define PLACE_IN_SHARES "((i64)split * TILE_M + m % TILE_M) * TILE_N + n % TILE_N"
 
 /* ---- shapes */
 
@@ -246,17 +251,58 @@ static bool in_runs(const Contraction *c, int width)
     return c->n_n == 1 || poly_divides(c->n[c->n_n - 1].n, width);
 }
 
-/* Elements of the workspace that are partial results. */
+static Poly summed_rows(const Contraction *c)
+{
+    return c->summed == &c->a ? c->rows : c->columns;
+}
+
+static const char *extent_of_summed(const Contraction *c)
+{
+    return c->summed == &c->a ? "ROWS" : "COLS";
+}
+
+static const char *tile_of_summed(const Contraction *c)
+{
+    return c->summed == &c->a ? "TILE_M" : "TILE_N";
+}
+
+static Poly all_sums(const Contraction *c)
+{
+    return poly_mul(&c->l->places, c->batches, summed_rows(c));
+}
+
+/* Elements of the workspace that are partial results: every split has all of them, a part of a share a whole tile. */
 static Poly partial_results(const Contraction *c)
 {
     Places *p = &c->l->places;
+    if (c->shares)
+        return poly_const((int64_t)cu_contract_parts(c) * c->hopper->tile_m * c->hopper->tile_n);
     return poly_mul(p, poly_mul(p, c->batches, c->rows), poly_scale(c->columns, c->splits));
+}
+
+static Poly partial_sums(const Contraction *c)
+{
+    if (c->sum && c->shares)
+        return poly_const((int64_t)cu_contract_parts(c) * (c->summed == &c->a ? c->hopper->tile_m : c->hopper->tile_n));
+    return c->sum ? poly_scale(all_sums(c), c->splits) : poly_const(0);
+}
+
+/* Whether the template leaves partial results. */
+static bool in_parts(const Contraction *c)
+{
+    return c->splits > 1 || c->shares;
+}
+
+/* f32 elements of the workspace */
+static Poly workspace_for(const Contraction *c)
+{
+    return in_parts(c) ? poly_add(partial_results(c), partial_sums(c)) : poly_const(0);
 }
 
 static void to_workspace(Contraction *c, CuScope *s, int width)
 {
-    cu_line(s, "float *q = ws + (((i64)split * BATCHES + z) * ROWS + m) * COLS + n;");
-    if (width == CU_WIDTH && poly_divides(c->columns, width)) {
+    cu_line(s, "float *q = ws + %s;", c->shares ? PLACE_IN_SHARES : "(((i64)split * BATCHES + z) * ROWS + m) * COLS + n");
+    if (width == CU_WIDTH && (c->shares || poly_divides(c->columns, width))) {
         cu_line(s, "tc_store4(q, x0, x1, x2, x3);");
         return;
     }
@@ -271,7 +317,7 @@ static void finish_function(Contraction *c, int width)
     CuScope root;
     cu_scope_root(&root, l);
     cu_bind_zero(&root, c->zero);
-    if (c->splits > 1) {
+    if (in_parts(c)) {
         to_workspace(c, &root, width);
     } else if (in_runs(c, width)) {
         epilogue(c, &root, width);
@@ -281,21 +327,6 @@ static void finish_function(Contraction *c, int width)
     }
     text_printf(&l->file, "TC_DEV void finish%d(TC_ARGS, i32 split, i32 z, i32 m, i32 n, %s)\n{\n%s}\n", width, sum_params(l, width),
                 text_data(&root.body));
-}
-
-static Poly summed_rows(const Contraction *c)
-{
-    return c->summed == &c->a ? c->rows : c->columns;
-}
-
-static const char *extent_of_summed(const Contraction *c)
-{
-    return c->summed == &c->a ? "ROWS" : "COLS";
-}
-
-static Poly all_sums(const Contraction *c)
-{
-    return poly_mul(&c->l->places, c->batches, summed_rows(c));
 }
 
 /* Stores x, the sum of row r of the summed side in batch z. */
@@ -318,7 +349,9 @@ static void finish_sum(Contraction *c)
     if (!c->sum)
         return;
     cu_scope_root(&root, l);
-    if (c->splits > 1)
+    if (c->shares)
+        cu_line(&root, "ws[PARTIAL_RESULTS + split * %s + r %% %s] = x;", tile_of_summed(c), tile_of_summed(c));
+    else if (c->splits > 1)
         cu_line(&root, "ws[PARTIAL_RESULTS + ((i64)split * BATCHES + z) * %s + r] = x;", extent_of_summed(c));
     else
         store_sum(c, &root);
@@ -331,7 +364,7 @@ static void find_asides(Contraction *c)
 {
     Cu *l = c->l;
     uint32_t columns = cu_group_axes(c->n, c->n_n) | c->zero;
-    for (int i = 1; i < n_points(c) && c->splits == 1 && in_runs(c, CU_WIDTH); i++) {
+    for (int i = 1; i < n_points(c) && !in_parts(c) && in_runs(c, CU_WIDTH); i++) {
         int n = expr_loads(l->k->comp[i].body, NULL, 0);
         const Expr **load = NEWN(l->arena, const Expr *, n);
         expr_loads(l->k->comp[i].body, load, n);
@@ -386,7 +419,7 @@ static void finish_with(Contraction *c)
     fetch_function(c, false);
     cu_scope_root(&root, l);
     cu_bind_zero(&root, c->zero);
-    if (c->splits > 1 || !in_runs(c, CU_WIDTH)) {
+    if (in_parts(c) || !in_runs(c, CU_WIDTH)) {
         cu_line(&root, "finish4(TC_PASS, split, z, m, n, x0, x1, x2, x3);");
     } else {
         root.lane = c->n[c->n_n - 1].axis;
@@ -420,21 +453,42 @@ static TicGrid join_grid(Contraction *c)
     return cu_grid(c->sum ? poly_add(threads, all_sums(c)) : threads, JOIN_THREADS);
 }
 
+/* Adds up a place's partial results in order: `add` is done for each part `split` of tile `tile`. */
+static void add_parts(const Contraction *c, CuScope *s, const char *tile, const char *add)
+{
+    if (!c->shares) {
+        cu_line(s, "TC_UNROLL_4");
+        cu_line(s, "for (int split = 0; split < SPLITS; split++) {");
+        cu_line(s, "    %s", add);
+        cu_line(s, "}");
+        return;
+    }
+    cu_line(s, "ShareCut cut = share_all(ALL_TILES, SHARES);");
+    cu_line(s, "for (i32 first, step, parts; (parts = share_parts(&cut, %s, &first, &step)) > 0;) {", tile);
+    cu_line(s, "    TC_UNROLL_4");
+    cu_line(s, "    for (i32 k = 0; k < parts; k++) {");
+    cu_line(s, "        const i32 split = first + k * step;");
+    cu_line(s, "        %s", add);
+    cu_line(s, "    }");
+    cu_line(s, "}");
+}
+
 /* Threads runs .. runs + sums - 1 */
 static void join_sum(Contraction *c, CuScope *root, Poly runs)
 {
     Cu *l = c->l;
     CuScope s;
-    const char *rows = extent_of_summed(c);
+    const char *rows = extent_of_summed(c), *height = tile_of_summed(c);
     cu_scope_in(&s, root);
     if (poly_is(c->batches, 1))
-        cu_line(&s, "const i32 r = (i32)(i - %s), z = 0, j = r;", cu_poly(l, runs));
+        cu_line(&s, "const i32 j = (i32)(i - %s), r = j, z = 0;", cu_poly(l, runs));
     else
         cu_line(&s, "const i32 j = (i32)(i - %s), r = j %% %s, z = j / %s;", cu_poly(l, runs), rows, rows);
+    const char *place = c->shares ? arena_printf(l->arena, "split * %s + j %% %s", height, height)
+                                  : arena_printf(l->arena, "split * (BATCHES * %s) + j", rows);
     cu_line(&s, "float x = 0.0f;");
-    cu_line(&s, "TC_UNROLL_4");
-    cu_line(&s, "for (int s = 0; s < SPLITS; s++)");
-    cu_line(&s, "    x += ws[PARTIAL_RESULTS + s * (BATCHES * %s) + j];", rows);
+    add_parts(c, &s, c->summed == &c->a ? "r / TILE_M * COLUMN_TILES" : "r / TILE_N",
+              arena_printf(l->arena, "x += ws[PARTIAL_RESULTS + %s];", place));
     store_sum(c, &s);
     cu_scope_close(&s, arena_printf(l->arena, "if (i >= %s && i < %s + BATCHES * %s) {", cu_poly(l, runs), cu_poly(l, runs), rows), "}");
 }
@@ -464,15 +518,10 @@ static void join_function(Contraction *c, const char *name)
         cu_line(&root, "const i32 n = (i32)(at %% COLS), m = (i32)(row %% ROWS), z = (i32)(row / ROWS);");
     for (int k = 0; k < width; k++)
         cu_line(&root, "float x%d = 0.0f;", k);
-    cu_line(&root, "TC_UNROLL_4");
-    cu_line(&root, "for (int s = 0; s < SPLITS; s++) {");
-    if (width == CU_WIDTH) {
-        cu_line(&root, "    const v4f v = ((const v4f *)ws)[s * %s + i];", cu_poly(l, runs));
-        cu_line(&root, "    x0 += v.x, x1 += v.y, x2 += v.z, x3 += v.w;");
-    } else {
-        cu_line(&root, "    x0 += ws[s * %s + i];", cu_poly(l, runs));
-    }
-    cu_line(&root, "}");
+    const char *place = c->shares ? PLACE_IN_SHARES : arena_printf(l->arena, "(split * %s + i) * %d", cu_poly(l, runs), width);
+    add_parts(c, &root, "m / TILE_M * COLUMN_TILES + n / TILE_N",
+              arena_printf(l->arena, width == CU_WIDTH ? "const v4f v = *(const v4f *)(ws + %s); x0 += v.x, x1 += v.y, x2 += v.z, x3 += v.w;"
+                                                       : "x0 += ws[%s];", place));
     cu_scope_in(&s, &root);
     epilogue(c, &s, width);
     cu_scope_close(&s, "{", "}");
@@ -488,13 +537,17 @@ static void extents(Contraction *c)
     Text *t = &l->file;
     l->own_sizes.apart = true;
     const char *columns = cu_poly(l, c->columns), *rows = cu_poly(l, c->rows), *terms = cu_poly(l, c->terms);
-    const char *splits = cu_number(l, c->splits);
+    const char *splits = c->shares ? "1" : cu_number(l, c->splits), *parts = c->shares ? cu_number(l, cu_contract_parts(c)) : "";
     l->own_sizes.apart = false;
     text_printf(t, "#define BATCHES %s\n#define ROWS %s\n#define COLS %s\n#define TERMS %s\n#define SPLITS %s\n", cu_poly(l, c->batches),
                 rows, columns, terms, splits);
-    text_printf(t, c->splits > 1 ? "#define SPLIT_TERMS ((TERMS + SPLITS * %d - 1) / (SPLITS * %d) * %d)\n" : "#define SPLIT_TERMS TERMS\n",
+    bool apart = c->splits > 1 && !c->shares;
+    text_printf(t, apart ? "#define SPLIT_TERMS ((TERMS + SPLITS * %d - 1) / (SPLITS * %d) * %d)\n" : "#define SPLIT_TERMS TERMS\n",
                 CONTRACT_UNIT, CONTRACT_UNIT, CONTRACT_UNIT);
-    if (c->splits > 1)
+    if (c->shares)
+        text_printf(t, "#define PARTIAL_RESULTS ((i64)%s * TILE_M * TILE_N)\n#define COLUMN_TILES ((COLS + TILE_N - 1) / TILE_N)\n"
+                    "#define ALL_TILES ((ROWS + TILE_M - 1) / TILE_M * COLUMN_TILES)\n", parts);
+    else if (apart)
         text_printf(t, "#define PARTIAL_RESULTS ((i64)SPLITS * BATCHES * ROWS * COLS)\n");
     text_printf(t, "#define ROWS_BY %d\n#define COLS_BY %d\n", power_of_two(c->rows), power_of_two(c->columns));
 }
@@ -532,8 +585,10 @@ static void hopper_text(Contraction *c, const GemmTemplate *t, bool join)
     l->sizes = engine ? &l->own_sizes : NULL;
     l->n_name = 0;                       /* names are the same in each */
     extents(c);
+    text_printf(&l->file, "#define TILE_M %d\n#define TILE_N %d\n", t->tile_m, t->tile_n);
     if (engine) {
-        text_printf(&l->file, "#define A_UNIT %d\n#define B_UNIT %d\n", c->a.unit, c->b.unit);
+        text_printf(&l->file, "#define A_UNIT %d\n#define B_UNIT %d\n#define SHARES %d\n%s", c->a.unit, c->b.unit, c->shares,
+                    c->shares ? cuda_template_shares : "");
     } else {
         operand(c, &c->a, 'A', 'a');
         operand(c, &c->b, 'B', 'b');
@@ -541,7 +596,6 @@ static void hopper_text(Contraction *c, const GemmTemplate *t, bool join)
     finish_function(c, 1);
     finish_function(c, 4);
     finish_sum(c);
-    text_printf(&l->file, "#define TILE_M %d\n#define TILE_N %d\n", t->tile_m, t->tile_n);
     if (engine) {
         finish_with(c);
         prelude_wgmma(&l->file, t->tile_n, form);
@@ -563,21 +617,26 @@ bool cu_contract(Cu *l)
     TicGpuHopper hopper;
     cu_contract_choose(&c, &hopper);
     const GemmTemplate *own = c.hopper;
-    if (c.splits > 1)
-        l->out->workspace = poly_add(partial_results(&c), c.sum ? poly_scale(all_sums(&c), c.splits) : poly_const(0));
+    l->out->workspace = workspace_for(&c);
+    const int shares = c.shares;         /* one workspace for both texts; results in parts are fixed in number */
+    c.shares = 0;
+    if (workspace_for(&c).c[0] > l->out->workspace.c[0] || !shares)
+        l->out->workspace = workspace_for(&c);
     TicGrid grid = cu_grid(c.batches, 1);
     cu_grid_times(&grid, c.rows, c.t->tile_m);
     cu_grid_times(&grid, c.columns, c.t->tile_n);
     grid.y = c.splits;
     if (own) {
-        hopper.tiles = cu_grid(c.rows, own->tile_m);
-        cu_grid_times(&hopper.tiles, c.columns, own->tile_n);
-        hopper.tiles.y = c.splits;
+        hopper.tiles = shares ? cu_grid(poly_const(shares), 1) : cu_grid(c.rows, own->tile_m);
+        if (!shares)
+            cu_grid_times(&hopper.tiles, c.columns, own->tile_n);
+        hopper.tiles.y = shares ? 1 : c.splits;
         l->out->hopper = hopper;
     }
     const char *kernel = cu_launch_template(l, "contract", grid, c.t->threads, c.t->shared);
     const char *join = c.splits > 1 ? cu_launch_template(l, "join", join_grid(&c), JOIN_THREADS, 0) : NULL;
     any_text(&c, kernel, join);
+    c.shares = shares;
     if (own)
         hopper_text(&c, own, join);
     return !l->failed;

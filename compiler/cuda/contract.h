@@ -23,7 +23,7 @@ typedef struct Contraction {
     int n_outer, n_m, n_n, n_k;
     uint32_t zero;
     Poly rows, columns, terms, batches;
-    int splits;
+    int splits, shares;              /* how the sums are cut; shares: Hopper's alone, 0: as the others' */
     const Comp *sum;                 /* the member that sums a side; NULL: none */
     const Side *summed;
     ARRAY(struct Aside { const Expr *load; bool column; const char *name; }) asides;
@@ -33,6 +33,9 @@ typedef struct Contraction {
 bool cu_contract_analyse(Contraction *c);
 bool cu_side_is_bf16(const Contraction *c, const Side *s);
 uint32_t cu_group_axes(const Group *grp, int n);
+
+/* How many parts Hopper's template makes in shares of the results, which are fixed in number. */
+int cu_contract_parts(const Contraction *c);
 
 /* Templates and parts, from the table or by rule; how the one for Hopper is launched, if it has one of its own. */
 void cu_contract_choose(Contraction *c, TicGpuHopper *launch);

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_SPLITS = TUNED_MOST_SPLITS, PROCESSORS = 132, TYPICAL = 4096 };
+enum { MOST_SPLITS = TUNED_MOST_SPLITS, PROCESSORS = 132, TYPICAL = 4096, LEAST_PART = 4 * CONTRACT_UNIT };
 
 static const GemmTemplate *template_of(int arch, bool tensor, int tile_n)
 {
@@ -59,16 +59,47 @@ static const GemmTemplate *hopper_by_rule(Contraction *c)
     return hopper_launch(c, t, &launch) ? t : NULL;
 }
 
-/* Few tiles, many terms: the share of blocks idle in the last round of so many parts, and a little for each part; infinite
- * where there can be no such number. */
+/* How sums are cut along their terms: each in `splits` equal parts, or all of them together in equal shares (shares.cu). */
+typedef struct Cut { int splits, shares; } Cut;
+
+/* Of a result that is fixed; else 0. */
+static int64_t tiles_of(const Contraction *c, const GemmTemplate *t)
+{
+    int64_t rows, columns, batches;
+    bool fixed = poly_fixed(c->rows, &rows) && poly_fixed(c->columns, &columns) && poly_fixed(c->batches, &batches);
+    return fixed ? (rows + t->tile_m - 1) / t->tile_m * ((columns + t->tile_n - 1) / t->tile_n) * batches : 0;
+}
+
+/* What a part costs beside its products, as a share of all products: it is written and read again. */
+static const double part_costs = 0.004;
+
+/* Few tiles, many terms: all that multiprocessors could do over what they do, when tiles of so many parts come in rounds, and a little for
+ * each part; infinite where there can be no such number. */
 static double waste(const Contraction *c, const GemmTemplate *t, int splits, int64_t batch)
 {
-    int64_t rows, columns, batches, terms = poly_at(c->terms, batch), slots = t->persistent ? PROCESSORS : 2 * PROCESSORS;
-    bool fixed = poly_fixed(c->rows, &rows) && poly_fixed(c->columns, &columns) && poly_fixed(c->batches, &batches);
-    if (splits > 1 && (!fixed || splits > MOST_SPLITS || splits * 4ll * CONTRACT_UNIT > terms))
+    int64_t tiles = tiles_of(c, t), terms = poly_at(c->terms, batch), slots = t->persistent ? PROCESSORS : 2 * PROCESSORS;
+    if (splits > 1 && (!tiles || splits > MOST_SPLITS || splits * LEAST_PART > terms))
         return INFINITY;
-    int64_t blocks = fixed ? (rows + t->tile_m - 1) / t->tile_m * ((columns + t->tile_n - 1) / t->tile_n) * batches * splits : 0;
-    return blocks ? (double)((blocks + slots - 1) / slots * slots) / (double)blocks + 0.004 * splits : splits;
+    int64_t blocks = tiles * splits;
+    return blocks ? (double)((blocks + slots - 1) / slots * slots) / (double)blocks + part_costs * splits : splits;
+}
+
+static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
+static int64_t parts_of(int64_t tiles, int64_t shares) { return tiles + shares - common_divisor(tiles, shares); }
+
+/* The same of equal shares, one for each multiprocessor: none of them idles for longer than a block of terms takes. */
+static double waste_of_shares(const Contraction *c, const GemmTemplate *t, int64_t batch)
+{
+    int64_t tiles = tiles_of(c, t), blocks = (poly_at(c->terms, batch) + t->tile_k - 1) / t->tile_k * tiles;
+    int64_t longest = (blocks + PROCESSORS - 1) / PROCESSORS;
+    if (t->arch != CONTRACT_HOPPER || !tiles || longest * t->tile_k < LEAST_PART)
+        return INFINITY;
+    return (double)(longest * PROCESSORS) / (double)blocks + part_costs * (double)parts_of(tiles, PROCESSORS) / (double)tiles;
+}
+
+int cu_contract_parts(const Contraction *c)
+{
+    return (int)parts_of(tiles_of(c, c->hopper), c->shares);
 }
 
 /* The number of parts that wastes least; of those that waste more than `above`; 0: there is none. */
@@ -84,6 +115,14 @@ static int best_splits(const Contraction *c, const GemmTemplate *t, int64_t batc
         }
     }
     return best;
+}
+
+/* Shares where rounds of whole parts would waste a hundredth more. */
+static Cut cut_by_rule(const Contraction *c, const GemmTemplate *t)
+{
+    int splits = best_splits(c, t, TYPICAL, 0);
+    bool shares = waste_of_shares(c, t, TYPICAL) + 0.01 < waste(c, t, splits, TYPICAL);
+    return shares ? (Cut){.shares = PROCESSORS} : (Cut){.splits = splits};
 }
 
 /* ---- what was measured */
@@ -129,8 +168,13 @@ static TunedKey key_of(const Contraction *c)
     return key;
 }
 
-/* A template for sm_90a, one for every other GPU, from the table or by rule. Both have the same number of parts: that of
- * sm_90a's where it has a line, as its workspace is the kernel's. */
+static Cut cut_of(const Contraction *c, const GemmTemplate *t, const TunedChoice *measured)
+{
+    return measured && (measured->splits || measured->shares) ? (Cut){measured->splits, measured->shares} : cut_by_rule(c, t);
+}
+
+/* A template for sm_90a, one for every other GPU, from the table or by rule. Both have the same launches and one workspace: as many
+ * splits as sm_90a's; where that has shares, the others have some splits too. */
 void cu_contract_choose(Contraction *c, TicGpuHopper *launch)
 {
     TunedKey key = key_of(c);
@@ -139,15 +183,18 @@ void cu_contract_choose(Contraction *c, TicGpuHopper *launch)
         own = NULL;
     c->t = other ? other->t : by_rule(c);
     c->hopper = own ? own->t : hopper_by_rule(c);
-    const TunedChoice *parts = own ? own : c->hopper ? NULL : other;
-    c->splits = parts && parts->splits ? parts->splits : best_splits(c, c->hopper ? c->hopper : c->t, TYPICAL, 0);
+    Cut cut = c->hopper ? cut_of(c, c->hopper, own) : cut_of(c, c->t, other);
+    c->shares = cut.shares;
+    c->splits = cut.shares ? cut_of(c, c->t, other).splits : cut.splits;
+    if (c->shares && c->splits < 2)
+        c->splits = 2;
     if (c->hopper == c->t)
         c->hopper = NULL;
     if (c->hopper)
         hopper_launch(c, c->hopper, launch);
 }
 
-/* Every template that can compute it, with the numbers of parts that waste least. */
+/* Every template that can compute it, with the numbers of parts that waste least, and in shares. */
 int cu_contract_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out, int cap)
 {
     enum { MOST_PARTS = 4 };
@@ -161,7 +208,8 @@ int cu_contract_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out
     key->arch = arch;
     const GemmTemplate *rule = hopper ? hopper_by_rule(&c) : NULL;
     rule = rule ? rule : by_rule(&c);
-    out[n++] = (TunedChoice){.t = rule, .splits = best_splits(&c, rule, TYPICAL, 0)};
+    Cut cut = cut_by_rule(&c, rule);
+    out[n++] = (TunedChoice){.t = rule, .splits = cut.splits, .shares = cut.shares};
     for (const GemmTemplate *t = cuda_gemm; t->name; t++) {
         if (t->tensor != rule->tensor || (t->arch == CONTRACT_HOPPER && !(hopper && hopper_launch(&c, t, &launch))))
             continue;
@@ -171,6 +219,8 @@ int cu_contract_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out
             if (t != rule || s != out[0].splits)
                 out[n++] = (TunedChoice){.t = t, .splits = s};
         }
+        if (n < cap && isfinite(waste_of_shares(&c, t, l->m->target.batch)) && (t != rule || !cut.shares))
+            out[n++] = (TunedChoice){.t = t, .shares = PROCESSORS};
     }
     return n;
 }

@@ -20,6 +20,9 @@
  *   SPLITS SPLIT_TERMS           block (.., split) sums terms [split * SPLIT_TERMS, (split + 1) * SPLIT_TERMS)
  *                                cut at TERMS; SPLIT_TERMS is a multiple of 128. With one split it covers all terms.
  *                                A split may be empty: its x are 0 and are handed over all the same.
+ *   SHARES                       (gemm_wgmma only) 0; or the number of equal shares that the terms of all tiles are dealt out in, in which
+ *                                case `split` is the number of a part of a tile and shares.cu, which stands in front, says what each is.
+ *                                SPLITS is 1 then, and finish*() write to the workspace. Nobody waits for another block.
  *   ROWS_BY COLS_BY              constants: the greatest powers of two up to 256 that divide them whatever B is. What edges need is left out
  *                                where a tile is never cut, and finish1 where four columns never are.
  *   A_T B_T                      element types: float or bf16 (A_BF16, B_BF16: 0 or 1). Templates for tensor cores convert floats as they load.
@@ -51,7 +54,7 @@
  * Launch: blockDim.x = threads of the row in templates.def, gridDim.x = BATCHES * tiles of rows * tiles of columns, with
  *   tile = blockIdx.x;  z = tile / (row_tiles * column_tiles), the rest in whatever order suits the L2 cache
  *   split = blockIdx.y
- * A persistent template says so in its row; it is launched with min(tiles, multiprocessors) blocks and loops itself.
+ * A persistent template says so in its row; it is launched with min(tiles or shares, multiprocessors) blocks and loops itself.
  * Columns are the side along which results are stored without gaps. */
 #ifndef CUDA_EMIT_H
 #define CUDA_EMIT_H

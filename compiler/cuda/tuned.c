@@ -126,16 +126,21 @@ static bool template_word(Reader *r, const TunedKey *key, const GemmTemplate **o
 
 static bool contract_choice(Reader *r, const TunedKey *key, TunedChoice *c)
 {
-    int64_t splits = 0;
+    static const char *const cuts[] = {"splits", "shares", NULL}, *const splits[] = {"splits", NULL};
     enum { ROWS = 1, COLUMNS = 2, BATCHES = 8 };
+    int cut = 0;
+    int64_t n = 0;
     if (!template_word(r, key, &c->t))
         return false;
     if (r->next == r->n)
         return true;
     bool few = key->of_batch & (ROWS | COLUMNS | BATCHES);           /* partial results have a workspace of fixed size */
-    if (!fixed_word(r, "splits") || !number(r, 1, few ? 1 : TUNED_MOST_SPLITS, few ? "1, as the result grows with the batch" : "1 to 64", &splits))
+    if (!choose_word(r, c->t->arch == 90 && !few ? cuts : splits, &cut))
         return false;
-    c->splits = (int)splits;
+    if (cut ? !number(r, 2, TUNED_MOST_SHARES, "2 to 1024", &n)
+            : !number(r, 1, few ? 1 : TUNED_MOST_SPLITS, few ? "1, as the result grows with the batch" : "1 to 64", &n))
+        return false;
+    *(cut ? &c->shares : &c->splits) = (int)n;
     return true;
 }
 
@@ -315,6 +320,8 @@ void tuned_print_choice(const TunedKey *key, const TunedChoice *c, Text *out)
     text_printf(out, "%s %dx%d", c->t->name, c->t->tile_m, c->t->tile_n);
     if (c->splits)
         text_printf(out, " splits %d", c->splits);
+    if (c->shares)
+        text_printf(out, " shares %d", c->shares);
 }
 
 static int order(const void *pa, const void *pb)

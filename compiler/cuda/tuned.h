@@ -3,7 +3,7 @@
  *
  * A line is a kernel, `->`, and what it is given; what follows a # is a comment:
  *
- *   ARCH contract A B FORM ROWS COLUMNS TERMS BATCHES RESULT FINISH -> TEMPLATE MxN [splits S]
+ *   ARCH contract A B FORM ROWS COLUMNS TERMS BATCHES RESULT FINISH -> TEMPLATE MxN [splits S | shares S]
  *   ARCH attention      ROWS COLUMNS TERMS FEATURES REACH -> W warps N blocks
  *   ARCH attention_bwd  the same                             (attn.h says what these numbers are)
  *
@@ -14,6 +14,7 @@
  *   FINISH   plain, a sum is stored as it is; columns, after work that needs its column alone (bias, activation); points, with
  *            other loads or results at each point (residual, a value saved)
  *   splits   parts of the terms, summed apart and joined in order; left out: as the rules have it
+ *   shares   equal shares of the terms of all tiles, one for each multiprocessor (gemm_wgmma alone; templates/shares.cu)
  *
  * A line serves kernels that agree in all words, fixed extents included. Of lines that differ in ~ extents alone the nearest
  * one counts, by ratio, at the batch that the program is compiled for, if it is within a factor of TUNED_REACH; beyond that,
@@ -22,7 +23,7 @@
 #define CUDA_TUNED_H
 #include "cuda/emit.h"
 
-enum { TUNED_REACH = 16, TUNED_EXTENTS = 5, TUNED_MOST_SPLITS = 64 };
+enum { TUNED_REACH = 16, TUNED_EXTENTS = 5, TUNED_MOST_SPLITS = 64, TUNED_MOST_SHARES = 1024 };
 typedef enum { TUNED_CONTRACT, TUNED_ATTENTION, TUNED_ATTENTION_BWD } TunedKind;
 typedef enum { FINISH_PLAIN, FINISH_COLUMNS, FINISH_POINTS } TunedFinish;
 
@@ -38,7 +39,7 @@ typedef struct TunedKey {
 
 typedef struct TunedChoice {
     const GemmTemplate *t;               /* contract */
-    int splits;                          /* 0: by rule */
+    int splits, shares;                  /* one of them; both 0: by rule */
     int warps, blocks;                   /* attention */
 } TunedChoice;
 

@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const char cuda_template_gemm_mma[], cuda_template_gemm_wgmma[], cuda_template_gemm_f32[];
+typedef int32_t i32;
+#define TC_DEV static inline __attribute__((unused))
+#include "../../compiler/cuda/templates/shares.cu"
+
+extern const char cuda_template_shares[], cuda_template_gemm_mma[], cuda_template_gemm_wgmma[], cuda_template_gemm_f32[];
 
 const GemmTemplate gemm_templates[] = {
     {"gemm_mma 128x128", cuda_template_gemm_mma, "sm_80", 128, 128, 256, 65536, false, false, false},
@@ -20,6 +24,8 @@ const int n_gemm_templates = LEN(gemm_templates);
 bool gemm_fits(const GemmTemplate *t, const GemmProblem *p)
 {
     if (t->exact && p->a.bf16 && p->b.bf16)              /* not chosen for these */
+        return false;
+    if (p->shares && !t->maps)
         return false;
     return !t->maps || (p->a.bf16 && p->b.bf16 && p->a.vec == 8 && p->b.vec == 8 && p->batches == 1 && !p->a.fold && !p->b.fold);
 }
@@ -71,6 +77,9 @@ static void print_side(Text *t, char side, const GemmSide *s, const Layout *l)
 
 static const char place[] =
     "TC_DEV i64 y_at(i32 split, i32 z, i32 m, i32 n, i32 B) { return (((i64)split * BATCHES + z) * ROWS + m) * COLS + n; }\n";
+/* of parts in shares: each has a whole tile's place */
+static const char place_in_shares[] =
+    "TC_DEV i64 y_at(i32 split, i32 z, i32 m, i32 n, i32 B) { return ((i64)split * TILE_M + m % TILE_M) * TILE_N + n % TILE_N; }\n";
 static const char finish[] =
     "TC_DEV void finish1(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x) { y[y_at(split, z, m, n, B)] = x; }\n"
     "TC_DEV void finish4(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x0, float x1, float x2, float x3)\n{\n"
@@ -81,7 +90,8 @@ static const char finish[] =
 
 static const char finish_sum[] =
     "TC_DEV void finish_sum(TC_ARGS, i32 split, i32 z, i32 r, float x)\n{\n"
-    "    y[y_at(SPLITS, 0, 0, 0, B) + ((i64)split * BATCHES + z) * (SUMMED == 1 ? ROWS : COLS) + r] += x;\n}\n";
+    "    y[RESULTS + (SHARES ? split * (SUMMED == 1 ? TILE_M : TILE_N) + r % (SUMMED == 1 ? TILE_M : TILE_N)\n"
+    "                        : ((i64)split * BATCHES + z) * (SUMMED == 1 ? ROWS : COLS) + r)] += x;\n}\n";
 static const char finish_half[] =
     "TC_DEV void finish1(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x) { ((bf16 *)y)[y_at(split, z, m, n, B)] = tc_bf(x); }\n"
     "TC_DEV void finish4(TC_ARGS, i32 split, i32 z, i32 m, i32 n, float x0, float x1, float x2, float x3)\n{\n"
@@ -114,6 +124,33 @@ static const char apart_checked[] =
     "    const float is = columns->n == n && point->m == m && point->n == n ? 0.f : tc_float(0x7fc00000u);\n"
     "    finish4(TC_PASS, split, z, m, n, x0 + is, x1 + is, x2 + is, x3 + is);\n}\n";
 
+static int tiles_of(int n, int tile) { return (n + tile - 1) / tile; }
+static int all_tiles(const GemmTemplate *t, const GemmProblem *p) { return tiles_of(p->rows, t->tile_m) * tiles_of(p->cols, t->tile_n); }
+
+static int parts_of(const GemmTemplate *t, const GemmProblem *p)
+{
+    int a = all_tiles(t, p), b = p->shares, sum = a + b;
+    while (b) {
+        int rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return p->shares ? sum - a : p->splits;
+}
+
+/* floats that a launch leaves, and behind them those of the sums of a side */
+static size_t results_of(const GemmTemplate *t, const GemmProblem *p)
+{
+    size_t of_part = p->shares ? (size_t)t->tile_m * (size_t)t->tile_n : (size_t)p->batches * (size_t)p->rows * (size_t)p->cols;
+    return (size_t)parts_of(t, p) * of_part;
+}
+
+static size_t sums_of(const GemmTemplate *t, const GemmProblem *p)
+{
+    int rows = p->summed == 1 ? p->rows : p->cols, tile = p->summed == 1 ? t->tile_m : t->tile_n;
+    return p->summed ? (size_t)parts_of(t, p) * (size_t)(p->shares ? tile : p->batches * rows) : 0;
+}
+
 /* The batch B is 1 in these prologues, and rows are B * rows, so that the count is known at run time alone. */
 static const char *source(const GemmTemplate *t, const char *text, const GemmProblem *p, const Layout *la, const Layout *lb, bool checked,
                           Arena *arena)
@@ -126,20 +163,21 @@ static const char *source(const GemmTemplate *t, const char *text, const GemmPro
                 p->batches);
     text_printf(&s, "#define ROWS_BY %d\n#define COLS_BY %d\n", p->rows, p->cols);
     text_printf(&s, "#define SPLITS %d\n#define SPLIT_TERMS %d\n", p->splits, p->splits > 1 ? p->split_terms : p->terms);
+    text_printf(&s, "#define SHARES %d\n#define RESULTS %zuu\n%s", p->shares, results_of(t, p), p->shares ? cuda_template_shares : "");
     print_side(&s, 'a', &p->a, la);
     print_side(&s, 'b', &p->b, lb);
     text_printf(&s, "#define SUMMED %d\n#define %c_FLOAT(x) %s\n#define %c_FLOAT(x) %s\n", p->summed, 'A', p->a.bf16 ? "tc_f(x)" : "(x)", 'B',
                 p->b.bf16 ? "tc_f(x)" : "(x)");
-    text_printf(&s, "%s%s%s%s%s", place, finishes[p->finish], p->summed ? finish_sum : "", !t->maps ? "" : checked ? apart_checked : apart, text);
+    text_printf(&s, "%s%s%s%s%s", p->shares ? place_in_shares : place, finishes[p->finish], p->summed ? finish_sum : "", !t->maps ? "" : checked ? apart_checked : apart, text);
     return text_data(&s);
 }
 
 static uint32_t blocks(const GemmTemplate *t, const GemmProblem *p)
 {
-    int64_t tiles = (int64_t)((p->rows + t->tile_m - 1) / t->tile_m) * ((p->cols + t->tile_n - 1) / t->tile_n) * p->batches;
+    int64_t n = p->shares ? p->shares : (int64_t)all_tiles(t, p) * p->batches;
     if (t->persistent)                                   /* splits are more tiles */
-        tiles *= p->splits;
-    return (uint32_t)(t->persistent && tiles > dev_processors() ? dev_processors() : tiles);
+        n *= p->splits;
+    return (uint32_t)(t->persistent && n > dev_processors() ? dev_processors() : n);
 }
 
 static TensorMap side_map(const void *p, const GemmSide *s, const Layout *l, int rows, int terms, uint32_t tile)
@@ -203,40 +241,73 @@ static void prepare(Run *r, const Layout *la, const Layout *lb)
     r->map_b = side_map(r->b, &r->p->b, lb, r->p->cols, r->p->terms, (uint32_t)r->t->tile_n);
 }
 
-static double worst(const GemmProblem *p, const Layout *la, const Layout *lb, const double *a, const double *b, const float *y)
+/* Where a part of the sums is, and what it is of: terms from .. to - 1 of batch z's results m < rows, n < cols behind (m0, n0). */
+typedef struct Part { int z, m0, n0, rows, cols, from, to; const float *y; int line; } Part;
+
+static double larger(double most, double error) { return error <= most ? most : error == error ? error : INFINITY; }
+
+static double worst(const GemmProblem *p, const Layout *la, const Layout *lb, const double *a, const double *b, const Part *part)
 {
     double most = 0;
-    size_t at = 0;
-    for (int split = 0; split < p->splits; split++)
-        for (int z = 0; z < p->batches; z++)
-            for (int m = 0; m < p->rows; m++)
-                for (int n = 0; n < p->cols; n++, at++) {
-                    const double *pa = a + z * la->batch + offset(&p->a, la, m), *pb = b + z * lb->batch + offset(&p->b, lb, n);
-                    int from = p->splits > 1 ? split * p->split_terms : 0, to = p->splits > 1 ? from + p->split_terms : p->terms;
-                    double s = 0;
-                    for (int k = from; k < to && k < p->terms; k++)
-                        s += pa[k * la->term] * pb[k * lb->term];
-                    double e = fabs(y[at] - s) / sqrt(p->terms);
-                    most = e <= most ? most : e == e ? e : INFINITY;
-                }
+    for (int m = 0; m < part->rows && part->m0 + m < p->rows; m++)
+        for (int n = 0; n < part->cols && part->n0 + n < p->cols; n++) {
+            const double *pa = a + part->z * la->batch + offset(&p->a, la, part->m0 + m);
+            const double *pb = b + part->z * lb->batch + offset(&p->b, lb, part->n0 + n);
+            double s = 0;
+            for (int k = part->from; k < part->to && k < p->terms; k++)
+                s += pa[k * la->term] * pb[k * lb->term];
+            most = larger(most, fabs(part->y[(int64_t)m * part->line + n] - s) / sqrt(p->terms));
+        }
     return most;
 }
 
-/* of the sums of a side, which lie at y; each was added to a zero once */
-static double worst_sum(const GemmProblem *p, const Layout *l, const GemmSide *s, const double *x, const float *y)
+/* of the sums of a side, x, from row r0 on, which lie at y; each was added to a zero once */
+static double worst_sum(const GemmProblem *p, const Layout *l, const double *x, const Part *part, int r0, int rows, const float *y)
+{
+    const GemmSide *s = p->summed == 1 ? &p->a : &p->b;
+    double most = 0;
+    for (int r = 0; r < rows && r0 + r < (p->summed == 1 ? p->rows : p->cols); r++) {
+        double sum = 0;
+        for (int k = part->from; k < part->to && k < p->terms; k++)
+            sum += x[part->z * l->batch + offset(s, l, r0 + r) + k * l->term];
+        most = larger(most, fabs(y[r] - sum) / sqrt(p->terms));
+    }
+    return most;
+}
+
+static double worst_of_splits(const GemmProblem *p, const Layout *la, const Layout *lb, const double *a, const double *b, const float *y,
+                              const float *sums)
 {
     double most = 0;
     int rows = p->summed == 1 ? p->rows : p->cols;
     for (int split = 0; split < p->splits; split++)
-        for (int z = 0; z < p->batches; z++)
-            for (int r = 0; r < rows; r++, y++) {
-                int from = p->splits > 1 ? split * p->split_terms : 0, to = p->splits > 1 ? from + p->split_terms : p->terms;
-                double sum = 0;
-                for (int k = from; k < to && k < p->terms; k++)
-                    sum += x[z * l->batch + offset(s, l, r) + k * l->term];
-                double e = fabs(*y - sum) / sqrt(p->terms);
-                most = e <= most ? most : e == e ? e : INFINITY;
-            }
+        for (int z = 0; z < p->batches; z++, y += p->rows * p->cols, sums += rows) {
+            int from = p->splits > 1 ? split * p->split_terms : 0, to = p->splits > 1 ? from + p->split_terms : p->terms;
+            const Part part = {z, 0, 0, p->rows, p->cols, from, to, y, p->cols};
+            most = larger(most, worst(p, la, lb, a, b, &part));
+            if (p->summed)
+                most = larger(most, worst_sum(p, p->summed == 1 ? la : lb, p->summed == 1 ? a : b, &part, 0, rows, sums));
+        }
+    return most;
+}
+
+static double worst_of_shares(const GemmTemplate *t, const GemmProblem *p, const Layout *la, const Layout *lb, const double *a, const double *b,
+                              const float *y, const float *sums)
+{
+    enum { STAGE = 64 };
+    double most = 0;
+    int columns = tiles_of(p->cols, t->tile_n), height = p->summed == 1 ? t->tile_m : t->tile_n;
+    for (int share = 0; share < p->shares; share++) {
+        ShareCut cut = share_all(all_tiles(t, p), p->shares);
+        for (SharePart s; share_next(&cut, share, (p->terms + STAGE - 1) / STAGE, &s);) {
+            const Part part = {0, s.tile / columns * t->tile_m, s.tile % columns * t->tile_n, t->tile_m, t->tile_n, s.from * STAGE,
+                               (s.from + s.n) * STAGE, y + (int64_t)s.part * t->tile_m * t->tile_n, t->tile_n};
+            most = larger(most, worst(p, la, lb, a, b, &part));
+            if (p->summed && (p->summed == 1 ? part.n0 : part.m0) == 0)
+                most = larger(most, worst_sum(p, p->summed == 1 ? la : lb, p->summed == 1 ? a : b, &part, p->summed == 1 ? part.m0 : part.n0,
+                                              height, sums + s.part * height));
+        }
+    }
     return most;
 }
 
@@ -258,8 +329,7 @@ GemmResult gemm_check(const GemmTemplate *t, const char *text, const GemmProblem
     out.compiled = r.kernel != NULL;
     if (getenv("TIC_PRECOMPILE"))
         return out;
-    size_t results = (size_t)p->splits * (size_t)p->batches * (size_t)p->rows * (size_t)p->cols;
-    size_t sums = (size_t)p->splits * (size_t)p->batches * (size_t)(p->summed == 1 ? p->rows : p->summed ? p->cols : 0), n = results + sums;
+    size_t results = results_of(t, p), sums = sums_of(t, p), n = results + sums;
     double *a = malloc((size_t)la.count * sizeof *a), *b = malloc((size_t)lb.count * sizeof *b);
     float *y = malloc(n * sizeof *y);
     for (int seed = 1; out.compiled && seed <= seeds; seed++) {
@@ -276,10 +346,8 @@ GemmResult gemm_check(const GemmTemplate *t, const char *text, const GemmProblem
             out.why = dev_defect();
         }
         dev_download(y, r.y, n * sizeof *y);
-        double e = worst(p, &la, &lb, a, b, y);
-        out.error = e > out.error ? e : out.error;
-        e = p->summed == 1 ? worst_sum(p, &la, &p->a, a, y + results) : p->summed ? worst_sum(p, &lb, &p->b, b, y + results) : 0;
-        out.error = e > out.error ? e : out.error;
+        out.error = larger(out.error, p->shares ? worst_of_shares(t, p, &la, &lb, a, b, y, y + results)
+                                                : worst_of_splits(p, &la, &lb, a, b, y, y + results));
         dev_free_all();
     }
     free(a);
@@ -319,7 +387,7 @@ double gemm_time(const GemmTemplate *t, const GemmProblem *p, int runs)
         return 1;
     r.a = random_side(&p->a, &la, t->exact, NULL);
     r.b = random_side(&p->b, &lb, t->exact, NULL);
-    r.y = dev_alloc((size_t)p->splits * (size_t)p->batches * (size_t)p->rows * (size_t)p->cols * 4);    /* or two of bf16 */
+    r.y = dev_alloc(results_of(t, p) * 4);               /* or two of bf16 */
     prepare(&r, &la, &lb);
     double ms = dev_time(launch_again, &r, runs);
     dev_free_all();

@@ -17,6 +17,7 @@ typedef struct GemmProblem {
     GemmSide a, b;
     GemmFinish finish;       /* gemm_check: FINISH_F32 alone */
     int summed;              /* as SUMMED; sums lie behind the results. FINISH_F32 alone */
+    int shares;              /* as SHARES: a part has the place of a whole tile, and of its rows' sums. Hopper's, FINISH_F32 alone */
 } GemmProblem;
 
 /* A template, and how it is launched. */

@@ -48,13 +48,13 @@ typedef struct Subject {
 #define F(unit) {false, unit, 4, 0}
 static const Subject subjects[] = {
     {.name = "gemm_mma", .template = {1, 1}, .n = 2,
-     .problem = {{72, 72, 224, 1, 1, 0, H(1), H(2), FINISH_F32, 0}, {72, 72, 160, 1, 1, 0, F(1), F(2), FINISH_F32, 0}}},
+     .problem = {{72, 72, 224, 1, 1, 0, H(1), H(2), FINISH_F32, 0, 0}, {72, 72, 160, 1, 1, 0, F(1), F(2), FINISH_F32, 0, 0}}},
     {.name = "gemm_f32", .template = {4, 4}, .n = 2,
-     .problem = {{136, 72, 80, 1, 1, 0, F(1), F(2), FINISH_F32, 1}, {72, 72, 80, 1, 1, 0, F(2), F(2), FINISH_F32, 2}}},
+     .problem = {{136, 72, 80, 1, 1, 0, F(1), F(2), FINISH_F32, 1, 0}, {72, 72, 80, 1, 1, 0, F(2), F(2), FINISH_F32, 2, 0}}},
     {.name = "gemm_wgmma", .template = {3, 2, 3, 2}, .n = 4,
-     .problem = {{136, 520, 520, 1, 1, 0, H(1), H(1), FINISH_F32, 0}, {264, 264, 392, 1, 1, 0, H(1), H(1), FINISH_F32, 0},
-                 {136, 264, 200, 1, 3, 128, H(1), H(1), FINISH_F32, 0},        /* the last part of the sums is empty */
-                 {136, 264, 200, 1, 1, 0, H(2), H(1), FINISH_F32, 1}}},
+     .problem = {{136, 520, 520, 1, 1, 0, H(1), H(1), FINISH_F32, 0, 0}, {264, 264, 392, 1, 1, 0, H(1), H(1), FINISH_F32, 0, 0},
+                 {136, 264, 200, 1, 3, 128, H(1), H(1), FINISH_F32, 0, 0},        /* the last part of the sums is empty */
+                 {136, 264, 200, 1, 1, 0, H(2), H(1), FINISH_F32, 1, 0}}},
     {.name = "attn_fwd", .attention = {1, 1, 88, 32, 0, false, false, 0}},     /* more tiles than warps */
     {.name = "attn_bwd", .attention = {1, 1, 88, 32, 0, false, false, 0}, .backward = true},
 };

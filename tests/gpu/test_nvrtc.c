@@ -9,17 +9,19 @@
 #define H(unit) {true, unit, 8, 0}
 #define F(unit) {false, unit, 4, 0}
 static const GemmProblem problems[] = {
-    {1970, 3072, 768, 1, 1, 0, H(1), H(1), FINISH_F32, 0},
-    {1970, 768, 3072, 1, 1, 0, H(1), H(2), FINISH_F32, 0},
-    {768, 3072, 20000, 1, 4, 5120, H(2), H(2), FINISH_F32, 0},
-    {1970, 768, 768, 1, 1, 0, F(1), F(1), FINISH_F32, 0},
-    {768, 768, 2000, 1, 2, 1024, F(2), F(2), FINISH_F32, 0},
-    {768, 3072, 20000, 1, 4, 5120, H(2), H(2), FINISH_F32, 1},
-    {768, 3072, 20000, 1, 4, 5120, H(2), H(2), FINISH_F32, 2},
-    {768, 768, 1970, 1, 1, 0, H(1), H(2), FINISH_F32, 1},
-    {768, 768, 1970, 1, 1, 0, H(2), H(1), FINISH_F32, 2},
-    {768, 768, 2000, 1, 2, 1024, F(2), F(2), FINISH_F32, 1},
-    {768, 768, 2000, 1, 2, 1024, F(2), F(2), FINISH_F32, 2},
+    {1970, 3072, 768, 1, 1, 0, H(1), H(1), FINISH_F32, 0, 0},
+    {1970, 768, 3072, 1, 1, 0, H(1), H(2), FINISH_F32, 0, 0},
+    {768, 3072, 20000, 1, 4, 5120, H(2), H(2), FINISH_F32, 0, 0},
+    {1970, 768, 768, 1, 1, 0, F(1), F(1), FINISH_F32, 0, 0},
+    {768, 768, 2000, 1, 2, 1024, F(2), F(2), FINISH_F32, 0, 0},
+    {768, 3072, 20000, 1, 4, 5120, H(2), H(2), FINISH_F32, 1, 0},
+    {768, 3072, 20000, 1, 4, 5120, H(2), H(2), FINISH_F32, 2, 0},
+    {768, 768, 1970, 1, 1, 0, H(1), H(2), FINISH_F32, 1, 0},
+    {768, 768, 1970, 1, 1, 0, H(2), H(1), FINISH_F32, 2, 0},
+    {768, 768, 19700, 1, 1, 0, H(2), H(2), FINISH_F32, 0, 132},
+    {768, 768, 19700, 1, 1, 0, H(2), H(2), FINISH_F32, 2, 132},
+    {768, 768, 2000, 1, 2, 1024, F(2), F(2), FINISH_F32, 1, 0},
+    {768, 768, 2000, 1, 2, 1024, F(2), F(2), FINISH_F32, 2, 0},
 };
 
 static const AttnProblem attention[] = {
@@ -61,8 +63,8 @@ int main(void)
             char what[128];
             if (!gemm_fits(t, p))
                 continue;
-            snprintf(what, sizeof what, "%s %c%d %c%d, sum %d", t->name, p->a.bf16 ? 'h' : 'f', p->a.unit, p->b.bf16 ? 'h' : 'f', p->b.unit,
-                     p->summed);
+            snprintf(what, sizeof what, "%s %c%d %c%d, sum %d, shares %d", t->name, p->a.bf16 ? 'h' : 'f', p->a.unit, p->b.bf16 ? 'h' : 'f',
+                     p->b.unit, p->summed, p->shares);
             check(what, gemm_source(t, p), t->arch, t->maps ? 168 : !t->exact && (p->a.bf16 || t->tile_m < 128) ? 128 : 255, 0);
         }
     static const char *const archs[] = {"sm_80", "sm_90a"};

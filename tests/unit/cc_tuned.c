@@ -39,6 +39,10 @@ static void refused(void **state)
         {LINE "gemm_mma 64x64 splits 1 more\n", "t:1: found `more`, wanted the end of the line"},
         {"sm_90a contract bf16 bf16 kk ~100 64 32 1 bf16 plain\n", "t:1: found the end of the line, wanted `->`"},
         {"sm_90a contract bf16 bf16 mm 64 64 ~100 1 f32 plain -> gemm_wgmma 128x128 splits 65\n", "t:1: found `65`, wanted 1 to 64"},
+        {"sm_90a contract bf16 bf16 mm 64 64 ~100 1 f32 plain -> gemm_wgmma 128x128 shares 1\n", "t:1: found `1`, wanted 2 to 1024"},
+        {"sm_90a contract bf16 bf16 mm 64 64 ~100 1 f32 plain -> gemm_wgmma 128x128 parts 2\n", "t:1: found `parts`, wanted `splits` or `shares`"},
+        {"sm_90a contract bf16 bf16 mm 64 64 ~100 1 f32 plain -> gemm_mma 64x64 shares 2\n", "t:1: found `shares`, wanted `splits`"},
+        {LINE "gemm_wgmma 128x128 shares 132\n", "t:1: found `shares`, wanted `splits`"},
         {"sm_90a attention 20 20 8 8 ~19 -> 4 warps 3 blocks\n", "t:1: found `~19`, wanted an extent: a number"},
         {"sm_90a attention 20 20 8 8 19 -> 40 warps 3 blocks\n", "t:1: found `40`, wanted 1 to 32 warps"},
         {"sm_90a attention 20 20 8 8 19 -> 4 warps 3\n", "t:1: found the end of the line, wanted `blocks`"},
@@ -109,6 +113,9 @@ static void kept(void **state)
     Tuned *t = read("# head\n#   and more\n\n# of this line\nsm_90a contract bf16 bf16 mm 64 64 ~900 1 f32 plain -> gemm_mma 64x64 splits 3 # 1 ms\n"
                     "sm_80  attention 20 20 8 8 19 -> 2 warps 3 blocks\n\nsm_90a contract bf16 bf16 kk ~1000 64 32 1 bf16 plain -> gemm_mma 64x64 # 2 ms\n# end\n");
     tuned_put(t, &forward, &(TunedChoice){.t = &cuda_gemm[0], .splits = 1});
+    TunedKey gradient = t->line.at[0].key;
+    gradient.extent[0] = 32;
+    tuned_put(t, &gradient, &(TunedChoice){.t = &cuda_gemm[0], .shares = 132});
     TunedKey far = forward;
     far.extent[0] = 500;
     tuned_put(t, &far, &(TunedChoice){.t = &cuda_gemm[1]});
@@ -118,6 +125,7 @@ static void kept(void **state)
                         "# head\n#   and more\n\nsm_80  attention 20 20 8 8 19 -> 2 warps 3 blocks\n"
                         "sm_90a contract bf16 bf16 kk    ~500      64      32 1 bf16 plain   -> gemm_wgmma 128x128\n"
                         "sm_90a contract bf16 bf16 kk   ~1000      64      32 1 bf16 plain   -> gemm_wgmma 128x256 splits 1\n"
+                        "sm_90a contract bf16 bf16 mm      32      64    ~900 1 f32  plain   -> gemm_wgmma 128x256 shares 132\n"
                         "# of this line\n"
                         "sm_90a contract bf16 bf16 mm      64      64    ~900 1 f32  plain   -> gemm_mma 64x64 splits 3   # 1 ms\n# end\n");
     tuned_print(read(text_data(&out)), &again);

@@ -42,6 +42,54 @@
 #define GW_WGMMA GW_NAME(TILE_N, mm)
 #endif
 
+/* What a block computes: jobs, each a part of the terms of a tile. Every split of every tile is a job; or they are those of the block's
+ * shares (shares.cu). All roles of a block go through the same ones. */
+#define GW_COLUMNS ((COLS + TILE_N - 1) / TILE_N)
+#define GW_TILES ((ROWS + 127) / 128 * GW_COLUMNS)
+typedef struct { i32 tile, split, k, n_k; } GwJob;     /* terms from k on, n_k stages of them, perhaps none */
+#if SHARES
+typedef struct { i32 share; ShareCut cut; } GwWork;
+#else
+typedef struct { i32 at; } GwWork;
+#endif
+
+TC_DEV GwWork gw_work(TC_ARGS)
+{
+#if SHARES
+    const GwWork w = {(i32)blockIdx.x, share_all(GW_TILES, SHARES)};
+#else
+    const GwWork w = {(i32)blockIdx.x};
+#endif
+    return w;
+}
+
+TC_DEV int gw_next(TC_ARGS, GwWork *w, GwJob *j)
+{
+#if SHARES
+    SharePart s;
+    while (!share_next(&w->cut, w->share, (TERMS + GW_K - 1) / GW_K, &s)) {
+        w->share += (i32)gridDim.x;
+        if (w->share >= SHARES)
+            return 0;
+        w->cut = share_all(GW_TILES, SHARES);
+    }
+    j->tile = s.tile;
+    j->split = s.part;
+    j->k = s.from * GW_K;
+    j->n_k = s.n;
+#else
+    if (w->at >= GW_TILES * SPLITS)
+        return 0;
+    j->tile = w->at % GW_TILES;
+    j->split = w->at / GW_TILES;
+    j->k = j->split * SPLIT_TERMS;
+    const i32 to = SPLITS == 1 || j->k + SPLIT_TERMS > TERMS ? TERMS : j->k + SPLIT_TERMS;
+    j->n_k = to > j->k ? (to - j->k + GW_K - 1) / GW_K : 0;
+    w->at += (i32)gridDim.x;
+#endif
+    return 1;
+}
+
 /* the descriptor of 16 terms from kk * 16 of the rows from `row` (a multiple of 64) of one side of a stage */
 TC_DEV u64 gw_side(u32 part, int unit, u32 row, u32 kk)
 {
@@ -160,9 +208,8 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
     const u32 ring = tc_saddr(smem), full = ring + GW_STAGES * GW_STAGE + 8 * 4096;
     const u32 empty = full + GW_STAGES * 8, turn = empty + GW_STAGES * 8;
     const u32 group = threadIdx.x >> 7, lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
-    const i32 all = TERMS, columns = (COLS + TILE_N - 1) / TILE_N;
-    const i32 tiles = (ROWS + 127) / 128 * columns, total = tiles * SPLITS;
-    const i32 first = (i32)(blockIdx.x + blockIdx.y * gridDim.x), step = (i32)(gridDim.x * gridDim.y);
+    GwWork work = gw_work(TC_PASS);
+    GwJob job;
     if (threadIdx.x == 0) {
         for (u32 i = 0; i < GW_STAGES; i++) {
             tc_mbar_init(full + i * 8, 1);
@@ -179,10 +226,9 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
             u32 stage = 0, phase = 0;
             tc_tma_prefetch(&map_a);
             tc_tma_prefetch(&map_b);
-            for (i32 t = first; t < total; t += step) {
-                const i32 tile = t % tiles, from = t / tiles * SPLIT_TERMS, m0 = tile / columns * 128, n0 = tile % columns * TILE_N;
-                const i32 to = SPLITS == 1 || from + SPLIT_TERMS > all ? all : from + SPLIT_TERMS;
-                for (i32 k = from; k < to; k += GW_K) {
+            while (gw_next(TC_PASS, &work, &job)) {
+                const i32 m0 = job.tile / GW_COLUMNS * 128, n0 = job.tile % GW_COLUMNS * TILE_N;
+                for (i32 k = job.k; k < job.k + job.n_k * GW_K; k += GW_K) {
                     const u32 at = ring + stage * GW_STAGE;
                     tc_mbar_wait(empty + stage * 8, phase ^ 1);
                     tc_mbar_expect(full + stage * 8, GW_STAGE);
@@ -198,19 +244,17 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
 #if SUMMED
         else if (warp > 0) {
             u32 stage = 0, phase = 0;
-            for (i32 t = first; t < total; t += step) {
-                const i32 tile = t % tiles, from = t / tiles * SPLIT_TERMS;
-                const i32 to = SPLITS == 1 || from + SPLIT_TERMS > all ? all : from + SPLIT_TERMS;
-                const int summing = (SUMMED == 1 ? tile % columns : tile / columns) == 0;
+            while (gw_next(TC_PASS, &work, &job)) {
+                const int summing = (SUMMED == 1 ? job.tile % GW_COLUMNS : job.tile / GW_COLUMNS) == 0;
                 float sums[GW_SUMS][4], block[GW_SUMS][4];
                 TC_UNROLL
                 for (u32 e = 0; e < GW_SUMS * 4; e++)
                     sums[e / 4][e & 3] = block[e / 4][e & 3] = 0.f;
-                for (i32 k = from; k < to; k += GW_K) {
+                for (i32 k = 0; k < job.n_k; k++) {
                     tc_mbar_wait(full + stage * 8, phase);
                     if (summing)
                         gw_sum_stage(block, ring + stage * GW_STAGE + (SUMMED == 1 ? 0 : GW_A_BYTES), warp - 1, lane);
-                    if (((k - from) / GW_K + 1) % GW_SUM_FLUSH == 0)
+                    if ((k + 1) % GW_SUM_FLUSH == 0)
                         gw_add(sums, block);
                     tc_syncwarp();
                     if (lane == 0)
@@ -222,7 +266,8 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
                 }
                 gw_add(sums, block);
                 if (summing)
-                    gw_sum_finish(TC_PASS, t / tiles, SUMMED == 1 ? tile / columns * 128 : tile % columns * TILE_N, sums, warp - 1, lane);
+                    gw_sum_finish(TC_PASS, job.split, SUMMED == 1 ? job.tile / GW_COLUMNS * 128 : job.tile % GW_COLUMNS * TILE_N, sums,
+                                  warp - 1, lane);
             }
         }
 #endif
@@ -231,18 +276,16 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
         const u32 mine = group - 1, leader = (threadIdx.x & 127) == 0;
         float *buffer = (float *)(smem + GW_STAGES * GW_STAGE) + (threadIdx.x / 32 - 4) * 1024;
         u32 stage = 0, phase = 0, turns = 0;
-        for (i32 t = first, i = 0; t < total; t += step, i++) {
-            const i32 tile = t % tiles, split = t / tiles, from = split * SPLIT_TERMS;
-            const i32 to = SPLITS == 1 || from + SPLIT_TERMS > all ? all : from + SPLIT_TERMS;
-            const i32 n_k = to > from ? (to - from + GW_K - 1) / GW_K : 0;
+        for (i32 i = 0; gw_next(TC_PASS, &work, &job); i++) {
+            const i32 tile = job.tile, split = job.split, n_k = job.n_k;
             if (GW_PING && (i & 1) != (i32)mine) {      /* the other warpgroup's: its stages go by */
                 const u32 gone = stage + (u32)n_k;
                 phase ^= gone / GW_STAGES & 1;
                 stage = gone % GW_STAGES;
                 continue;
             }
-            const i32 m0 = tile / columns * 128 + (GW_PING ? 0 : (i32)mine * 64) + (i32)warp * 16;
-            const i32 n0 = tile % columns * TILE_N + (i32)lane * 4;
+            const i32 m0 = tile / GW_COLUMNS * 128 + (GW_PING ? 0 : (i32)mine * 64) + (i32)warp * 16;
+            const i32 n0 = tile % GW_COLUMNS * TILE_N + (i32)lane * 4;
             FetchedColumns bias[TILE_N / 128];
             TC_UNROLL
             for (i32 part = 0; part < TILE_N / 128; part++)
