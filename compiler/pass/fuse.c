@@ -2,6 +2,7 @@
  *
  *   square     what has two batch axes is computed where it is read, if that costs nothing      (square.c)
  *   sides      every contraction becomes constant * load * load          (sides.c)
+ *   whole      pieces that only copy or fill are chosen between where they are read     (whole.c)
  *   updates    every update's value becomes a map                        (inplace.c)
  *   scores     attention without its scores in memory: kernels that are there before all others    (scores.c)
  *   greedy     every other Comp finds its kernel                         (greedy.c, join.c)
@@ -22,7 +23,10 @@ static bool fuse_graph(Graph *g, const FuseOptions *o, bool lean, Arena *a, Fuse
     pass_sides(g);
     pass_cse(g);
     pass_dce(g);
-    if (!graph_verify(g, "sides", why) || !fuse_check_updates(g, why) || !graph_verify(g, "updates", why))
+    if (!graph_verify(g, "sides", why))
+        return false;
+    pass_whole(g);
+    if (!graph_verify(g, "whole", why) || !fuse_check_updates(g, why) || !graph_verify(g, "updates", why))
         return false;
     ScoreSets sets = pass_scores(g, a, o);
     if (!graph_verify(g, "scores", why))

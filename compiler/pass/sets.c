@@ -11,7 +11,7 @@
  *              so the parameters without weight decay join those that have it.
  *   members    of a class, as many as do not need each other, directly or through other kernels
  *   form       what all of them do. Constants that are the same for all come back into it; those that differ, and the 1 of a
- *              missing factor, are numbers of the host, which a small kernel makes.
+ *              missing factor, are numbers of the host: its kernel makes them too, or one of their own where it has none.
  *
  * What joins is what memory does not pay for. Updates, in place of parameters and states: they come last in a step anyway, when
  * all gradients are there. (In a program without outputs, a piece of a step, each runs as soon as its gradient exists, and the
@@ -629,19 +629,47 @@ static Kernel make_kernel(Setter *s, const Class *c, Kernel *host)
 
 /* ---- the schedule with them in it */
 
+/* The kernel of the step's host scalars, which waits for nothing; -1: there is none. */
+static int host_kernel(const Fused *f, const Order *o)
+{
+    for (int k = 0; k < o->n; k++)
+        if (f->kernel[k].cls == K_HOST && !f->kernel[k].again && !o->deps.pred[k].n)
+            return k;
+    return -1;
+}
+
+/* That kernel, which makes the numbers of `host` as well. */
+static Kernel with_numbers(Setter *s, const Kernel *scalars, const Kernel *host)
+{
+    Kernel k = *scalars;
+    k.comp = NEWN(s->a, Comp, k.n_comp + host->n_comp);
+    k.writes = NEWN(s->a, int, k.n_writes + host->n_writes);
+    memcpy(k.comp, scalars->comp, (size_t)k.n_comp * sizeof *k.comp);
+    memcpy(k.writes, scalars->writes, (size_t)k.n_writes * sizeof *k.writes);
+    memcpy(k.comp + k.n_comp, host->comp, (size_t)host->n_comp * sizeof *k.comp);
+    memcpy(k.writes + k.n_writes, host->writes, (size_t)host->n_writes * sizeof *k.writes);    /* later tensors: still ascending */
+    k.n_comp += host->n_comp;
+    k.n_writes += host->n_writes;
+    return k;
+}
+
 /* A node runs when all that it needs has run, the one whose last kernel came first before the others. */
 static void replace(Setter *s, const Order *o, const Kernel *made, const Kernel *host)
 {
     Fused *f = s->f;
     Kernel *out = NEWN(s->a, Kernel, o->n + 1);
-    int n = 0, left = 0, *last = NEWN(&s->own, int, o->n);
+    int n = 0, left = 0, *last = NEWN(&s->own, int, o->n), scalars = host->n_comp ? host_kernel(f, o) : -1;
     bool *done = NEWN(&s->own, bool, o->n);
     for (int k = 0; k < o->n; k++) {
         last[o->node[k]] = k;
         left += o->node[k] == k;
     }
     if (host->n_comp)
-        out[n++] = *host;
+        out[n++] = scalars < 0 ? *host : with_numbers(s, &f->kernel[scalars], host);
+    if (scalars >= 0) {
+        done[scalars] = true;
+        left--;
+    }
     while (left--) {
         int best = -1;
         for (int k = 0; k < o->n; k++) {

@@ -6,20 +6,25 @@
  * producer's, is the new store map; so head splits, paddings and concatenations cost nothing. */
 #include "pass/pass.h"
 
-/* Is v a copy of a whole tensor, element by element? axis[d]: the axis of v that runs along dimension d. */
+/* Is v a copy of a whole tensor, element by element? axis[d]: the axis of v that runs along dimension d, or -1: the one point
+ * there is. */
 static bool copies_whole(const Graph *g, const Comp *v, int *axis)
 {
     const Expr *e = v->body;
-    if (v->reducer != RED_NONE || e->kind != E_LOAD || e->n != v->n_axes)
+    if (v->reducer != RED_NONE || e->kind != E_LOAD)
         return false;
     const Tensor *t = &g->tensor[e->tensor];
     uint32_t seen = 0;
     for (int d = 0; d < e->n; d++) {
         axis[d] = aff_plain(e->idx[d]);
+        if (axis[d] < 0 && t->shape[d] == 1 && !e->idx[d]->n)
+            continue;
         if (axis[d] < 0 || seen >> axis[d] & 1 || v->ext[axis[d]] != t->shape[d])
             return false;
         seen |= 1u << axis[d];
     }
+    if (seen != axes_mask(v->n_axes))
+        return false;
     for (int d = 0; d < g->tensor[v->out].rank; d++)
         if (aff_has_atoms(v->store[d]))
             return false;                                      /* its index might read what the producer comes before */
@@ -45,7 +50,8 @@ int pass_sink(Graph *g)
             continue;
         const Affine *map[MAX_AXES] = { NULL };
         for (int d = 0; d < v->body->n; d++)
-            map[axis[d]] = q->store[d];
+            if (axis[d] >= 0)
+                map[axis[d]] = q->store[d];
         const Affine *store[MAX_RANK] = { NULL };
         for (int d = 0; d < g->tensor[v->out].rank; d++)
             store[d] = aff_subst(g, v->store[d], map, v->n_axes);
