@@ -1,0 +1,72 @@
+/* cc_whole.c -- tensors in pieces of which some only copy or fill: how many kernels they become, and that native code gives what the
+ * interpreter gives on the pieces as written. */
+#include "cpu_harness.h"
+
+typedef struct Pieces { const char *name, *text; int kernels; } Pieces;
+
+#define TOKENS "tensor %0 input f32[B, 6, 5] \"p\" tensor %1 param f32[9, 5] \"w\" tensor %2 param f32[9] \"first\"\n" \
+    "tensor %3 temp f32[B, 7, 9] \"x\" tensor %4 param f32[7, 9] \"pos\" tensor %5 temp f32[B, 7, 9] \"y\"\n"
+#define PREPENDED "%3[a0, 0, a1] = %2[a1]  {a0:B, a1:9}\n" \
+    "%3[a0, a1 + 1, a2] = sum{a3:5}(%0[a0, a1, a3] * %1[a2, a3])  {a0:B, a1:6, a2:9}\n"
+#define PADDED "tensor %0 input f32[B, 5] \"d\" tensor %1 param f32[9, 5] \"w\" tensor %2 temp f32[B, 17, 9] \"x\"\n" \
+    "tensor %3 input f32[B, 17, 9] \"h\" tensor %4 temp f32[B, 17] \"s\" tensor %5 temp f32[B, 17, 9] \"y\" tensor %6 temp f32[9] \"c\"\n"
+#define ROW_OF(at) "%2[a0, " at ", a1] = sum{a2:5}(%0[a0, a2] * %1[a1, a2])  {a0:B, a1:9}\n"
+#define SPREAD "%4[a0, a1] = sum{a2:9}(%2[a0, a1, a2] * %3[a0, a1, a2])  {a0:B, a1:17}\n" \
+    "%5[a0, a1, a2] = %2[a0, a1, a2] - %4[a0, a1]  {a0:B, a1:17, a2:9}\n" \
+    "%6[a2] = sum{a0:B, a1:17}(%2[a0, a1, a2])  {a2:9}\noutput \"y\" = %5 output \"c\" = %6\n"
+
+static const Pieces cases[] = {
+    { "a token before the others", TOKENS PREPENDED "%5[a0, a1, a2] = %3[a0, a1, a2] + %4[a1, a2]  {a0:B, a1:7, a2:9}\noutput \"y\" = %5\n", 2 },
+    { "read at two places", TOKENS PREPENDED
+      "%5[a0, a1, a2] = %3[a0, a1, a2] + %3[a0, -a1 + 6, a2] * %4[a1, a2]  {a0:B, a1:7, a2:9}\noutput \"y\" = %5\n", 2 },
+    { "wanted as it is", TOKENS PREPENDED
+      "%5[a0, a1, a2] = %3[a0, a1, a2] + %4[a1, a2]  {a0:B, a1:7, a2:9}\noutput \"y\" = %5 output \"x\" = %3\n", 3 },
+    { "an operand", TOKENS PREPENDED
+      "tensor %6 temp f32[B, 7, 7] \"z\"\n%6[a0, a1, a2] = sum{a3:9}(%3[a0, a1, a3] * %4[a2, a3])  {a0:B, a1:7, a2:7}\noutput \"z\" = %6\n", 3 },
+    { "looked up", TOKENS PREPENDED "tensor %6 input i32[B] \"at\" tensor %7 temp f32[B, 9] \"z\"\n"
+      "%7[a0, a1] = %3[a0, %6[a0], a1] + 1  {a0:B, a1:9}\noutput \"z\" = %7\n", 3 },
+    { "four pieces, between rows and between columns",
+      "tensor %0 input f32[B, 2, 3] \"p\" tensor %1 param f32[4] \"q\" tensor %2 temp f32[B, 6, 7] \"x\" tensor %3 temp f32[B, 6, 7] \"y\"\n"
+      "%2[a0, a1, a2] = 0.5  {a0:B, a1:2, a2:7}\n%2[a0, a1 + 2, a2] = %0[a0, a1, a2]  {a0:B, a1:2, a2:3}\n"
+      "%2[a0, a1 + 2, a2 + 3] = %1[a2]  {a0:B, a1:2, a2:4}\n%2[a0, a1 + 4, a2] = exp(%0[a0, a1, 0])  {a0:B, a1:2, a2:7}\n"
+      "%3[a0, a1, a2] = %2[a0, a1, a2] * 3  {a0:B, a1:6, a2:7}\noutput \"y\" = %3\n", 2 },
+    { "beside the residual of a contraction",
+      TOKENS PREPENDED "tensor %6 input f32[B, 7, 4] \"q\" tensor %7 param f32[9, 4] \"v\" tensor %8 temp f32[B, 7, 9] \"c\"\n"
+      "%8[a0, a1, a2] = sum{a3:4}(%6[a0, a1, a3] * %7[a2, a3])  {a0:B, a1:7, a2:9}\n"
+      "%5[a0, a1, a2] = %8[a0, a1, a2] + %3[a0, a1, a2]  {a0:B, a1:7, a2:9}\noutput \"y\" = %5\n", 2 },
+    { "one row among zeros", PADDED ROW_OF("0") "%2[a0, a1 + 1, a2] = 0  {a0:B, a1:16, a2:9}\n" SPREAD, 2 },
+    { "the last row", PADDED ROW_OF("16") "%2[a0, a1, a2] = 2  {a0:B, a1:16, a2:9}\n" SPREAD, 2 },
+    { "in the middle", PADDED "%2[a0, a1, a2] = 0  {a0:B, a1:8, a2:9}\n" ROW_OF("8") "%2[a0, a1 + 9, a2] = -1  {a0:B, a1:8, a2:9}\n" SPREAD, 2 },
+    { "more than little to copy", PADDED "%2[a0, a1 + 3, a2] = sum{a3:5}(%0[a0, a3] * %1[a2, a3]) {a0:B, a1:14, a2:9}\n"
+      "%2[a0, a1, a2] = 0  {a0:B, a1:3, a2:9}\n" SPREAD, 4 },
+};
+
+static void every_case(void **state)
+{
+    Suite s;
+    Case *c[LEN(cases)];
+    int wrong = 0;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(cases); i++) {
+        c[i] = suite_add(&s, cases[i].name, cases[i].text);
+        c[i]->most = 7;
+        if (c[i]->f.n_kernel != cases[i].kernels)
+            fprintf(stderr, "# %s: %d kernels, wanted %d\n", cases[i].name, c[i]->f.n_kernel, cases[i].kernels);
+        wrong += c[i]->f.n_kernel != cases[i].kernels;
+    }
+    suite_link(&s);
+    static const int batch[] = { 1, 3, 40 };
+    for (size_t i = 0; i < LEN(cases); i++)
+        for (size_t b = 0; b < LEN(batch); b++)
+            case_check(&s, c[i], batch[b], 1e-5);
+    fprintf(stderr, "# worst error %.1e\n", s.worst);
+    assert_int_equal(wrong, 0);
+    suite_close(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_case) };
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
