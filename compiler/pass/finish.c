@@ -40,7 +40,8 @@ static Comp aligned(Fuser *f, const Build *b, int c)
 {
     const Comp *k = f->g->comp[c];
     Comp out = comp_aligned(f->g, k, f->info[c].axis);
-    if (b->cls != K_SCORE && b->cls != K_CONTRACT)             /* there they may have fewer axes, which are one point then */
+    if (b->cls != K_SCORE && b->cls != K_CONTRACT && b->cls != K_ROW)    /* there inner axes may be fewer, which are one point then, */
+        /* or a member's own */
         memcpy(out.ext, b->ext, (size_t)out.n_axes * sizeof *out.ext);
     return out;
 }

@@ -20,6 +20,7 @@ typedef struct Build {
     bool update;                     /* of the second phase: the optimiser */
     bool alone;                      /* nobody may join */
     bool again;                      /* of Comps that compute something again; no others may join */
+    bool own_row;                    /* ROW: the inner axes of one member are its own */
     bool dead;                       /* merged into another */
 } Build;
 
@@ -61,6 +62,7 @@ typedef struct { int axis[MAX_AXES]; uint32_t bound, used; } Align;
 bool align_pointwise(Fuser *f, int c, int n, Align *al);            /* MAP and CONTRACT: reads members at the same point */
 bool align_sibling(Fuser *f, int c, int n, Align *al);              /* reads what n reads, at the same point */
 bool align_row(Fuser *f, int c, int n, bool sibling, Align *al);    /* a member of a ROW kernel */
+bool align_own_row(Fuser *f, int c, int n, Align *al);              /* a map of a ROW kernel's rows that have another length here */
 bool align_columns(Fuser *f, int c, int n, Align *al);              /* a column sum in a ROW kernel */
 bool align_reduce(Fuser *f, int c, int n, Align *al);               /* a sibling of a REDUCE kernel */
 bool align_side(Fuser *f, int c, int n, Align *al);                 /* the sum of a side of a CONTRACT kernel over its terms */
@@ -72,6 +74,8 @@ bool row_from_map(Fuser *f, int c, int n);
 bool fuser_merge(Fuser *f, int keep, const Align *in_keep, int gone, const Align *in_gone);
 /* The only member of kernel `gone` moves to kernel `keep`, unless there is a path from one to the other through a third. */
 bool fuser_move(Fuser *f, int gone, int keep, const Align *al);
+/* The same of a kernel that reads what `keep` makes, as align_own_row says. */
+bool fuser_follow(Fuser *f, int gone, int keep, const Align *al);
 
 /* The load over the most points, among equals the one with the most bare axes: what a reduction mostly reads. */
 const Expr *big_load(const Fuser *f, int c);

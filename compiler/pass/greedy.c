@@ -3,7 +3,8 @@
  * In topological order every Comp joins the best kernel there is or becomes a new one. "Best" is a list of rules:
  *
  *   a map        joins the latest kernel whose results it reads at the same point: a contraction (its epilogue), a map,
- *                or a row kernel when it runs along the same rows; else a row kernel that reads the same rows. With two
+ *                or a row kernel when it runs along the same rows; else a row kernel that reads the same rows; in the end, when
+ *                it is still alone, a row kernel of which it reads one value a row, though its rows be longer or shorter. With two
  *                batch axes it is no epilogue of a contraction whose result is needed in memory as well: it may then be
  *                written over that (inplace.c)
  *   a reduction  along the last axes: joins the row kernel that makes what it reads, turns a map into a row kernel,
@@ -336,6 +337,23 @@ static void place(Fuser *f, int c)
         take_side(f, c);
 }
 
+/* A map that is a kernel of its own and reads what a row kernel makes of each row comes into that, whatever length its rows have:
+ * the looked-up row beside the number of the row. */
+static void take_own_rows(Fuser *f)
+{
+    for (int n = 0; n < f->build.n; n++) {
+        const Build *b = f->build.at[n];
+        if (b->dead || b->alone || b->cls != K_MAP || b->comp.n != 1 || b->update)
+            continue;
+        int c = b->comp.at[0];
+        Candidates cand = producers(f, c);
+        Align al;
+        for (int i = 0; i < cand.n && !b->dead; i++)
+            if (usable(f, c, cand.at[i], K_ROW) && align_own_row(f, c, cand.at[i], &al))
+                fuser_follow(f, n, cand.at[i], &al);
+    }
+}
+
 static bool only_for_updates(const Fuser *f, int c)
 {
     const Ints *u = &f->users[f->g->comp[c]->out];
@@ -372,6 +390,7 @@ void fuse_greedy(Fuser *f)
     }
     for (int i = 0; i < late.n; i++)
         place(f, late.at[i]);
+    take_own_rows(f);
     for (int i = 0; i < g->n_comp; i++)
         if (f->info[i].update && !f->info[i].host)
             place(f, i);

@@ -373,6 +373,25 @@ bool align_row(Fuser *f, int c, int n, bool sibling, Align *al)
     return false;
 }
 
+bool align_own_row(Fuser *f, int c, int n, Align *al)
+{
+    enum { MOST_POINTS = 1024 };                               /* beyond, one row is worth more than the threads of one */
+    const Build *b = f->build.at[n];
+    const Comp *k = f->g->comp[c];
+    int own, order[MAX_AXES];
+    *al = align_none();
+    if (k->reducer != RED_NONE || b->own_row || !bind_own(f, al, c, n, &own) || !own || al->used != axes_mask(b->n_dom))
+        return false;
+    uint32_t inner = axes_mask(k->n_axes) & ~al->bound;
+    int n_inner = store_order(f->g, k, inner, order);
+    for (int i = 0; i < n_inner; i++) {
+        if (k->ext[order[i]] == EXT_BATCH)
+            return false;
+        al->axis[order[i]] = b->n_dom + i;
+    }
+    return n_inner && b->n_dom + n_inner <= MAX_AXES && points(k->ext, inner, TYPICAL_BATCH) <= MOST_POINTS;
+}
+
 /* Are all of c's axes bound, the reduced ones to the rows? */
 static bool sums_rows(Fuser *f, Align *al, int c, int n)
 {
@@ -561,6 +580,7 @@ static void absorb(Fuser *f, int keep, int gone)
     b->dead = true;
     b->comp.n = 0;
     or_into(f->before.at[keep], f->before.at[gone], f->words);
+    f->before.at[keep][keep / 64] &= ~(1ull << (keep % 64));   /* `gone` may have waited for it */
     for (int x = 0; x < f->build.n; x++)
         if (x != keep && (bit(f->before.at[x], gone) || bit(f->before.at[x], keep))) {
             or_into(f->before.at[x], f->before.at[keep], f->words);
@@ -597,5 +617,18 @@ bool fuser_move(Fuser *f, int gone, int keep, const Align *al)
         return false;
     memcpy(f->info[f->build.at[gone]->comp.at[0]].axis, al->axis, sizeof al->axis);
     absorb(f, keep, gone);
+    return true;
+}
+
+bool fuser_follow(Fuser *f, int gone, int keep, const Align *al)
+{
+    if (fuser_reaches(f, gone, keep))
+        return false;
+    for (int x = 0; x < f->build.n; x++)
+        if (x != keep && x != gone && !f->build.at[x]->dead && fuser_reaches(f, keep, x) && fuser_reaches(f, x, gone))
+            return false;
+    memcpy(f->info[f->build.at[gone]->comp.at[0]].axis, al->axis, sizeof al->axis);
+    absorb(f, keep, gone);
+    f->build.at[keep]->own_row = true;
     return true;
 }

@@ -9,7 +9,8 @@
  *             of one form, as a REDUCE may be many totals, see Sets.
  *   ROW       dom = the rows. A member reduces all its inner axes (to one value a row) or none (a map along the row), or
  *             it is a column sum: all rows are summed and the inner axes stay; no member reads one. LayerNorm, softmax,
- *             l2-normalise, their gradients with those of weights and biases, losses by row.
+ *             l2-normalise, their gradients with those of weights and biases, losses by row. Rows may have another length in
+ *             one map, which reads values of rows alone: a row looked up by a number.
  *   REDUCE    members have the same axes: dom = what stays, the rest reduced; the fastest dimension of what they
  *             read is kept (column sums), or everything is reduced (norms, totals). No member reads another.
  *   CONTRACT  comp[0] is a sum of a product of exactly two loads (times a constant) that splits in two sides, see

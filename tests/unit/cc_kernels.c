@@ -1,8 +1,8 @@
-/* cc_whole.c -- tensors in pieces of which some only copy or fill: how many kernels they become, and that native code gives what the
- * interpreter gives on the pieces as written. */
+/* cc_kernels.c -- how many kernels a few equations become, and that native code gives what the interpreter gives on them as written:
+ * tensors in pieces of which some only copy or fill, and maps beside rows of another length. */
 #include "cpu_harness.h"
 
-typedef struct Pieces { const char *name, *text; int kernels; } Pieces;
+typedef struct Equations { const char *name, *text; int kernels; } Equations;
 
 #define TOKENS "tensor %0 input f32[B, 6, 5] \"p\" tensor %1 param f32[9, 5] \"w\" tensor %2 param f32[9] \"first\"\n" \
     "tensor %3 temp f32[B, 7, 9] \"x\" tensor %4 param f32[7, 9] \"pos\" tensor %5 temp f32[B, 7, 9] \"y\"\n"
@@ -15,7 +15,7 @@ typedef struct Pieces { const char *name, *text; int kernels; } Pieces;
     "%5[a0, a1, a2] = %2[a0, a1, a2] - %4[a0, a1]  {a0:B, a1:17, a2:9}\n" \
     "%6[a2] = sum{a0:B, a1:17}(%2[a0, a1, a2])  {a2:9}\noutput \"y\" = %5 output \"c\" = %6\n"
 
-static const Pieces cases[] = {
+static const Equations pieces[] = {
     { "a token before the others", TOKENS PREPENDED "%5[a0, a1, a2] = %3[a0, a1, a2] + %4[a1, a2]  {a0:B, a1:7, a2:9}\noutput \"y\" = %5\n", 2 },
     { "read at two places", TOKENS PREPENDED
       "%5[a0, a1, a2] = %3[a0, a1, a2] + %3[a0, -a1 + 6, a2] * %4[a1, a2]  {a0:B, a1:7, a2:9}\noutput \"y\" = %5\n", 2 },
@@ -41,32 +41,57 @@ static const Pieces cases[] = {
       "%2[a0, a1, a2] = 0  {a0:B, a1:3, a2:9}\n" SPREAD, 4 },
 };
 
-static void every_case(void **state)
+#define LOOKED_UP "tensor %0 input i32[B, 11] \"tokens\" tensor %1 input f32[B, 11, 3, 5] \"h\" tensor %2 temp i32[B] \"at\"\n" \
+    "tensor %3 temp f32[B, 3, 5] \"y\"\n%2[a0] = argmax{a1:11}(%0[a0, a1])  {a0:B}\n"
+#define LOOKS_UP "%3[a0, a1, a2] = %1[a0, %2[a0], a1, a2] * 2  {a0:B, a1:3, a2:5}\n"
+
+static const Equations rows[] = {
+    { "the row that holds the largest number", LOOKED_UP LOOKS_UP "output \"y\" = %3 output \"at\" = %2\n", 1 },
+    { "two of them", LOOKED_UP LOOKS_UP
+      "tensor %4 temp f32[B, 7] \"z\"\n%4[a0, a1] = %1[a0, %2[a0], 0, 0] + [a1]  {a0:B, a1:7}\noutput \"y\" = %3 output \"z\" = %4\n", 2 },
+    { "which needs what was made of the number meanwhile", LOOKED_UP
+      "tensor %4 input f32[B, 4] \"a\" tensor %5 input f32[4, 15] \"b\" tensor %6 temp f32[B, 4] \"c\" tensor %7 temp f32[B, 15] \"d\"\n"
+      "%6[a0, a1] = %4[a0, a1] * [%2[a0]]  {a0:B, a1:4}\n%7[a0, a1] = sum{a2:4}(%6[a0, a2] * %5[a2, a1])  {a0:B, a1:15}\n"
+      "%3[a0, a1, a2] = %1[a0, %2[a0], a1, a2] * %7[a0, a1 * 5 + a2]  {a0:B, a1:3, a2:5}\noutput \"y\" = %3\n", 3 },
+    { "a norm's rows beside longer ones", "tensor %0 input f32[B, 40] \"x\" tensor %1 temp f32[B] \"n\" tensor %2 input f32[B, 100] \"y\"\n"
+      "tensor %3 temp f32[B, 100] \"z\" tensor %4 temp f32[B, 40] \"u\"\n%1[a0] = sum{a1:40}(%0[a0, a1] * %0[a0, a1])  {a0:B}\n"
+      "%4[a0, a1] = %0[a0, a1] / %1[a0]  {a0:B, a1:40}\n%3[a0, a1] = %2[a0, a1] * %1[a0]  {a0:B, a1:100}\n"
+      "output \"z\" = %3 output \"u\" = %4\n", 1 },
+    { "rows too long for that", "tensor %0 input f32[B, 4] \"x\" tensor %1 temp f32[B] \"n\" tensor %2 temp f32[B, 2000] \"y\"\n"
+      "%1[a0] = sum{a1:4}(%0[a0, a1])  {a0:B}\n%2[a0, a1] = %1[a0] * [a1]  {a0:B, a1:2000}\noutput \"y\" = %2\n", 2 },
+};
+
+static void check(const Equations *e, size_t n)
 {
     Suite s;
-    Case *c[LEN(cases)];
+    Case **c = calloc(n, sizeof *c);
     int wrong = 0;
+    assert_non_null(c);
     suite_open(&s);
-    for (size_t i = 0; i < LEN(cases); i++) {
-        c[i] = suite_add(&s, cases[i].name, cases[i].text);
+    for (size_t i = 0; i < n; i++) {
+        c[i] = suite_add(&s, e[i].name, e[i].text);
         c[i]->most = 7;
-        if (c[i]->f.n_kernel != cases[i].kernels)
-            fprintf(stderr, "# %s: %d kernels, wanted %d\n", cases[i].name, c[i]->f.n_kernel, cases[i].kernels);
-        wrong += c[i]->f.n_kernel != cases[i].kernels;
+        if (c[i]->f.n_kernel != e[i].kernels)
+            fprintf(stderr, "# %s: %d kernels, wanted %d\n", e[i].name, c[i]->f.n_kernel, e[i].kernels);
+        wrong += c[i]->f.n_kernel != e[i].kernels;
     }
     suite_link(&s);
     static const int batch[] = { 1, 3, 40 };
-    for (size_t i = 0; i < LEN(cases); i++)
+    for (size_t i = 0; i < n; i++)
         for (size_t b = 0; b < LEN(batch); b++)
             case_check(&s, c[i], batch[b], 1e-5);
     fprintf(stderr, "# worst error %.1e\n", s.worst);
     assert_int_equal(wrong, 0);
     suite_close(&s);
+    free(c);
 }
+
+static void pieces_that_copy(void **state) { check(pieces, LEN(pieces)); }
+static void rows_of_their_own(void **state) { check(rows, LEN(rows)); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_case) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(pieces_that_copy), cmocka_unit_test(rows_of_their_own) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
