@@ -3,7 +3,7 @@
  * What stays is cut into columns; lanes run along them when they lie side by side in memory, and along the reduced
  * axes otherwise. With few columns the reduced space is cut into CHUNKS parts of fixed size: the first launch leaves a
  * partial result of each in a workspace, the second joins them in order. The cut depends on shapes and batch alone, so
- * the result does not depend on the number of threads. */
+ * the result does not depend on the number of threads. Maps over what stays are computed with the final values. */
 #include "cpu/lower.h"
 
 enum { FEW_COLUMNS = 16384, SMALL = 16384, WIDE = 4, MOST_MEMBERS = 16 };
@@ -21,29 +21,42 @@ typedef struct Reduction {
     int carried;
 } Reduction;
 
+static bool is_reduced(const Low *l, int member) { return l->member[member].c->reducer != RED_NONE; }
+
 static int carried(const Low *l)
 {
     int n = 0;
     for (int i = 0; i < l->n_member; i++)
-        n += acc_width(l->member[i].c->reducer);
+        n += is_reduced(l, i) ? acc_width(l->member[i].c->reducer) : 0;
     return n;
 }
 
 static bool analyse(Reduction *r)
 {
     Low *l = r->l;
-    const Comp *c = l->member[0].c;
-    Accesses acc = {0};
+    const Comp *c = NULL;              /* all reductions have the same axes */
+    Accesses acc = {0}, both = {0};    /* of reductions, which decide about lanes; of all members */
     bool positions = false;
     if (l->n_member > MOST_MEMBERS) {
         low_fail(l, "more than %d reductions in one kernel", MOST_MEMBERS);
         return false;
     }
     for (int i = 0; i < l->n_member; i++) {
-        access_comp(l, l->member[i].c, &acc);
-        positions = positions || l->member[i].c->reducer == RED_ARGMAX;
+        const Comp *m = l->member[i].c;
+        positions = positions || m->reducer == RED_ARGMAX;
+        if (!is_reduced(l, i))
+            continue;
+        c = c ? c : m;
+        access_comp(l, m, &acc);
+        access_comp(l, m, &both);
     }
-    split_axes(&l->places, c, &acc, positions, r->dom, &r->n_dom, r->red, &r->n_red, &r->zero);
+    for (int i = 0; i < l->n_member; i++)
+        if (!is_reduced(l, i)) {
+            access_loads(l, l->member[i].c->body, &both);
+            if (kernel_writes(l->k, l->member[i].c->out))
+                access_store(l, l->member[i].c, &both);
+        }
+    split_axes(&l->places, c, &both, positions, r->dom, &r->n_dom, r->red, &r->n_red, &r->zero);
     int best_dom = best_lanes(l, &acc, r->dom, r->n_dom), best_red = best_lanes(l, &acc, r->red, r->n_red);
     Group two[2];
     r->lanes = best_dom;
@@ -78,6 +91,8 @@ static void take(Reduction *r, Scope *s, V *carry)
     int at = 0;
     for (int i = 0; i < l->n_member; i++) {
         const Comp *c = l->member[i].c;
+        if (!is_reduced(l, i))
+            continue;
         int w = acc_width(c->reducer);
         Acc a = {{carry[at], w > 1 ? carry[at + 1] : NULL}};
         V x = to_f(s, eval_member(s, c)), index = NULL, mask = s->mask;
@@ -102,6 +117,8 @@ static void start(Reduction *r, V *carry)
     int at = 0;
     for (int i = 0; i < r->l->n_member; i++) {
         Reducer kind = r->l->member[i].c->reducer;
+        if (!is_reduced(r->l, i))
+            continue;
         Acc a = acc_empty(r->g, kind);
         for (int k = 0; k < acc_width(kind); k++)
             carry[at++] = a.v[k];
@@ -144,6 +161,8 @@ static void gather_terms(Reduction *r, Scope *row, V column, V mask, int parts, 
     int at = 0;
     for (int i = 0; i < r->l->n_member; i++) {
         Reducer kind = r->l->member[i].c->reducer;
+        if (!is_reduced(r->l, i))
+            continue;
         int w = acc_width(kind);
         Acc a = {{carry[at], w > 1 ? carry[at + 1] : NULL}};
         a = acc_across(g, kind, a);
@@ -154,7 +173,7 @@ static void gather_terms(Reduction *r, Scope *row, V column, V mask, int parts, 
     }
 }
 
-/* Final values of a vector of columns to their tensors. */
+/* Final values of a vector of columns to their tensors, and what is computed from them. */
 static void finish(Reduction *r, Scope *row, V column, V mask, V *carry)
 {
     Low *l = r->l;
@@ -166,14 +185,28 @@ static void finish(Reduction *r, Scope *row, V column, V mask, V *carry)
         s.mask = mask;
         scope_bind(&s, s.lanes, column);
     }
+    Val value[MOST_MEMBERS];
     for (int i = 0; i < l->n_member; i++) {
         const Comp *c = l->member[i].c;
+        if (!is_reduced(l, i))
+            continue;
         int w = acc_width(c->reducer);
         Acc a = {{carry[at], w > 1 ? carry[at + 1] : NULL}};
         l->comp = c;
-        store_member(&s, c, acc_value(r->g, c->reducer, a));
+        value[i] = member_value(&s, c, acc_value(r->g, c->reducer, a));
+        member_is(&s, c, value[i]);
         at += w;
     }
+    for (int i = 0; i < l->n_member; i++)
+        if (!is_reduced(l, i)) {
+            value[i] = eval_member(&s, l->member[i].c);
+            member_is(&s, l->member[i].c, value[i]);
+        }
+    for (int i = 0; i < l->n_member; i++)
+        if (kernel_writes(l->k, l->member[i].c->out)) {
+            l->comp = l->member[i].c;
+            store_member(&s, l->comp, value[i]);
+        }
 }
 
 /* Where vector `k` of chunk `chunk` keeps column `column` of row `flat`. */
@@ -253,6 +286,8 @@ static void second_body(Reduction *r, Scope *row, V flat, V column, V mask, int 
         int k = 0;
         for (int i = 0; i < r->l->n_member; i++) {
             Reducer kind = r->l->member[i].c->reducer;
+            if (!is_reduced(r->l, i))
+                continue;
             int w = acc_width(kind);
             Acc a = {{carry[k], w > 1 ? carry[k + 1] : NULL}}, b = {{NULL}};
             for (int j = 0; j < w; j++) {

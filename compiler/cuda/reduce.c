@@ -3,7 +3,8 @@
  * A block is ACROSS threads along columns that lie side by side in memory, times DOWN threads along the reduced terms;
  * when what is reduced lies side by side instead, all of its threads run along the terms of one column. With few columns
  * the terms are cut into chunks, one block each: it leaves a partial result in a workspace, and a second launch joins
- * them, a warp a column, in a fixed order. The cut depends on shapes alone, never on the machine. */
+ * them, a warp a column, in a fixed order. The cut depends on shapes alone, never on the machine. Maps over what stays are
+ * computed with the final values. */
 #include "cuda/lower.h"
 #include "pass/pass.h"
 #include <string.h>
@@ -21,19 +22,33 @@ typedef struct Reduction {
     int chunks, carried;
 } Reduction;
 
+static bool is_reduced(const Reduction *r, int member) { return r->l->k->comp[member].reducer != RED_NONE; }
+
 static void analyse(Reduction *r)
 {
     Cu *l = r->l;
-    const Comp *c = &l->k->comp[0];
-    Accesses acc = {0};
+    const Comp *c = NULL;              /* all reductions have the same axes */
+    Accesses acc = {0}, both = {0};    /* of reductions, which decide about lanes; of all members */
     bool positions = false;
     for (int i = 0; i < l->k->n_comp; i++) {
-        cu_access_loads(l, l->k->comp[i].body, &acc);
-        cu_access_store(l, &l->k->comp[i], &acc);
-        positions = positions || l->k->comp[i].reducer == RED_ARGMAX;
-        r->carried += cu_acc_width(l->k->comp[i].reducer);
+        const Comp *m = &l->k->comp[i];
+        if (!is_reduced(r, i))
+            continue;
+        c = c ? c : m;
+        cu_access_loads(l, m->body, &acc);
+        cu_access_store(l, m, &acc);
+        cu_access_loads(l, m->body, &both);
+        cu_access_store(l, m, &both);
+        positions = positions || m->reducer == RED_ARGMAX;
+        r->carried += cu_acc_width(m->reducer);
     }
-    split_axes(&l->places, c, &acc, positions, r->dom, &r->n_dom, r->red, &r->n_red, &r->zero);
+    for (int i = 0; i < l->k->n_comp; i++)
+        if (!is_reduced(r, i)) {
+            cu_access_loads(l, l->k->comp[i].body, &both);
+            if (kernel_writes(l->k, l->k->comp[i].out))
+                cu_access_store(l, &l->k->comp[i], &both);
+        }
+    split_axes(&l->places, c, &both, positions, r->dom, &r->n_dom, r->red, &r->n_red, &r->zero);
     int best_dom = cu_best_lanes(&acc, r->dom, r->n_dom), best_red = cu_best_lanes(&acc, r->red, r->n_red);
     r->lanes = best_dom;
     r->across = best_dom >= 0;
@@ -80,6 +95,8 @@ static void take(Reduction *r, CuScope *s, CuAcc *acc)
     Cu *l = r->l;
     for (int i = 0; i < l->k->n_comp; i++) {
         const Comp *c = &l->k->comp[i];
+        if (!is_reduced(r, i))
+            continue;
         CuVal v = cu_eval_member(s, c);
         int axis = __builtin_ctz(c->red);
         for (int j = 0; j < s->width; j++) {
@@ -120,6 +137,25 @@ static void join_down(Reduction *r, CuScope *s, CuAcc a, int down)
     cu_line(s, "tc_syncthreads();");
 }
 
+/* What is computed from final values (value[i] of reduction i), and all of them to their tensors. */
+static void keep_values(const Reduction *r, CuScope *s, CuVal *value)
+{
+    Cu *l = r->l;
+    for (int i = 0; i < l->k->n_comp; i++)
+        if (is_reduced(r, i)) {
+            value[i] = cu_round(s, &l->k->comp[i], value[i]);
+            cu_member_is(s, &l->k->comp[i], value[i]);
+        }
+    for (int i = 0; i < l->k->n_comp; i++)
+        if (!is_reduced(r, i)) {
+            value[i] = cu_eval_member(s, &l->k->comp[i]);
+            cu_member_is(s, &l->k->comp[i], value[i]);
+        }
+    for (int i = 0; i < l->k->n_comp; i++)
+        if (kernel_writes(l->k, l->k->comp[i].out))
+            cu_store(s, &l->k->comp[i], value[i]);
+}
+
 static bool second_launch(Reduction *r)
 {
     Cu *l = r->l;
@@ -140,8 +176,11 @@ static bool second_launch(Reduction *r)
         grp[n++] = r->dom[r->lanes];
     cu_bind_digits(&s, grp, n, -1, "column", false);
     int at = 0;
+    CuVal *value = NEWN(l->arena, CuVal, l->k->n_comp);
     for (int i = 0; i < l->k->n_comp; i++) {
         const Comp *c = &l->k->comp[i];
+        if (!is_reduced(r, i))
+            continue;
         CuAcc a = cu_acc_new(&s, c->reducer);
         int w = cu_acc_width(c->reducer);
         const char *o[2] = {NULL};
@@ -154,12 +193,12 @@ static bool second_launch(Reduction *r)
         cu_acc_join(&in, a, o);
         cu_scope_close(&in, arena_printf(l->arena, "for (i32 j = lane; j < %d; j += %d) {", r->chunks, CU_WARP), "}");
         cu_acc_warp(&s, a, CU_WARP);
-        CuVal v = cu_acc_value(&s, a);
-        CuScope once;
-        cu_scope_in(&once, &s);
-        cu_store(&once, c, v);
-        cu_scope_close(&once, "if (lane == 0) {", "}");
+        value[i] = cu_acc_value(&s, a);
     }
+    CuScope once;
+    cu_scope_in(&once, &s);
+    keep_values(r, &once, value);
+    cu_scope_close(&once, "if (lane == 0) {", "}");
     cu_scope_close(&s, "{", "}");
     cu_launch(l, "join", &root, cu_grid(poly_const(r->columns), RED_THREADS / CU_WARP), RED_THREADS, 1, 0);
     return !l->failed;
@@ -173,8 +212,11 @@ static void finish(Reduction *r, CuScope *s, CuAcc *acc)
     CuScope once;
     cu_scope_in(&once, s);
     on_columns(r, &once);
+    CuVal *value = NEWN(l->arena, CuVal, l->k->n_comp);
     for (int i = 0; i < l->k->n_comp; i++) {
         const Comp *c = &l->k->comp[i];
+        if (!is_reduced(r, i))
+            continue;
         int w = cu_acc_width(c->reducer);
         if (r->chunks > 1) {
             for (int k = 0; k < w; k++, at++) {
@@ -195,8 +237,10 @@ static void finish(Reduction *r, CuScope *s, CuAcc *acc)
             v.kind = one.kind;
             v.v[j] = one.v[0];
         }
-        cu_store(&once, c, v);
+        value[i] = v;
     }
+    if (r->chunks == 1)
+        keep_values(r, &once, value);
     cu_scope_close(&once, r->across ? arena_printf(l->arena, "if (ty == 0 && column < %s) {", cu_poly(l, r->length)) : "if (ty == 0) {", "}");
 }
 
@@ -229,7 +273,7 @@ bool cu_reduce(Cu *l)
     cu_bind_digits(&s, r.dom, r.n_dom, r.across ? r.lanes : -1, "row", wide_rows);
     CuAcc *acc = NEWN(l->arena, CuAcc, l->k->n_comp * CU_WIDTH);
     for (int i = 0; i < l->k->n_comp; i++)
-        for (int j = 0; j < width; j++)
+        for (int j = 0; j < width && is_reduced(&r, i); j++)
             *acc_of(acc, &r, i, j) = cu_acc_new(&s, l->k->comp[i].reducer);
 
     CuScope guard;                     /* columns past the end take nothing */
@@ -253,7 +297,7 @@ bool cu_reduce(Cu *l)
     cu_scope_close(&guard, r.across ? arena_printf(l->arena, "if (column < %s) {", cu_poly(l, r.length)) : "{", "}");
     int shared = 0;
     for (int i = 0; i < l->k->n_comp; i++)
-        for (int j = 0; j < width; j++) {
+        for (int j = 0; j < width && is_reduced(&r, i); j++) {
             CuAcc a = *acc_of(acc, &r, i, j);
             int bytes = (r.across ? RED_THREADS : RED_THREADS / CU_WARP) * cu_acc_width(a.r) * 4;
             shared = bytes > shared ? bytes : shared;

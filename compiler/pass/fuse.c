@@ -2,6 +2,7 @@
  *
  *   square     what has two batch axes is computed where it is read, if that costs nothing      (square.c)
  *   sides      every contraction becomes constant * load * load          (sides.c)
+ *   scalars    numbers made from numbers are computed where they are read       (scalars.c)
  *   whole      pieces that only copy or fill are chosen between where they are read     (whole.c)
  *   updates    every update's value becomes a map                        (inplace.c)
  *   scores     attention without its scores in memory: kernels that are there before all others    (scores.c)
@@ -22,6 +23,7 @@ static bool fuse_graph(Graph *g, const FuseOptions *o, bool lean, Arena *a, Fuse
         return false;
     pass_sides(g);
     pass_cse(g);
+    pass_scalars(g);
     pass_dce(g);
     if (!graph_verify(g, "sides", why))
         return false;

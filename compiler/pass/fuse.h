@@ -32,6 +32,7 @@ typedef struct CompInfo {
     bool host;
     bool contracts;
     bool alone;                      /* a copy or a diagonal that must stay a kernel of its own */
+    bool diagonal;                   /* a diagonal: or a member of a REDUCE kernel */
     bool again;                      /* Tensor.again of its result */
     int kernel;                      /* or -1 */
     int axis[MAX_AXES];              /* kernel axes */
@@ -59,7 +60,9 @@ int  fuser_new(Fuser *f, int c);                        /* a kernel of its own; 
 
 /* How a Comp would lie in a kernel: comp axis -> kernel axis, -1 where not yet known. */
 typedef struct { int axis[MAX_AXES]; uint32_t bound, used; } Align;
-bool align_pointwise(Fuser *f, int c, int n, Align *al);            /* MAP and CONTRACT: reads members at the same point */
+bool align_pointwise(Fuser *f, int c, int n, Align *al);            /* MAP, CONTRACT, REDUCE: reads members at the same point */
+bool align_points(Fuser *f, int c, int n, Align *al);               /* a map over what stays of a REDUCE kernel */
+bool align_total(Fuser *f, int c, int n, Align *al);                /* a small total beside others in a REDUCE kernel */
 bool align_sibling(Fuser *f, int c, int n, Align *al);              /* reads what n reads, at the same point */
 bool align_row(Fuser *f, int c, int n, bool sibling, Align *al);    /* a member of a ROW kernel */
 bool align_own_row(Fuser *f, int c, int n, Align *al);              /* a map of a ROW kernel's rows that have another length here */

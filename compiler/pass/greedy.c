@@ -3,21 +3,23 @@
  * In topological order every Comp joins the best kernel there is or becomes a new one. "Best" is a list of rules:
  *
  *   a map        joins the latest kernel whose results it reads at the same point: a contraction (its epilogue), a map,
- *                or a row kernel when it runs along the same rows; else a row kernel that reads the same rows; in the end, when
- *                it is still alone, a row kernel of which it reads one value a row, though its rows be longer or shorter. With two
- *                batch axes it is no epilogue of a contraction whose result is needed in memory as well: it may then be
+ *                or a row kernel when it runs along the same rows; else a row kernel that reads the same rows; else a
+ *                reduction across rows of which it reads what stays, or that reads the same tensor and keeps as many points; in
+ *                the end, when it is still alone, a row kernel of which it reads one value a row, though its rows be longer or
+ *                shorter. With two batch axes it is no epilogue of a contraction whose result is needed in memory as well: it may then be
  *                written over that (inplace.c)
  *   a reduction  along the last axes: joins the row kernel that makes what it reads, turns a map into a row kernel,
  *                or joins a row kernel that reads the same rows
  *                across them (column sums, totals): joins the latest row kernel that makes what it reads, or one that
  *                reads it, row by row; else a contraction that sums over the same terms of the same tensor, be that placed
- *                before or after it; else a reduction of the same tensor over the same axes
+ *                before or after it; else a reduction of the same tensor over the same axes; a small total, which costs
+ *                a launch more than it does work, else any total over as many points
  *   contractions and scatters always begin a kernel
  *
  * What is computed again (pass/remat.c) keeps to its like, or it would join the kernel that computes it first.
  *
- * Two kinds of Comps wait. Column sums that only updates need come after all others, so that they find every kernel
- * they might share. The optimiser comes last and keeps to itself: what it writes in place must be read by nobody
+ * Some Comps wait. Column sums that only updates need, and numbers that only the outside needs, come after all others, so that
+ * they find every kernel they might share. The optimiser comes last and keeps to itself: what it writes in place must be read by nobody
  * later, and a gradient is not to be drawn out of the contraction that makes it. Maps before it that wait for a total of what
  * they read (gradients that are scaled by their norm) are part of it. Host scalars are one kernel.
  *
@@ -41,7 +43,8 @@ void fuser_init(Fuser *f, Graph *g, Arena *a, const bool *alone)
         k->load = NEWN(a, const Expr *, k->n_load);
         comp_loads(c, k->load, k->n_load);
         k->kernel = -1;
-        k->alone = alone[c->out] || makes_diagonal(g, c);
+        k->diagonal = makes_diagonal(g, c) && !alone[c->out];
+        k->alone = k->diagonal || alone[c->out];
         k->again = g->tensor[c->out].again;
         k->contracts = comp_sides(g, c, &s);
         PUSH(a, f->pieces[c->out], i);
@@ -184,6 +187,27 @@ static bool doubles(const Fuser *f, int c, int n)
     return twice;
 }
 
+/* A map joins a reduction that reads what it reads and keeps as many points; a number joins any that keeps one. */
+static bool place_points(Fuser *f, int c)
+{
+    const CompInfo *k = &f->info[c];
+    Align al;
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n && k->load[i]->n; j++)
+            if (usable(f, c, r->at[j], K_REDUCE) && align_points(f, c, r->at[j], &al) && fuser_legal(f, c, r->at[j])) {
+                fuser_join(f, c, r->at[j], &al);
+                return true;
+            }
+    }
+    for (int n = f->build.n - 1; n >= 0 && !f->g->comp[c]->n_axes; n--)
+        if (usable(f, c, n, K_REDUCE) && align_points(f, c, n, &al) && fuser_legal(f, c, n)) {
+            fuser_join(f, c, n, &al);
+            return true;
+        }
+    return false;
+}
+
 static bool place_map(Fuser *f, int c)
 {
     const CompInfo *k = &f->info[c];
@@ -206,7 +230,12 @@ static bool place_map(Fuser *f, int c)
                 return true;
             }
     }
-    return false;
+    for (int i = 0; i < cand.n && !k->update; i++)             /* what is written in place is a map's (inplace.c) */
+        if (usable(f, c, cand.at[i], K_REDUCE) && align_pointwise(f, c, cand.at[i], &al) && fuser_legal(f, c, cand.at[i])) {
+            fuser_join(f, c, cand.at[i], &al);
+            return true;
+        }
+    return !k->update && place_points(f, c);
 }
 
 static bool place_rows(Fuser *f, int c)
@@ -273,7 +302,28 @@ static bool place_columns(Fuser *f, int c)
                 return true;
             }
     }
+    for (int n = f->build.n - 1; n >= 0; n--)
+        if (usable(f, c, n, K_REDUCE) && align_total(f, c, n, &al) && fuser_legal(f, c, n)) {
+            fuser_join(f, c, n, &al);
+            return true;
+        }
     return false;
+}
+
+/* Diagonals of what reduction c reads come into its kernel. */
+static void take_diagonals(Fuser *f, int c)
+{
+    const CompInfo *k = &f->info[c];
+    Align al;
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n; j++) {
+            const Build *b = f->build.at[r->at[j]];
+            if (!b->dead && b->comp.n == 1 && f->info[b->comp.at[0]].diagonal && b->again == k->again &&
+                align_points(f, b->comp.at[0], k->kernel, &al))
+                fuser_move(f, r->at[j], k->kernel, &al);
+        }
+    }
 }
 
 /* The sum of a side that is a kernel of its own already comes into contraction c. */
@@ -325,7 +375,9 @@ static void place(Fuser *f, int c)
 {
     const Comp *k = f->g->comp[c];
     bool placed = false;
-    if (f->info[c].alone || k->reducer == RED_SCATTER || f->info[c].contracts)
+    if (f->info[c].diagonal)
+        placed = place_points(f, c);
+    else if (f->info[c].alone || k->reducer == RED_SCATTER || f->info[c].contracts)
         placed = false;
     else if (k->reducer != RED_NONE)
         placed = reduces_rows(f, c) ? place_rows(f, c) : place_columns(f, c);
@@ -335,6 +387,14 @@ static void place(Fuser *f, int c)
         fuser_new(f, c);
     if (f->info[c].contracts && !f->info[c].alone)
         take_side(f, c);
+    if (f->build.at[f->info[c].kernel]->cls == K_REDUCE && k->reducer != RED_NONE && !f->info[c].update)
+        take_diagonals(f, c);
+}
+
+/* A number that is stored for the outside alone. */
+static bool only_output(const Fuser *f, int c)
+{
+    return !f->g->comp[c]->n_axes && !f->users[f->g->comp[c]->out].n && f->g->comp[c]->reducer == RED_NONE && !f->info[c].alone;
 }
 
 /* A map that is a kernel of its own and reads what a row kernel makes of each row comes into that, whatever length its rows have:
@@ -382,8 +442,8 @@ void fuse_greedy(Fuser *f)
         const Comp *c = g->comp[i];
         if (k->update || k->host || k->kernel >= 0)
             continue;
-        if (c->reducer > RED_NONE && c->reducer != RED_SCATTER && !k->contracts && !reduces_rows(f, i) &&
-            only_for_updates(f, i))
+        if (only_output(f, i) || (c->reducer > RED_NONE && c->reducer != RED_SCATTER && !k->contracts && !reduces_rows(f, i) &&
+                                  only_for_updates(f, i)))
             PUSH(f->a, late, i);
         else
             place(f, i);

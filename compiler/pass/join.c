@@ -279,11 +279,31 @@ static bool all_bound(const Fuser *f, const Align *al, int c, int n)
     return al->bound == axes_mask(f->g->comp[c]->n_axes) && al->used == axes_mask(b->n_dom);
 }
 
+/* Totals without the batch: those of many tensors become one kernel later, if nothing else is in theirs (pass/sets.c). */
+static bool is_for_sets(const Build *b)
+{
+    bool batch = false;
+    for (int i = 0; i < b->n_axis; i++)
+        batch |= b->ext[i] == EXT_BATCH;
+    return !b->n_dom && !batch;
+}
+
+/* Is REDUCE kernel n one that another may take, if it stays as it is? A contraction takes the sum of a side. */
+static bool goes_elsewhere(const Fuser *f, int n)
+{
+    const Build *b = f->build.at[n];
+    const Comp *k = f->g->comp[b->comp.at[0]];
+    Product p;
+    bool side = b->comp.n == 1 && b->n_dom && k->reducer == RED_SUM && product_of(f->g, k->body, &p) && p.n == 1 && p.factor[0]->kind == E_LOAD;
+    return side || is_for_sets(b);
+}
+
 bool align_pointwise(Fuser *f, int c, int n, Align *al)
 {
     int own;
     *al = align_none();
-    if (f->g->comp[c]->reducer != RED_NONE || (f->build.at[n]->cls == K_CONTRACT && f->info[c].gathers))
+    const Build *b = f->build.at[n];
+    if (f->g->comp[c]->reducer != RED_NONE || (b->cls == K_CONTRACT && f->info[c].gathers) || (b->cls == K_REDUCE && goes_elsewhere(f, n)))
         return false;
     return bind_own(f, al, c, n, &own) && own && all_bound(f, al, c, n);
 }
@@ -451,6 +471,38 @@ static bool same_split(Fuser *f, Align *al, int c, int n)
     for (int a = 0; fits && a < k->n_axes; a++)
         fits = (k->red >> a & 1) == (al->axis[a] >= f->build.at[n]->n_dom);
     return fits;
+}
+
+/* Binds axes of c one by one to those of the kernel, from number `at` on. */
+static bool bind_in_order(Fuser *f, Align *al, int c, int n, const int *order, int count, int at)
+{
+    for (int i = 0; i < count; i++)
+        if (!bind(f, al, c, n, order[i], at + i))
+            return false;
+    return true;
+}
+
+bool align_points(Fuser *f, int c, int n, Align *al)
+{
+    const Build *b = f->build.at[n];
+    const Comp *k = f->g->comp[c];
+    int order[MAX_AXES], own;
+    *al = align_none();
+    return k->reducer == RED_NONE && k->n_axes == b->n_dom && !goes_elsewhere(f, n) &&
+           bind_in_order(f, al, c, n, order, store_order(f->g, k, axes_mask(k->n_axes), order), 0) &&
+           bind_own(f, al, c, n, &own) && all_bound(f, al, c, n);
+}
+
+bool align_total(Fuser *f, int c, int n, Align *al)
+{
+    enum { MOST_POINTS = 8 * TYPICAL_BATCH, MOST_TOTALS = 8 };
+    const Build *b = f->build.at[n];
+    const Comp *k = f->g->comp[c];
+    int order[MAX_AXES], own;
+    *al = align_none();
+    return k->reducer != RED_NONE && !free_axes(k) && k->n_axes == b->n_axis && !b->n_dom && !is_for_sets(b) &&
+           b->comp.n < MOST_TOTALS && points(k->ext, k->red, TYPICAL_BATCH) <= MOST_POINTS &&
+           bind_in_order(f, al, c, n, order, load_order(k, big_load(f, c), k->red, order), 0) && bind_own(f, al, c, n, &own) && !own;
 }
 
 bool align_reduce(Fuser *f, int c, int n, Align *al)

@@ -11,8 +11,9 @@
  *             it is a column sum: all rows are summed and the inner axes stay; no member reads one. LayerNorm, softmax,
  *             l2-normalise, their gradients with those of weights and biases, losses by row. Rows may have another length in
  *             one map, which reads values of rows alone: a row looked up by a number.
- *   REDUCE    members have the same axes: dom = what stays, the rest reduced; the fastest dimension of what they
- *             read is kept (column sums), or everything is reduced (norms, totals). No member reads another.
+ *   REDUCE    members that reduce have the same axes: dom = what stays, the rest reduced; the fastest dimension of what they
+ *             read is kept (column sums), or everything is reduced (norms, totals). None of them reads another member. Other
+ *             members are pointwise over dom and may read all that come before them.
  *   CONTRACT  comp[0] is a sum of a product of exactly two loads (times a constant) that splits in two sides, see
  *             Contract; the other members are pointwise over dom (bias, activation, residual), reading comp[0]; but the last
  *             may be a side's sum over the terms, which no member reads: the contraction of that side with ones (the gradient

@@ -16,6 +16,7 @@ int pass_known(Graph *g);        /* a sub-expression that some map computes beco
 int pass_reassoc(Graph *g);      /* sum_u A*(sum_i B*C) = sum_i B*(sum_u A*C) where the inner sum exists */
 int pass_sides(Graph *g);        /* every contraction becomes constant * load * load */
 int pass_square(Graph *g);       /* tensors with two batch axes: as few as there can be */
+int pass_scalars(Graph *g);      /* after sides: numbers made from numbers are computed where they are read */
 int pass_whole(Graph *g);        /* pieces that are copies or constants are chosen between where they are read */
 int pass_precision(Graph *g);    /* after sides: operands of contractions become bf16 tensors */
 int pass_derivative(Graph *g);   /* after precision: a saved bf16 value of which only its derivative is used makes room for that */

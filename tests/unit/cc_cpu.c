@@ -242,6 +242,64 @@ static const Shape reductions[] = {
 
 static void reduce_kernels(void **state) { all_extents(reductions, LEN(reductions), 1e-5); }
 
+/* Maps over what stays, diagonals and totals of other tensors that come with a reduction: one kernel, no other. */
+static const Shape with_reductions[] = {
+    { "maps of column sums", K_REDUCE,
+      "tensor %0 input f32[B, 407, $n] \"x\" tensor %1 param f32[$n] \"w\" tensor %2 temp f32[$n] \"s\" tensor %3 temp f32[$n] \"m\"\n"
+      "tensor %4 temp f32[$n] \"y\"\n"
+      "%2[a0] = sum{a1:B, a2:407}(%0[a1, a2, a0] * 3)  {a0:$n} %3[a0] = max{a1:B, a2:407}(%0[a1, a2, a0])  {a0:$n}\n"
+      "%4[a0] = %2[a0] * %1[a0] / B + exp(%3[a0]) * 100  {a0:$n} output \"y\" = %4 output \"m\" = %3" },
+    { "maps of statistics by column of the batch", K_REDUCE,
+      "tensor %0 input f32[$n, B] \"x\" tensor %1 input f32[B, $n] \"t\" tensor %2 temp f32[B] \"l\" tensor %3 temp f32[B] \"y\"\n"
+      "%2[a0] = logsumexp{a1:$n}(%0[a1, a0] * 5)  {a0:B} %3[a0] = %2[a0] * %2[a0] - %1[a0, 0]  {a0:B} output \"y\" = %3" },
+    { "a diagonal", K_REDUCE,
+      "tensor %0 input f32[B, B] \"x\" tensor %1 param f32[] \"scale\" tensor %2 temp f32[B] \"d\" tensor %3 temp f32[B] \"l\"\n"
+      "tensor %4 temp f32[B] \"y\" tensor %5 param f32[$n] \"w\"\n"
+      "%2[a0] = exp(%1) * %0[a0, a0]  {a0:B} %3[a0] = logsumexp{a1:B}(%0[a1, a0])  {a0:B}\n"
+      "%4[a0] = %3[a0] - %2[a0]  {a0:B} output \"d\" = %2 output \"y\" = %4" },
+    { "totals of several tensors, numbers made from them and another", K_REDUCE,
+      "tensor %0 input f32[B] \"x\" tensor %1 input f32[B] \"z\" tensor %2 param f32[] \"p\" tensor %3 temp f32[] \"s\"\n"
+      "tensor %4 temp f32[] \"t\" tensor %5 temp f32[] \"y\" tensor %6 temp f32[] \"e\" tensor %7 temp f32[] \"m\"\n"
+      "%3 = sum{a0:B}(%0[a0] * %0[a0]) %4 = logsumexp{a0:B}(%1[a0]) %7 = max{a0:B}(%1[a0] - %0[a0])\n"
+      "%5 = (%3 / B + %4) * 0.5 %6 = exp(%2) output \"y\" = %5 output \"e\" = %6 output \"m\" = %7" },
+};
+
+static void maps_of_reductions(void **state)
+{
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(with_reductions); i++)
+        for (size_t e = 0; e < LEN(extent); e++) {
+            const Case *c = add_shape(&s, &with_reductions[i], extent[e], 13, 6);
+            if (extent[e] > 1 && c->f.n_kernel != 1)
+                fail_msg("%s: %d kernels", c->name, c->f.n_kernel);
+        }
+    check_all(&s, 1e-5);
+}
+
+/* A number made from a number costs no kernel, and is stored where it is wanted; one of many operations has its own. */
+static void numbers(void **state)
+{
+    static const struct { const char *name, *more; int kernels; } number[] = {
+        { "read by maps", "%2 = exp(%1) %3[a0, a1] = %0[a0, a1] * %2 - 1 / %2  {a0:B, a1:24} output \"y\" = %3", 1 },
+        { "read and wanted", "%2 = exp(%1) %3[a0, a1] = %0[a0, a1] * %2  {a0:B, a1:24} output \"y\" = %3 output \"s\" = %2", 2 },
+        { "many operations", "%2 = exp(%1) * exp(%1 * 2) + tanh(%1) %3[a0, a1] = %0[a0, a1] * %2  {a0:B, a1:24} output \"y\" = %3", 2 },
+        { "beside a contraction", "%2 = exp(%1) %3[a0, a1] = sum{a2:24}(%2 * %0[a0, a2] * %4[a2, a1])  {a0:B, a1:24} output \"y\" = %3", 1 },
+        { "of another", "%5 = exp(%1) %2 = 1 / %5 %3[a0, a1] = %0[a0, a1] * %2 + %5  {a0:B, a1:24} output \"y\" = %3", 1 },
+    };
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(number); i++) {
+        const char *text = arena_printf(&s.arena,
+            "tensor %%0 input f32[B, 24] \"x\" tensor %%1 param f32[] \"p\" tensor %%2 temp f32[] \"s\" tensor %%3 temp f32[B, 24] \"y\"\n"
+            "tensor %%4 param f32[24, 24] \"w\" tensor %%5 temp f32[] \"e\" %s", number[i].more);
+        const Case *c = suite_add(&s, number[i].name, text);
+        if (c->f.n_kernel != number[i].kernels)
+            fail_msg("%s: %d kernels", c->name, c->f.n_kernel);
+    }
+    check_all(&s, 1e-5);
+}
+
 /* ---- scatter and host */
 
 static const Shape scatters[] = {
@@ -574,7 +632,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map_kernels),
         cmocka_unit_test(row_kernels), cmocka_unit_test(column_sums_of_rows), cmocka_unit_test(column_sums_apart),
-        cmocka_unit_test(reduce_kernels),
+        cmocka_unit_test(reduce_kernels), cmocka_unit_test(maps_of_reductions), cmocka_unit_test(numbers),
         cmocka_unit_test(scatter_kernels),
         cmocka_unit_test(host_kernels),
         cmocka_unit_test(contract_kernels),
