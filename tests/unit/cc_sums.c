@@ -129,6 +129,28 @@ static void many_terms(void **state)
     }
 }
 
+/* More rows than a task's sums have places (row i has place i mod MB_MOST), so that tasks begin behind the last of them; with
+ * several blocks of terms and with one. The same of columns, which a task counts from its first. */
+static void many_rows(void **state)
+{
+    static const struct { int shape, m, n, k; } of[] = {
+        { 0, 3301, 2, 801 }, { 0, 3301, 2, 5 }, { 0, 1601, 200, 801 }, { 1, 2, 3301, 801 }, { 1, 9, 1601, 5 },
+    };
+    Suite s;
+    suite_open_for(&s, true);
+    for (size_t i = 0; i < LEN(of); i++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            int m = of[i].m, n = of[i].n, k = of[i].k;
+            const Shape *shape = &shapes[of[i].shape];
+            const char *name = arena_printf(&s.arena, "%s m=%d n=%d k=%d%s", shape->name, m, n, k, bf16 ? " bf16" : "");
+            suite_add(&s, name, written(&s.arena, shape->text, m, n, k, bf16));
+        }
+    suite_link(&s);
+    for (int i = 0; i < s.cases.n; i++)
+        case_check(&s, s.cases.at[i], 1, 1e-5);
+    suite_close(&s);
+}
+
 /* Infinities are infinities, and NaN is NaN. */
 static void not_finite(void **state)
 {
@@ -147,7 +169,8 @@ static void not_finite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(in_f32), cmocka_unit_test(in_bf16), cmocka_unit_test(many_terms), cmocka_unit_test(not_finite),
+        cmocka_unit_test(in_f32), cmocka_unit_test(in_bf16), cmocka_unit_test(many_terms), cmocka_unit_test(many_rows),
+        cmocka_unit_test(not_finite),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
