@@ -391,13 +391,7 @@ Value eq_result(Sema *s, Eq *q, Value v, const char *name, Span at);
 void def_close(Sema *s, Def *def);
 Comp *comp_map(Sema *s, Def *out, const Expr *body, Span at);  /* axes are those of out; plain store */
 
-/* ---- sema_call.c */
-Value eval_call(Sema *s, Eq *q, const Node *call, Module *module);
-Value eval_as(Sema *s, Eq *q, const Node *as);
-Value call_values(Sema *s, const Closure *fn, const Value *arg, Span at);    /* one value for each formal */
-Value call_within(Sema *s, Eq *q, const Closure *fn, const Value *arg, Span at);   /* values may depend on q's axes */
-Closure *closure_new(Sema *s, const char *name, const Node *node, const Node *formals, const Node *value,
-                     const Node *body, Scope *home, Span at);
+/* ---- sema_argument.c */
 bool check_signature(Sema *s, const Node *formals);
 Frame *frame_open(Sema *s, const Closure *fn, Span call, Module *module);   /* becomes the current one */
 void frame_close(Sema *s, Frame *f);
@@ -406,6 +400,14 @@ bool bind_formal(Sema *s, const Node *formal, Value v, Span at);   /* in the cur
 bool match_arguments(Sema *s, const Node *args, const Closure *fn, int skip, const Node **by_formal);
 Value argument_value(Sema *s, Eq *q, const Node *formal, const Node *arg);  /* in the caller's frame; settled */
 bool bind_default(Sema *s, const Node *formal);                /* in the current frame */
+
+/* ---- sema_call.c */
+Value eval_call(Sema *s, Eq *q, const Node *call, Module *module);
+Value eval_as(Sema *s, Eq *q, const Node *as);
+Value call_values(Sema *s, const Closure *fn, const Value *arg, Span at);    /* one value for each formal */
+Value call_within(Sema *s, Eq *q, const Closure *fn, const Value *arg, Span at);   /* values may depend on q's axes */
+Closure *closure_new(Sema *s, const char *name, const Node *node, const Node *formals, const Node *value,
+                     const Node *body, Scope *home, Span at);
 void call_unused(Sema *s, Closure *fn);                        /* checks a function that nobody calls */
 void call_dry(Sema *s, const Closure *fn);
 
