@@ -10,7 +10,8 @@
  *   sema_index.c       index lists: affine maps, extents, loads
  *   sema_reduce.c      sum[i](...) and its family: each a temporary tensor
  *   sema_equation.c    equations: left side, pieces, Comps
- *   sema_call.c        calls: arguments, signature axes, `as` scopes
+ *   sema_argument.c    signatures, frames, arguments
+ *   sema_call.c        calls: running a function, `as` scopes
  *   sema_builtin.c     built-in functions
  *   sema_exec.c        statements of a body, parameters
  *   sema_model.c       the model block: inputs, encoders, loss, state_dict order
