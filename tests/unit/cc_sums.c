@@ -129,8 +129,17 @@ static void many_terms(void **state)
     }
 }
 
+static size_t scratch_used(const Suite *s)             /* in floats, on the last processor */
+{
+    size_t n = TIC_SCRATCH_BYTES / 4;
+    while (n && ((const uint32_t *)s->scratch)[n - 1] == 0xffffffff)
+        n--;
+    return n;
+}
+
 /* More rows than a task's sums have places (row i has place i mod MB_MOST), so that tasks begin behind the last of them; with
- * several blocks of terms and with one. The same of columns, which a task counts from its first. */
+ * several blocks of terms and with one. They need no more scratch than as many rows as places. The same of columns, which a task
+ * counts from its first. */
 static void many_rows(void **state)
 {
     static const struct { int shape, m, n, k; } of[] = {
@@ -146,8 +155,13 @@ static void many_rows(void **state)
             suite_add(&s, name, written(&s.arena, shape->text, m, n, k, bf16));
         }
     suite_link(&s);
-    for (int i = 0; i < s.cases.n; i++)
+    size_t used = 0;
+    for (int i = 0; i < s.cases.n; i++) {
         case_check(&s, s.cases.at[i], 1, 1e-5);
+        if (used && of[i / 2].shape == 0 && scratch_used(&s) != used)
+            fail_msg("%s: %zu floats of scratch are used, and %zu by %s", s.cases.at[i]->name, scratch_used(&s), used, s.cases.at[0]->name);
+        used = used ? used : scratch_used(&s);
+    }
     suite_close(&s);
 }
 
