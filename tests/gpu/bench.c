@@ -29,6 +29,7 @@ static GemmProblem problem(int layer, int kind, GemmFinish finish, bool bf16)
     } else {
         p.rows = n, p.cols = k, p.terms = t, p.a = mn_major, p.b = mn_major;
         p.finish = FINISH_F32;
+        p.shares = kind == 3 ? dev_processors() : 0;
     }
     return p;
 }
@@ -37,7 +38,7 @@ static GemmProblem problem(int layer, int kind, GemmFinish finish, bool bf16)
 static void split(GemmProblem *p, const GemmTemplate *t)
 {
     int tiles = (p->rows + t->tile_m - 1) / t->tile_m * ((p->cols + t->tile_n - 1) / t->tile_n);
-    if (p->terms < 16384)
+    if (p->terms < 16384 || p->shares)
         return;
     int best = 1, slots = dev_processors() * (t->persistent ? 1 : 2);
     double waste = 1e9;
@@ -69,7 +70,7 @@ static char *read_text(const char *path)
 
 static void line(int layer, int kind, GemmFinish end, bool bf16)
 {
-    static const char *const kinds[] = {"forward", "dgrad", "wgrad"}, *const ends[] = {"f32", "bf16", "bias+gelu"};
+    static const char *const kinds[] = {"forward", "dgrad", "wgrad", "in shares"}, *const ends[] = {"f32", "bf16", "bias+gelu"};
     GemmProblem p = problem(layer, kind, end, bf16);
     printf("  %-8s %-9s %-9s", layers[layer].name, kinds[kind], ends[p.finish]);
     for (int i = 0; i < n_gemm_templates; i++) {
@@ -134,7 +135,7 @@ int main(int argc, char **argv)
             printf(" %18s", gemm_templates[i].name);
     printf("   (ms, TFLOP/s)\n");
     for (int layer = 0; layer < (int)(sizeof layers / sizeof *layers); layer++)
-        for (int kind = 0; kind < 3; kind++)
+        for (int kind = 0; kind < 4; kind++)
             for (int end = FINISH_BF16; end <= (kind == 0 && layers[layer].n == 4 * layers[layer].k ? FINISH_GELU : FINISH_BF16); end++)
                 line(layer, kind, (GemmFinish)end, true);
     if (only_wgmma)

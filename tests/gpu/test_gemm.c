@@ -38,7 +38,6 @@ static const GemmProblem problems[] = {
     {130, 132, 64, 1, 2, 128, F(1, 4), F(2, 4), FINISH_F32, 2, 0},
     /* in shares, of which three run at a time: fewer tiles than shares, and more; shares that have one part and several; empty parts */
     {136, 264, 1000, 1, 1, 0, H(2, 8), H(2, 8), FINISH_F32, 0, 5},
-    {136, 264, 1000, 1, 1, 0, H(2, 8), H(2, 8), FINISH_F32, 0, 3},
     {136, 520, 330, 1, 1, 0, H(2, 8), H(1, 8), FINISH_F32, 1, 7},
     {136, 520, 200, 1, 1, 0, H(1, 8), H(2, 8), FINISH_F32, 2, 4},
     {264, 136, 840, 1, 1, 0, H(2, 8), H(2, 8), FINISH_F32, 2, 2},
