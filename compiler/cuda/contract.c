@@ -453,23 +453,25 @@ static TicGrid join_grid(Contraction *c)
     return cu_grid(c->sum ? poly_add(threads, all_sums(c)) : threads, JOIN_THREADS);
 }
 
-/* Adds up a place's partial results in order: `add` is done for each part `split` of tile `tile`. */
-static void add_parts(const Contraction *c, CuScope *s, const char *tile, const char *add)
+/* Adds up the partial results of a place in order: they lie at ws + `at`, which mentions the part's number, `split`; of shares, `size`
+ * after it the next part's. `add` takes what q points to. */
+static void add_parts(const Contraction *c, CuScope *s, const char *tile, const char *at, const char *size, const char *add)
 {
-    if (!c->shares) {
+    if (c->shares) {
+        cu_line(s, "ShareCut cut = share_all(ALL_TILES, SHARES);");
+        cu_line(s, "while (cut.tiles > 0 && cut.shares > 0) {");
+        cu_line(s, "    i32 split, step, parts = share_parts(&cut, %s, &split, &step);", tile);
+        cu_line(s, "    const float *q = ws + %s;", at);
+        cu_line(s, "    TC_UNROLL_4");
+        cu_line(s, "    for (; parts > 0; parts--, q += (i64)step * (%s)) {", size);
+        cu_line(s, "        %s", add);
+        cu_line(s, "    }");
+    } else {
         cu_line(s, "TC_UNROLL_4");
         cu_line(s, "for (int split = 0; split < SPLITS; split++) {");
+        cu_line(s, "    const float *q = ws + %s;", at);
         cu_line(s, "    %s", add);
-        cu_line(s, "}");
-        return;
     }
-    cu_line(s, "ShareCut cut = share_all(ALL_TILES, SHARES);");
-    cu_line(s, "for (i32 first, step, parts; (parts = share_parts(&cut, %s, &first, &step)) > 0;) {", tile);
-    cu_line(s, "    TC_UNROLL_4");
-    cu_line(s, "    for (i32 k = 0; k < parts; k++) {");
-    cu_line(s, "        const i32 split = first + k * step;");
-    cu_line(s, "        %s", add);
-    cu_line(s, "    }");
     cu_line(s, "}");
 }
 
@@ -484,11 +486,10 @@ static void join_sum(Contraction *c, CuScope *root, Poly runs)
         cu_line(&s, "const i32 j = (i32)(i - %s), r = j, z = 0;", cu_poly(l, runs));
     else
         cu_line(&s, "const i32 j = (i32)(i - %s), r = j %% %s, z = j / %s;", cu_poly(l, runs), rows, rows);
-    const char *place = c->shares ? arena_printf(l->arena, "split * %s + j %% %s", height, height)
-                                  : arena_printf(l->arena, "split * (BATCHES * %s) + j", rows);
+    const char *place = c->shares ? arena_printf(l->arena, "PARTIAL_RESULTS + split * %s + j %% %s", height, height)
+                                  : arena_printf(l->arena, "PARTIAL_RESULTS + split * (BATCHES * %s) + j", rows);
     cu_line(&s, "float x = 0.0f;");
-    add_parts(c, &s, c->summed == &c->a ? "r / TILE_M * COLUMN_TILES" : "r / TILE_N",
-              arena_printf(l->arena, "x += ws[PARTIAL_RESULTS + %s];", place));
+    add_parts(c, &s, c->summed == &c->a ? "r / TILE_M * COLUMN_TILES" : "r / TILE_N", place, height, "x += *q;");
     store_sum(c, &s);
     cu_scope_close(&s, arena_printf(l->arena, "if (i >= %s && i < %s + BATCHES * %s) {", cu_poly(l, runs), cu_poly(l, runs), rows), "}");
 }
@@ -519,9 +520,8 @@ static void join_function(Contraction *c, const char *name)
     for (int k = 0; k < width; k++)
         cu_line(&root, "float x%d = 0.0f;", k);
     const char *place = c->shares ? PLACE_IN_SHARES : arena_printf(l->arena, "(split * %s + i) * %d", cu_poly(l, runs), width);
-    add_parts(c, &root, "m / TILE_M * COLUMN_TILES + n / TILE_N",
-              arena_printf(l->arena, width == CU_WIDTH ? "const v4f v = *(const v4f *)(ws + %s); x0 += v.x, x1 += v.y, x2 += v.z, x3 += v.w;"
-                                                       : "x0 += ws[%s];", place));
+    add_parts(c, &root, "m / TILE_M * COLUMN_TILES + n / TILE_N", place, "TILE_M * TILE_N",
+              width == CU_WIDTH ? "const v4f v = *(const v4f *)q; x0 += v.x, x1 += v.y, x2 += v.z, x3 += v.w;" : "x0 += *q;");
     cu_scope_in(&s, &root);
     epilogue(c, &s, width);
     cu_scope_close(&s, "{", "}");

@@ -60,7 +60,9 @@ static int end_to_end(const Dealt *d, int tiles, int shares, int blocks, int til
     ShareCut cut = share_all(tiles, shares);
     int parts = 0;
     i32 first, step, at = 0;
-    for (i32 n; (n = share_parts(&cut, tile, &first, &step)) > 0; parts += n)
+    while (cut.tiles > 0 && cut.shares > 0) {
+        i32 n = share_parts(&cut, tile, &first, &step);
+        parts += n;
         for (i32 i = 0; i < n; i++) {
             const SharePart *p = &d->part[first + i * step];
             assert_int_equal(p->tile, tile);
@@ -68,6 +70,7 @@ static int end_to_end(const Dealt *d, int tiles, int shares, int blocks, int til
             assert_true(p->n >= 0);
             at += p->n;
         }
+    }
     assert_int_equal(at, blocks);
     return parts;
 }

@@ -52,24 +52,21 @@ TC_DEV int share_next(ShareCut *c, i32 share, i32 blocks, SharePart *p)
     return 0;
 }
 
-/* More parts of a tile in the order of their terms, *c being share_all at first: how many, *step apart from *first on; 0: no more. */
+/* The next parts of a tile in the order of their terms, *step apart from *first on: how many, perhaps none. *c is share_all at first, and
+ * when it has no tiles or no shares left there are no more. (No loop, and one way through: the kernel that adds up has enough to keep.) */
 TC_DEV i32 share_parts(ShareCut *c, i32 tile, i32 *first, i32 *step)
 {
-    while (c->tiles > 0 && c->shares > 0) {
-        const i32 mine = tile - c->tile, all = c->tiles;
-        *first = c->part + mine;
-        *step = all;
-        if (all < c->shares) {
-            const i32 each = c->shares / all;
-            c->shares -= each * all;
-            c->part += each * all;
-            return each;
-        }
-        c->tile += c->shares;
-        c->tiles = mine < c->shares ? 0 : all - c->shares;
-        c->part += c->shares;
-        if (mine < c->shares)
-            return 1;
+    const int whole = c->tiles >= c->shares;
+    const i32 mine = tile - c->tile, each = whole ? 1 : c->shares / c->tiles, taken = whole ? c->shares : each * c->tiles;
+    const int is = !whole || mine < taken;
+    *first = c->part + mine;
+    *step = c->tiles;
+    c->part += taken;
+    if (whole) {
+        c->tile += taken;
+        c->tiles = is ? 0 : c->tiles - taken;
+    } else {
+        c->shares -= taken;
     }
-    return 0;
+    return is ? each : 0;
 }
