@@ -5,6 +5,13 @@
  * a match binds each axis of the pattern to an axis of the same extent. Only maps that come before the reader in
  * topological order are used, so no cycle arises, and the largest match wins (the walk is from the top).
  *
+ * So does a reduction that is another one at certain places: the gradient of a token's embedding is the first row of the
+ * gradient of the positions,
+ *
+ *     c[d] = sum[b](g[b, 0, d])       p[t, d] = sum[b](g[b, t, d])        c[d] = p[0, d]
+ *
+ * whichever comes first: they read the same, so neither needs the other.
+ *
  * Candidates are found by a hash of the expression that leaves index maps out. */
 #include "pass/pass.h"
 
@@ -16,7 +23,7 @@ typedef struct {
     Arena *a;
     HashMap shape_of;                                          /* expression id -> index into shape */
     ARRAY(Shape) shape;
-    HashMap pattern;                                           /* shape hash -> Comp number */
+    HashMap pattern, sums;                                     /* shape hash -> Comp number */
     HashMap rebuilt;                                           /* within one body: expression id -> index into done */
     ARRAY(Rewrite) done;
     const Comp *reader;
@@ -50,7 +57,14 @@ typedef struct {
     const Comp *p, *reader;
     const Affine *axis[MAX_AXES];
     uint32_t bound;
+    bool places;                                               /* a free axis may be bound to a constant too */
 } Match;
+
+static bool is_place(const Match *m, int a, const Affine *y)
+{
+    int64_t at;
+    return m->places && !(m->p->red >> a & 1) && aff_is_const(y, &at) && at >= 0 && at < m->p->ext[a];
+}
 
 static bool match_aff(Match *m, const Affine *x, const Affine *y)
 {
@@ -59,7 +73,7 @@ static bool match_aff(Match *m, const Affine *x, const Affine *y)
         if (m->bound >> a & 1)
             return m->axis[a] == y;
         int b = aff_plain(y);
-        if (b < 0 || m->p->ext[a] != m->reader->ext[b])
+        if ((b < 0 || m->p->ext[a] != m->reader->ext[b]) && !is_place(m, a, y))
             return false;
         m->axis[a] = y;
         m->bound |= 1u << a;
@@ -132,6 +146,57 @@ static const Expr *rewrite(Known *s, const Expr *e)
     return to;
 }
 
+/* Do the axes that the match bound make c the reduction p at certain places, each axis of c being one of p? */
+static bool same_sum(const Match *m)
+{
+    const Comp *p = m->p, *c = m->reader;
+    uint32_t seen = 0;
+    for (int a = 0; a < p->n_axes; a++) {
+        int b = aff_plain(m->axis[a]);
+        if (b >= 0 && (seen >> b & 1 || (p->red >> a & 1) != (c->red >> b & 1)))
+            return false;
+        seen |= b < 0 ? 0 : 1u << b;
+    }
+    return seen == axes_mask(c->n_axes);
+}
+
+/* Reduction c becomes a load of the larger one that holds it, when there is one. */
+static bool read_sum(Known *s, Comp *c)
+{
+    Graph *g = s->g;
+    int at = -1, i;
+    while (hash_next(&s->sums, shape_hash(s, c->body), &at, &i)) {
+        const Comp *p = g->comp[i];
+        Match m = { .g = g, .p = p, .reader = c, .places = true };
+        if (p->n_axes <= c->n_axes || p->reducer != c->reducer || g->tensor[p->out].dtype != g->tensor[c->out].dtype ||
+            !match(&m, p->body, c->body) || m.bound != axes_mask(p->n_axes) || !same_sum(&m))
+            continue;
+        const Affine *idx[MAX_RANK], *map[MAX_AXES] = { NULL };
+        int n = 0;
+        for (int d = 0; d < g->tensor[p->out].rank; d++)
+            idx[d] = m.axis[aff_plain(p->store[d])];
+        for (int a = 0; a < c->n_axes; a++)
+            if (!(c->red >> a & 1)) {
+                c->ext[n] = c->ext[a];
+                map[a] = aff_axis(g, n++);
+            }
+        c->body = expr_subst(g, expr_load(g, p->out, idx), map, c->n_axes);
+        for (int d = 0; d < g->tensor[c->out].rank; d++)
+            c->store[d] = aff_subst(g, c->store[d], map, c->n_axes);
+        c->n_axes = n;
+        c->red = 0;
+        c->reducer = RED_NONE;
+        s->n++;
+        return true;
+    }
+    return false;
+}
+
+static bool keeps_a_value(const Comp *c)
+{
+    return c->reducer == RED_SUM || c->reducer == RED_MAX || c->reducer == RED_MIN || c->reducer == RED_LOGSUMEXP;
+}
+
 int pass_known(Graph *g)
 {
     Arena a = { 0 };
@@ -155,6 +220,18 @@ int pass_known(Graph *g)
             g->tensor[c->out].dtype != DT_I32 && store_plain(c, g->tensor[c->out].rank, NULL))
             hash_put(&a, &s.pattern, shape_hash(&s, c->body), i);
     }
+    bool moved = false;
+    for (int i = 0; i < g->n_comp; i++) {
+        const Comp *c = g->comp[i];
+        if (keeps_a_value(c) && n_pieces[c->out] == 1 && !update[c->out] && !g->tensor[c->out].again &&
+            store_plain(c, g->tensor[c->out].rank, NULL))
+            hash_put(&a, &s.sums, shape_hash(&s, c->body), i);
+    }
+    for (int i = 0; i < g->n_comp; i++)
+        if (keeps_a_value(g->comp[i]) && n_pieces[g->comp[i]->out] == 1 && !g->tensor[g->comp[i]->out].again)
+            moved |= read_sum(&s, g->comp[i]);
+    if (moved)
+        graph_toposort(g);
     arena_free(&a);
     return s.n;
 }

@@ -194,7 +194,7 @@ static const Expr *flat_leaf(void *ctx, const Expr *e)
     const Tensor *t = &g->tensor[e->tensor];
     if (!t->rank && (dtype_real(t->dtype) || t->dtype == DT_F64))
         return load_flat(s->flat.graph, flat_tensor(s, e->tensor, 0));
-    if (!t->rank || !dtype_real(t->dtype) || !coefficients(g, e->tensor, e->idx, coef) || tensor_count(g, e->tensor, 1) != x->points)
+    if (!t->rank || !dtype_real(t->dtype) || !coefficients(g, e->tensor, e->idx, coef) || tensor_count(g, e->tensor, 1) < x->points)
         return NULL;
     for (int a = 0; a < x->c->n_axes; a++)
         if (x->c->ext[a] > 1 && coef[a] != x->coef[a])

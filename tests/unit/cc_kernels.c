@@ -1,5 +1,5 @@
 /* cc_kernels.c -- how many kernels a few equations become, and that native code gives what the interpreter gives on them as written:
- * tensors in pieces of which some only copy or fill, and maps beside rows of another length. */
+ * tensors in pieces of which some only copy or fill, maps beside rows of another length, and sums that are part of others. */
 #include "cpu_harness.h"
 
 typedef struct Equations { const char *name, *text; int kernels; } Equations;
@@ -61,6 +61,25 @@ static const Equations rows[] = {
       "%1[a0] = sum{a1:4}(%0[a0, a1])  {a0:B}\n%2[a0, a1] = %1[a0] * [a1]  {a0:B, a1:2000}\noutput \"y\" = %2\n", 2 },
 };
 
+#define GRADIENTS "tensor %0 input f32[B, 7, 9] \"g\" tensor %1 param f32[9] \"first\" tensor %2 temp f32[9] \"c\" tensor %3 temp f32[7, 9] \"p\"\n" \
+    "tensor %4 temp f32[9] \"new\"\n"
+#define STEP "%4[a0] = %1[a0] - %2[a0] * 0.5  {a0:9}\nupdate %1 = %4 output \"p\" = %3\n"
+
+static const Equations sums[] = {
+    { "a sum that is the first row of a later one", GRADIENTS "%2[a0] = sum{a1:B}(%0[a1, 0, a0] * 2)  {a0:9}\n"
+      "%3[a0, a1] = sum{a2:B}(%0[a2, a0, a1] * 2)  {a0:7, a1:9}\n" STEP, 2 },
+    { "the fifth row of one before", GRADIENTS "%3[a0, a1] = max{a2:B}(%0[a2, a0, a1])  {a0:7, a1:9}\n"
+      "%2[a0] = max{a1:B}(%0[a1, 4, a0])  {a0:9}\n" STEP, 2 },
+    { "a column", GRADIENTS "tensor %5 temp f32[7] \"k\"\n%3[a0, a1] = sum{a2:B}(%0[a2, a0, a1])  {a0:7, a1:9}\n%5[a0] = sum{a1:B}(%0[a1, a0, 3])  {a0:7}\n"
+      "%2[a0] = %1[a0] * %5[2]  {a0:9}\n" STEP, 2 },
+    { "another function of the same", GRADIENTS "%3[a0, a1] = sum{a2:B}(%0[a2, a0, a1])  {a0:7, a1:9}\n"
+      "%2[a0] = sum{a1:B}(%0[a1, 0, a0] * 2)  {a0:9}\n" STEP, 3 },
+    { "another reducer", GRADIENTS "%3[a0, a1] = max{a2:B}(%0[a2, a0, a1])  {a0:7, a1:9}\n"
+      "%2[a0] = min{a1:B}(%0[a1, 0, a0])  {a0:9}\n" STEP, 3 },
+    { "a sum over more", GRADIENTS "%3[a0, a1] = sum{a2:B}(%0[a2, a0, a1])  {a0:7, a1:9}\n"
+      "%2[a0] = sum{a1:B, a2:7}(%0[a1, a2, a0])  {a0:9}\n" STEP, 3 },
+};
+
 static void check(const Equations *e, size_t n)
 {
     Suite s;
@@ -88,10 +107,11 @@ static void check(const Equations *e, size_t n)
 
 static void pieces_that_copy(void **state) { check(pieces, LEN(pieces)); }
 static void rows_of_their_own(void **state) { check(rows, LEN(rows)); }
+static void sums_in_others(void **state) { check(sums, LEN(sums)); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(pieces_that_copy), cmocka_unit_test(rows_of_their_own) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(pieces_that_copy), cmocka_unit_test(rows_of_their_own), cmocka_unit_test(sums_in_others) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
