@@ -2,6 +2,7 @@
 #include "cuda/attn.h"
 
 extern const char cuda_template_attn[], cuda_template_attn_fwd[], cuda_template_attn_bwd[];
+extern const char cuda_template_attn_tiled_fwd[], cuda_template_attn_tiled_bwd[], cuda_template_attn_steps_bwd[];
 
 /* Of a multiprocessor: shared memory (of sm_90; a block takes a KB more than it asks for), and the registers of each of its
  * four schedulers, to which the warps of all blocks go in turns. OTHERS: a thread's registers besides matrices. */
@@ -19,17 +20,40 @@ static int resident(int n, const AttnShape *s)
     return up(n) * (pitch(s->terms) + pitch(s->features));
 }
 
-int attn_shared(bool backward, const AttnShape *s, int warps)
+/* bytes of a block */
+static int shared(bool backward, const AttnShape *s, int warps, int tile)
 {
-    if (!backward)
-        return resident(s->cols, s) + warps * 16 * pitch(s->terms);
-    return most(resident(s->rows, s) + s->rows * s->values * 4, resident(s->cols, s)) + warps * 16 * most(pitch(s->terms), pitch(s->features));
+    int own = warps * 16 * (backward ? most(pitch(s->terms), pitch(s->features)) : pitch(s->terms)), values = backward ? s->values * 4 : 0;
+    if (tile)
+        return 2 * (resident(tile, s) + tile * values) + own;
+    return own + (backward ? most(resident(s->rows, s) + s->rows * values, resident(s->cols, s)) : resident(s->cols, s));
 }
 
-static bool fits(int blocks, int warps, int shared, int registers)
+/* Accumulators and operands that a thread holds all through a tile, and others. */
+static int registers(bool backward, const AttnShape *s, int tile)
+{
+    int terms = up(s->terms), features = up(s->features);
+    if (backward)
+        return OTHERS_BACKWARD + (terms + features) * 3 / 4;
+    return OTHERS + features / 2 + (tile ? tile / 2 + terms / 4 : up(s->cols) / 2);
+}
+
+/* Sets *tile to 0, or to the most that has room. */
+static bool find_tile(bool backward, const AttnShape *s, int warps, int *tile)
+{
+    static const int tiles[] = {0, 64, 32};
+    for (size_t i = 0; i < LEN(tiles); i++) {
+        *tile = tiles[i];
+        if (registers(backward, s, *tile) <= MOST_REGISTERS && shared(backward, s, warps, *tile) <= MOST_SHARED)
+            return true;
+    }
+    return false;
+}
+
+static bool fits(int blocks, int warps, int bytes, int each)
 {
     int of_one = (blocks * warps + SCHEDULERS - 1) / SCHEDULERS;
-    return of_one * 32 * registers <= REGISTERS_OF_SCHEDULER && blocks * (shared + 1024) <= SHARED_OF_SM;
+    return of_one * 32 * each <= REGISTERS_OF_SCHEDULER && blocks * (bytes + 1024) <= SHARED_OF_SM;
 }
 
 static int tiles_of(bool backward, const AttnShape *s)
@@ -43,21 +67,26 @@ static int tiles_of(bool backward, const AttnShape *s)
  * too few for the accumulators, a kernel takes up to 2.5 times as long.) */
 bool attn_plan(bool backward, const AttnShape *s, AttnPlan *out)
 {
-    int tiles = tiles_of(backward, s);
-    /* accumulators and operands that a thread holds all through a tile */
-    int registers = backward ? OTHERS_BACKWARD + (up(s->terms) + up(s->features)) * 3 / 4 : OTHERS + up(s->cols) / 2 + up(s->features) / 2;
-    out->warps = tiles <= 5 ? tiles : 4;
-    out->shared = attn_shared(backward, s, out->warps);
-    out->blocks = 3;
-    while (out->blocks > 1 && !fits(out->blocks, out->warps, out->shared, registers))
+    int tiles = tiles_of(backward, s), warps = tiles <= 5 ? tiles : 4;
+    if (s->terms % 8 || s->features % 8 || !attn_plan_of(backward, s, warps, 3, out))
+        return false;
+    while (out->blocks > 1 && !fits(out->blocks, warps, out->shared, registers(backward, s, out->tile)))
         out->blocks--;
-    return s->terms % 8 == 0 && s->features % 8 == 0 && registers <= MOST_REGISTERS && out->shared <= MOST_SHARED;
+    return true;
 }
 
 bool attn_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out)
 {
-    *out = (AttnPlan){warps, blocks, attn_shared(backward, s, warps)};
-    return out->shared <= MOST_SHARED;
+    *out = (AttnPlan){.warps = warps, .blocks = blocks};
+    bool room = find_tile(backward, s, warps, &out->tile);
+    out->shared = shared(backward, s, warps, out->tile);
+    return room;
+}
+
+int attn_blocks(bool backward, const AttnShape *s, const AttnPlan *p)
+{
+    int part = p->warps * 16, rows = (s->rows + part - 1) / part, columns = (s->cols + part - 1) / part;
+    return !p->tile ? 1 : backward ? rows + columns : rows;
 }
 
 /* Few warps on many blocks and the reverse; a warp without a tile of its own, and blocks that cannot be there at once, gain
@@ -73,7 +102,7 @@ int attn_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap)
         for (int blocks = 1; blocks <= MOST_BLOCKS && blocks * warps[i] <= MOST_WARPS && n < cap; blocks++) {
             AttnPlan p;
             bool own = warps[i] == out->warps && blocks == out->blocks;
-            if (!own && attn_plan_of(backward, s, warps[i], blocks, &p) && blocks * (p.shared + 1024) <= SHARED_OF_SM)
+            if (!own && attn_plan_of(backward, s, warps[i], blocks, &p) && p.tile == out->tile && blocks * (p.shared + 1024) <= SHARED_OF_SM)
                 out[n++] = p;
         }
     return n;
@@ -87,7 +116,7 @@ static void print_plan(Text *out, const AttnPlan *p)
 void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p, const AttnPlan *hopper)
 {
     text_printf(out, "#define ROWS %d\n#define COLS %d\n#define TERMS %d\n#define FEATURES %d\n", s->rows, s->cols, s->terms, s->features);
-    text_printf(out, "#define REACH %d\n", s->reach);
+    text_printf(out, "#define REACH %d\n#define AT_TILE %d\n", s->reach, p->tile);
     if (hopper && (hopper->warps != p->warps || hopper->blocks != p->blocks)) {
         text_printf(out, "#if TC_HOPPER\n");
         print_plan(out, hopper);
@@ -102,7 +131,14 @@ void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p,
     text_printf(out, "%s", cuda_template_attn);
 }
 
-const char *attn_template(bool backward)
+const char *attn_steps(bool backward)
 {
+    return backward ? cuda_template_attn_steps_bwd : "";
+}
+
+const char *attn_template(bool backward, const AttnPlan *p)
+{
+    if (p->tile)
+        return backward ? cuda_template_attn_tiled_bwd : cuda_template_attn_tiled_fwd;
     return backward ? cuda_template_attn_bwd : cuda_template_attn_fwd;
 }

@@ -1,4 +1,5 @@
-/* attn.h -- score templates: attn_fwd and attn_bwd, each behind attn (what they share). x[z, m, n] = sum over t of q[z, m, t] *
+/* attn.h -- score templates: attn_fwd and attn_bwd, and attn_tiled_fwd and attn_tiled_bwd where one block has no room for all
+ * rows or columns, each behind attn (what they share). x[z, m, n] = sum over t of q[z, m, t] *
  * k[z, n, t] is never in memory. Rows m are queries and columns n are keys where it is attention. bf16 operands, f32 sums.
  *
  *   forward    s = score(x);  lse[m] = logsumexp over n of s;  p = exp(s - lse[m]);  z[m, f] = sum over n of p * v[n, f]
@@ -12,6 +13,7 @@
  *   REACH                        >= 0: where n > m + REACH, score is -inf and weights are 0, so these need not be made;
  *                                COLS - 1: there are no such n
  *   WARPS AT_BLOCKS              threads / 32 of a block; blocks that shall fit on a multiprocessor: attn_plan
+ *   AT_TILE                      rows or columns of the other side that a tiled template has at a time; 0: not tiled
  *   const bf16 *q_base(TC_ARGS, i32 z)        and k_, v_, (backward) g_base: rows of neighbouring elements, 16-byte aligned,
  *   Q_STRIDE K_STRIDE V_STRIDE G_STRIDE       so many elements apart, a multiple of 8
  *   float score(TC_ARGS, i32 z, i32 m, i32 n, float x)
@@ -22,24 +24,25 @@
  *   void finish_z(TC_ARGS, i32 z, i32 m, i32 f, float x0, .., float x3)   f a multiple of 4; every element exactly once
  *   void finish_q(..), finish_k(..), finish_v(..)                         (backward) of dq, dk, dv: z, row, column, four values
  *
- * m and n are always in range. Launch: WARPS * 32 threads, one block for each z. */
+ * m and n are always in range. Launch: WARPS * 32 threads, attn_blocks for each z. */
 #ifndef CUDA_ATTN_H
 #define CUDA_ATTN_H
 #include "../base.h"     /* compiler/base.h: Text */
 #include <stdbool.h>
 
 typedef struct AttnShape { int rows, cols, terms, features, values, reach; } AttnShape;
-typedef struct AttnPlan { int warps, blocks, shared; } AttnPlan;     /* shared: bytes of dynamic shared memory */
-/* How a score template is launched; false when it cannot hold the shape in registers or in the 99 KB of shared memory that
- * every GPU from sm_80 on has. */
+typedef struct AttnPlan { int warps, blocks, shared, tile; } AttnPlan;     /* shared: bytes of dynamic shared memory */
+/* How a score template is launched: with all of the other side resident where that has room in registers and in the 99 KB of
+ * shared memory that every GPU from sm_80 on has, else tiled. false: terms and features are too many for either. */
 bool attn_plan(bool backward, const AttnShape *s, AttnPlan *out);
 /* Another plan, with these warps and blocks; false: a block would need too much shared memory. */
 bool attn_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out);
 /* Plans worth measuring, attn_plan's first; returns how many, at most `cap`. */
 int  attn_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap);
-int  attn_shared(bool backward, const AttnShape *s, int warps);
-/* the #defines of numbers and what both templates share: after it come the functions, then attn_template. hopper: the plan
- * where TC_HOPPER is 1; NULL: the same */
+int  attn_blocks(bool backward, const AttnShape *s, const AttnPlan *p);    /* of the grid, for each z */
+/* the #defines of numbers and what all templates share: after it come the functions, attn_steps, then attn_template. hopper:
+ * the plan where TC_HOPPER is 1; NULL: the same. Both are tiled or neither is. */
 void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p, const AttnPlan *hopper);
-const char *attn_template(bool backward);
+const char *attn_steps(bool backward);         /* what both templates of a direction share; "": nothing */
+const char *attn_template(bool backward, const AttnPlan *p);
 #endif

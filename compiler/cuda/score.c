@@ -4,8 +4,8 @@
  *   backward   two products x and y; no statistics, but values of rows; three results, two of them sums over M (dv, dk), one
  *              over N (dq), whose other factors are the products' operands again
  *
- * with operands and the results' scores in bf16, one axis of terms and of features, rows 16-byte aligned, scores that nobody
- * else reads, and extents that attn_plan finds room for. Points in between are whatever they are: scale, mask, bias. */
+ * with operands and the results' scores in bf16, one axis of terms and of features (as many as attn_plan finds room for), rows
+ * 16-byte aligned, and scores that nobody else reads. Points in between are whatever they are: scale, mask, bias. */
 #include "cuda/attn.h"
 #include "cuda/lower.h"
 #include <math.h>
@@ -247,7 +247,7 @@ static bool match(Score *s)
         if (result[i] && !is_half(s, sum_of(s, result[i]).a))
             return false;
     Ext rows = s->x->ext[m], cols = s->x->ext[n], terms = s->x->ext[n + 1], features = (s->backward ? s->y : s->z)->ext[n + 1];
-    enum { MOST = 4096 };
+    enum { MOST = 1 << 16 };
     if (rows <= 0 || cols <= 0 || terms <= 0 || features <= 0 || rows > MOST || cols > MOST || terms > MOST || features > MOST)
         return false;
     s->scale_x = x.scale;
@@ -431,7 +431,12 @@ static AttnPlan plan_for(const Score *s, const char *arch)
 {
     const TunedChoice *c = cu_tuned(s->l, arch, key_of(s));
     AttnPlan p;
-    return c && attn_plan_of(s->backward, &s->shape, c->warps, c->blocks, &p) ? p : s->plan;
+    return c && attn_plan_of(s->backward, &s->shape, c->warps, c->blocks, &p) && p.tile == s->plan.tile ? p : s->plan;
+}
+
+static TicGrid grid(const Score *s, Poly batches, const AttnPlan *p)
+{
+    return cu_grid(poly_mul(&s->l->places, batches, poly_const(attn_blocks(s->backward, &s->shape, p))), 1);
 }
 
 bool cu_score(Cu *l)
@@ -447,8 +452,8 @@ bool cu_score(Cu *l)
     Poly batches = poly_const(1);
     for (int a = 0; a < l->k->n_dom; a++)
         batches = poly_mul(&l->places, batches, poly_ext(l->k->dom[a]));
-    l->out->hopper = (TicGpuHopper){.threads = hopper.warps * CU_WARP, .shared = hopper.shared, .tiles = cu_grid(batches, 1)};
-    const char *name = cu_launch_template(l, s.backward ? "attention_bwd" : "attention", cu_grid(batches, 1), plan.warps * CU_WARP, plan.shared);
+    l->out->hopper = (TicGpuHopper){.threads = hopper.warps * CU_WARP, .shared = hopper.shared, .tiles = grid(&s, batches, &hopper)};
+    const char *name = cu_launch_template(l, s.backward ? "attention_bwd" : "attention", grid(&s, batches, &plan), plan.warps * CU_WARP, plan.shared);
     Text *t = &l->file;
     text_printf(t, "#define KERNEL %s\n#define TC_ARGS %s\n#define TC_PASS %s\n", name, cu_params(l, false), cu_params(l, true));
     attn_print(t, s.backward, &s.shape, &plan, &hopper);
@@ -465,6 +470,6 @@ bool cu_score(Cu *l)
         forward_functions(&s);
         finish_function(&s, 'z', s.z);
     }
-    text_printf(t, "%s", attn_template(s.backward));
+    text_printf(t, "%s%s", attn_steps(s.backward), attn_template(s.backward, &plan));
     return !l->failed;
 }

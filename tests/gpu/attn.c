@@ -85,11 +85,23 @@ static const char *source(bool backward, const char *text, const AttnProblem *p,
     return text_data(&t);
 }
 
+static const char *text_of(bool backward, const AttnPlan *plan)
+{
+    static Arena arena;
+    return arena_printf(&arena, "%s%s", attn_steps(backward), attn_template(backward, plan));
+}
+
+const char *attn_text(bool backward, const AttnProblem *p)
+{
+    AttnPlan plan = plan_of(backward, p);
+    return text_of(backward, &plan);
+}
+
 const char *attn_source(bool backward, const AttnProblem *p)
 {
     static Arena arena;
     AttnPlan plan = plan_of(backward, p);
-    return source(backward, attn_template(backward), p, &plan, true, &arena);
+    return source(backward, text_of(backward, &plan), p, &plan, true, &arena);
 }
 
 /* ---- what it should be */
@@ -119,7 +131,7 @@ static double dot(const float *a, const float *b, int n)
 }
 
 /* One head of one element: p in f64 for all rows, then the rest by definition. */
-static void reference(const AttnProblem *p, Numbers *x, int b, int h)
+static void reference(const AttnProblem *p, Numbers *x, int b, int h, bool rounded)
 {
     int t = p->tokens, w = p->width, keys = keys_of(p), line = 3 * p->heads * w;
     const float *q = x->qkv + (size_t)b * (size_t)t * (size_t)line + h * w, *k = q + p->heads * w, *v = k + p->heads * w;
@@ -137,7 +149,8 @@ static void reference(const AttnProblem *p, Numbers *x, int b, int h)
             sum += exp(s[n] - most);
         double lse = most + log(sum);
         for (int n = 0; n < keys; n++) {
-            double e = half(exp(s[n] - lse));
+            double e = exp(s[n] - lse);
+            e = rounded ? half(e) : e;
             for (int i = 0; i < w; i++)
                 x->z[at + (size_t)i] += e * v[n * line + i];
         }
@@ -157,7 +170,7 @@ static void reference(const AttnProblem *p, Numbers *x, int b, int h)
     free(s);
 }
 
-static Numbers numbers(const AttnProblem *p)
+static Numbers numbers(const AttnProblem *p, bool rounded)
 {
     Numbers x = {.n_z = (size_t)p->batch * (size_t)p->heads * (size_t)p->tokens * (size_t)p->width};
     x.n_qkv = 3 * x.n_z;
@@ -172,7 +185,7 @@ static Numbers numbers(const AttnProblem *p)
     x.d = calloc(x.n_qkv, sizeof *x.d);
     for (int b = 0; b < p->batch; b++)
         for (int h = 0; h < p->heads; h++)
-            reference(p, &x, b, h);
+            reference(p, &x, b, h, rounded);
     return x;
 }
 
@@ -198,7 +211,9 @@ static bool launch(Run *r)
     int batch = 1;
     void *forward[] = {&r->out, &r->qkv, &r->bias, &r->lse, &batch};
     void *backward[] = {&r->out, &r->qkv, &r->bias, &r->dz, &r->lse, &r->dot, &batch};
-    return dev_launch(r->kernel, (uint32_t)(r->p->batch * r->p->heads), 1, (uint32_t)r->plan.warps * 32,
+    AttnShape shape = shape_of(r->p);
+    uint32_t blocks = (uint32_t)(r->p->batch * r->p->heads * attn_blocks(r->backward, &shape, &r->plan));
+    return dev_launch(r->kernel, blocks, 1, (uint32_t)r->plan.warps * 32,
                       r->backward ? backward : forward);
 }
 
@@ -252,14 +267,14 @@ static double compare(const Run *r, const Numbers *x)
 AttnResult attn_check(bool backward, const char *text, const AttnProblem *p, int seeds, bool values_only)
 {
     Arena arena = {0};
-    AttnResult out = {true, true, 0, ""};
     Run r = {.p = p, .backward = backward, .plan = plan_of(backward, p)};
+    AttnResult out = {true, true, r.plan.tile > 0, 0, ""};
     r.kernel = dev_kernel(source(backward, text, p, &r.plan, false, &arena), "k", "sm_80", r.plan.shared, &out.why);
     out.compiled = r.kernel != NULL;
     for (int seed = 1; out.compiled && seed <= seeds && !getenv("TIC_PRECOMPILE"); seed++) {
         dev_random_seed((uint64_t)seed);
         dev_seed((uint32_t)seed, values_only);
-        Numbers x = numbers(p);
+        Numbers x = numbers(p, backward || !out.tiled);
         size_t n = backward ? x.n_qkv : x.n_z;
         r.out = dev_alloc(n * 4);
         dev_fill(r.out, 0xff, n * 4);
@@ -303,15 +318,15 @@ static void *random_halves(size_t n)
     return to;
 }
 
-double attn_time(bool backward, const char *text, const AttnProblem *p, int warps, int blocks, int runs)
+double attn_time(bool backward, const AttnProblem *p, int warps, int blocks, int runs)
 {
     Arena arena = {0};
     const char *why;
     Run r = {.p = p, .backward = backward, .plan = plan_of(backward, p)};
     AttnShape shape = shape_of(p);
     if (warps)
-        r.plan = (AttnPlan){warps, blocks, attn_shared(backward, &shape, warps)};
-    r.kernel = dev_kernel(source(backward, text, p, &r.plan, true, &arena), "k", "sm_80", r.plan.shared, &why);
+        attn_plan_of(backward, &shape, warps, blocks, &r.plan);
+    r.kernel = dev_kernel(source(backward, text_of(backward, &r.plan), p, &r.plan, true, &arena), "k", "sm_80", r.plan.shared, &why);
     if (!r.kernel) {
         fprintf(stderr, "%s\n", why);
         return -1;

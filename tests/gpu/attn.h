@@ -13,12 +13,14 @@ typedef struct AttnProblem {
     int ahead;               /* causal: a query sees so many keys behind its own place */
 } AttnProblem;
 
-typedef struct AttnResult { bool compiled, launched; double error; const char *why; } AttnResult;
-/* Compiles `text` (the template's, perhaps changed; the part it shares with the other stands in front), runs it for each of
- * `seeds` seeds of the emulator on random numbers and compares all results with sums in f64 of terms rounded as its are.
+typedef struct AttnResult { bool compiled, launched, tiled; double error; const char *why; } AttnResult;
+/* Compiles `text` (attn_text's, perhaps changed; what all templates share stands in front), runs it for each of
+ * `seeds` seeds of the emulator on random numbers and compares all results with sums in f64 of terms rounded as its are (but
+ * those of a tiled forward pass, whose roundings depend on the order, not at all).
  * error: largest difference over the largest number of that result. */
 AttnResult attn_check(bool backward, const char *text, const AttnProblem *p, int seeds, bool values_only);
+const char *attn_text(bool backward, const AttnProblem *p);     /* attn_steps and the template that is planned for it */
 const char *attn_source(bool backward, const AttnProblem *p);   /* the whole text; freed with the process */
 /* ms on the device, everything in bf16 but the statistic; < 0: does not compile. warps, blocks: as attn_plan says when 0 */
-double attn_time(bool backward, const char *text, const AttnProblem *p, int warps, int blocks, int runs);
+double attn_time(bool backward, const AttnProblem *p, int warps, int blocks, int runs);
 #endif

@@ -98,7 +98,7 @@ static const AttnProblem towers[] = {{256, 12, 197, 64, 0, false, false, 0}, {25
 static void attention(int tower, bool backward, int warps, int blocks)
 {
     const AttnProblem *p = &towers[tower];
-    double ms = attn_time(backward, attn_template(backward), p, warps, blocks, 9), heads = (double)p->batch * p->heads;
+    double ms = attn_time(backward, p, warps, blocks, 9), heads = (double)p->batch * p->heads;
     double flops = heads * p->tokens * p->tokens * p->width * (backward ? 10 : 4) * (p->causal ? 0.5 : 1);
     double bytes = heads * p->tokens * p->width * 2 * (backward ? 7 : 4);
     printf("  %s %-9s %10.3f ms %4.0f TFLOP/s %5.0f GB/s", tower ? "t attn  " : "v attn  ", backward ? "backward" : "forward", ms,

@@ -26,6 +26,7 @@ static const GemmProblem problems[] = {
 
 static const AttnProblem attention[] = {
     {1, 12, 197, 64, 0, false, false, 0}, {1, 8, 77, 64, 0, true, false, 0}, {1, 16, 257, 64, 0, false, false, 0}, {1, 8, 77, 80, 0, true, false, 0},
+    {1, 16, 577, 64, 0, false, false, 0}, {1, 8, 333, 128, 0, true, false, 0},
 };
 
 static int number_before(const char *log, const char *word)

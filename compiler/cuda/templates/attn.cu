@@ -1,6 +1,6 @@
-/* attn -- what attn_fwd and attn_bwd share; it stands in front of them. See attn.h for the names that come from the prologue.
+/* attn -- what score templates share; it stands in front of them. See attn.h for the names that come from the prologue.
  *
- * A block has one element of the batch. Its warps share whole matrices in shared memory, the "resident" ones, and each takes
+ * In attn_fwd and attn_bwd a block has one element of the batch. Its warps share whole matrices in shared memory, the "resident" ones, and each takes
  * 16 rows of the other side at a time, its own. Products are mma.sync's 16 x 8 x 16. A row of a matrix is followed by 16
  * bytes of nothing: rows are an odd number of 16-byte chunks apart, so eight addresses of an ldmatrix never meet in a bank.
  * Rows and columns behind the end are zeros. */
@@ -11,6 +11,8 @@
 #define AT_T (AT_UP(TERMS) / 16)
 #define AT_F (AT_UP(FEATURES) / 16)
 #define AT_THREADS (WARPS * 32)
+#define AT_PART (WARPS * 16)                         /* tiled: rows or columns of a block */
+#define AT_PARTS(n) (((n) + AT_PART - 1) / AT_PART)   /* tiled: blocks for n of them */
 #define AT_LOG2E 1.4426950408889634f
 #define AT_INF tc_float(0x7f800000u)
 /* No score of the tile that begins at (m, n) counts. */
@@ -24,6 +26,15 @@ TC_DEV void at_copy(u32 to, const bf16 *from, i64 stride, i32 first, i32 n, i32 
         const i32 row = (i32)(i / chunks), c = (i32)(i % chunks), in = first + row < rows && c * 8 < d;
         tc_cp_async16(to + (u32)(row * AT_PITCH(d) + c * 16), in ? from + (first + row) * stride + c * 8 : from, in ? 16 : 0);
     }
+}
+
+/* ... AT_TILE rows of a matrix TERMS wide and of one FEATURES wide, one behind the other; of what lies behind `rows` nothing */
+TC_DEV void at_copy_both(u32 to, const bf16 *x, i64 x_stride, const bf16 *y, i64 y_stride, i32 first, i32 rows, u32 t)
+{
+    if (first >= rows)
+        return;
+    at_copy(to, x, x_stride, first, AT_TILE, rows, TERMS, t, AT_THREADS);
+    at_copy(to + AT_TILE * AT_PITCH(TERMS), y, y_stride, first, AT_TILE, rows, FEATURES, t, AT_THREADS);
 }
 
 /* the 16 rows at `at` as left operands of `steps` products */
