@@ -33,6 +33,14 @@ if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     else
         not_ok "a program in bf16 compiles"
     fi
+    sed 's/y: 16, x: 16/y: 19, x: 19/; s/random_resized_crop(16/random_resized_crop(19/
+         s/width = 32, layers = 2, heads = 4, patch = 4/width = 64, layers = 2, heads = 1, patch = 1/
+         s/vocab = 200, width = 32, layers = 2/vocab = 200, width = 16, layers = 1/' tests/gpu/attention.tic >"$T/long.tic"
+    if "$TICC" "$T/long.tic" --target cpu,cuda -D train.precision=bf16 -o "$T/long"; then
+        says "362 tokens, more than a block has room for" 0 "score         2 kernels" emulated "$T/long" check --batch 2 --steps 1
+    else
+        not_ok "a program of long rows compiles"
+    fi
     check "no access of memory takes more than twice the least, or its budget" wasteful tests/gpu/lint.txt
     grep '^#' tests/gpu/lint.txt >"$T/lint.txt"
     check "without a budget some are named" eval '! wasteful "$T/lint.txt" >"$T/found" && grep -q "^global [a-z]* .* times the least, 2 allowed, in " "$T/found"'
