@@ -309,20 +309,27 @@ static CuVal new_value(Cu *l, CuKind kind, bool uniform, int width, const char *
     return v;
 }
 
-bool cu_run(CuScope *s, const Expr *e, const char **type, const char **at)
+/* The type that holds a load's elements of all lanes, if they are neighbours and aligned; NULL: they are not. */
+static const char *run_type(CuScope *s, const Expr *e)
 {
     static const char *const words[][2] = {{"v2f", "v4f"}, {"v2u", "v4u"}, {"u32", "v2u"}, {"u16", "u32"}};
     Cu *l = s->l;
     DType d = l->graph->tensor[e->tensor].dtype;
     Lin lin = tensor_linear(&l->places, e->tensor, e->idx);
     if (!on_lanes(s, e->axes) || on_lanes(s, atom_axes(&lin)) || d == DT_F64 || !poly_is(lin.axis[s->lane], 1) || !aligned(&lin, s->lane, s->width))
-        return false;
+        return NULL;
+    return words[d == DT_U8 ? 3 : d == DT_BF16 ? 2 : d == DT_I32][s->width == 4];
+}
+
+bool cu_run(CuScope *s, const Expr *e, const char **type, const char **at)
+{
     for (int k = 0; k < e->n; k++)
-        if (may_leave(&l->places, l->comp, e, k))
+        if (may_leave(&s->l->places, s->l->comp, e, k))
             return false;
-    *type = words[d == DT_U8 ? 3 : d == DT_BF16 ? 2 : d == DT_I32][s->width == 4];
-    *at = cu_pointer(s, e->tensor, e->idx, e);
-    return true;
+    *type = run_type(s, e);
+    if (*type)
+        *at = cu_pointer(s, e->tensor, e->idx, e);
+    return *type != NULL;
 }
 
 CuVal cu_run_value(CuScope *s, const Expr *e, const char *name)
@@ -346,11 +353,22 @@ static CuVal load_memory(CuScope *s, const Expr *e)
     DType d = l->graph->tensor[e->tensor].dtype;
     const char *type = dtype_whole(d) ? "i32" : "float";
     Lin lin = tensor_linear(&l->places, e->tensor, e->idx);
-    bool leaves = false, lanes = on_lanes(s, e->axes);
+    bool leaves = false, apart = false, lanes = on_lanes(s, e->axes);    /* apart: one lane may leave without another */
     for (int k = 0; k < e->n; k++)
-        leaves = leaves || may_leave(&l->places, l->comp, e, k);
+        if (may_leave(&l->places, l->comp, e, k)) {
+            leaves = true;
+            apart = apart || on_lanes(s, aff_axes(e->idx[k]));
+        }
     CuVal v = new_value(l, dtype_whole(d) ? CV_I : CV_F, !lanes, s->width, "t");
     int n = lanes ? s->width : 1;
+    const char *together = leaves && !apart ? run_type(s, e) : NULL;
+    if (together) {
+        const char *q = cu_name(l, "v");
+        cu_line(s, "%s %s = {0};", together, q);
+        cu_line(s, "if (%s)", inside_text(s, e, 0));
+        cu_line(s, "    %s = *(const %s *)(p%d + (%s));", q, together, kernel_arg(l->k, e->tensor), offset_text(s, e, 0));
+        return cu_run_value(s, e, q);
+    }
     if (leaves || on_lanes(s, atom_axes(&lin))) {
         for (int c = 0; c < n; c++) {
             const char *inside = inside_text(s, e, c);
