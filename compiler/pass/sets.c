@@ -2,8 +2,8 @@
  * of one form: the squares of all gradients are one launch too.
  *
  *   flatten    a map, or a total, that runs over whole tensors without gaps, every access at the same place (what is only read may
- *              go on behind), is written down anew
- *              over one axis of any length. Its tensors get numbers of their own, and every constant becomes a number that it reads:
+ *              go on behind), is written down anew over one axis of any length. Its tensors get numbers of their own, and every
+ *              constant becomes a number that it reads:
  *
  *                  w[i, j] * s - r * m[i, j]        t0[i] * t1 - t2 * t3[i]
  *

@@ -1,9 +1,10 @@
 /* library.c -- uses a library that ticc made, from several threads: LIBRARY is linked or opened by nobody but this program.
  *
- *     library CHECKPOINT IMAGE CAPTION     prints the features, "%a" a number, image then text
+ *     library CHECKPOINT IMAGE CAPTION     prints the bits of the features, a number a line, image then text
  */
 #include "clip.h"
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,13 @@ static void *work(void *argument)
     free(u);
     free(v);
     return NULL;
+}
+
+static void print_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    printf("0x%08x\n", (unsigned)bits);
 }
 
 int main(int argc, char **argv)
@@ -63,9 +71,9 @@ int main(int argc, char **argv)
             return 7;
     }
     for (size_t i = 0; i < n; i++)
-        printf("%a\n", (double)u[i]);
+        print_bits(u[i]);
     for (size_t i = 0; i < n; i++)
-        printf("%a\n", (double)v[i]);
+        print_bits(v[i]);
     free(u);
     free(v);
     clip_free(c);
