@@ -15,7 +15,8 @@
  *                global memory they touch, beside the least there could be (no defects: what costs time)
  *
  * Asynchronous work is adversarial: copies poison their target at issue and deliver at a random later time, the
- * accumulators of wgmma are NaN until waited for. Time, caches and rounding inside the tensor cores are not emulated.
+ * accumulators of wgmma are NaN until waited for. mma.sync cuts what it adds off to f32. Time, caches and how else tensor
+ * cores round are not emulated.
  * What it reports is conservative: the PTX rules as modelled are broken, not that hardware would misbehave. */
 #ifndef EMU_H
 #define EMU_H

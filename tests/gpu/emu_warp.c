@@ -1,5 +1,6 @@
 /* emu_warp.c -- words that threads execute together: barriers, shuffles, matrix loads and stores, mma. */
 #include "emu_state.h"
+#include <math.h>
 #include <string.h>
 
 void emu_collect(Collective *c, u32 group, u32 need, u32 slot, const char *word, void *arg, CollectiveFn fn)
@@ -210,19 +211,27 @@ void tc_stmatrix4t(u32 a, const u32 *r)
 /* ---- mma */
 typedef struct Mma { float *c; const u32 *a, *b; } Mma;
 
+/* x as an f32, rounded towards zero */
+static float cut(double x)
+{
+    float y = (float)x;
+    return fabs((double)y) > fabs(x) && fabsf(y) < INFINITY ? nextafterf(y, 0.f) : y;
+}
+
+/* What tensor cores add they do not round to the nearest f32: a long sum of one sign is too small. */
 static void mma(Collective *c, const float (*a)[16], const float (*b)[8], u32 terms)
 {
-    float d[16][8];
+    double d[16][8];
     for (u32 lane = 0; lane < 32; lane++)
         for (u32 e = 0; e < 4; e++)
             d[lane / 4 + e / 2 * 8][2 * (lane % 4) + e % 2] = ((Mma *)c->arg[lane])->c[e];
     for (u32 i = 0; i < 16; i++)
         for (u32 k = 0; k < terms; k++)
             for (u32 j = 0; j < 8; j++)
-                d[i][j] += a[i][k] * b[k][j];
+                d[i][j] += (double)a[i][k] * b[k][j];
     for (u32 lane = 0; lane < 32; lane++)
         for (u32 e = 0; e < 4; e++)
-            ((Mma *)c->arg[lane])->c[e] = d[lane / 4 + e / 2 * 8][2 * (lane % 4) + e % 2];
+            ((Mma *)c->arg[lane])->c[e] = cut(d[lane / 4 + e / 2 * 8][2 * (lane % 4) + e % 2]);
 }
 
 static float half(u32 x, u32 which)

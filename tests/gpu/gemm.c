@@ -30,6 +30,17 @@ bool gemm_fits(const GemmTemplate *t, const GemmProblem *p)
     return !t->maps || (p->a.bf16 && p->b.bf16 && p->a.vec == 8 && p->b.vec == 8 && p->batches == 1 && !p->a.fold && !p->b.fold);
 }
 
+static bool is_long(const GemmProblem *p)
+{
+    return p->summed && p->terms >= GEMM_LONG;
+}
+
+/* what errors are relative to */
+static double size_of_sums(const GemmProblem *p)
+{
+    return is_long(p) ? p->terms : sqrt(p->terms);
+}
+
 /* One side in memory: strides in elements, and how many elements there are. */
 typedef struct Layout { int64_t row, term, outer, batch, count; } Layout;
 
@@ -205,21 +216,21 @@ static bool launch(Run *r)
 }
 
 /* random numbers of one side, as the device has them and (in `value`) as they are multiplied: after rounding to bf16, unless exact */
-static void *random_side(const GemmSide *s, const Layout *l, bool exact, double *value)
+static void *random_side(const GemmSide *s, const Layout *l, bool exact, bool positive, double *value)
 {
     enum { MANY = 1 << 22 };
     size_t n = (size_t)l->count;
     if (!value && n > MANY) {                            /* to be timed: one piece again and again */
         Layout piece = {.count = MANY};
         size_t size = s->bf16 ? 2 : 4;
-        char *from = random_side(s, &piece, exact, NULL), *to = dev_alloc(n * size);
+        char *from = random_side(s, &piece, exact, positive, NULL), *to = dev_alloc(n * size);
         for (size_t i = 0; i < n; i += MANY)
             dev_copy(to + i * size, from, (n - i < MANY ? n - i : MANY) * size);
         return to;
     }
     char *data = malloc(n * 4);
     for (size_t i = 0; i < n; i++) {
-        float x = dev_uniform(1);
+        float x = positive ? fabsf(dev_uniform(1)) : dev_uniform(1);
         Bf16 h = dev_bf16(x);
         if (s->bf16)
             memcpy(data + 2 * i, &h, 2);
@@ -256,7 +267,7 @@ static double worst(const GemmProblem *p, const Layout *la, const Layout *lb, co
             double s = 0;
             for (int k = part->from; k < part->to && k < p->terms; k++)
                 s += pa[k * la->term] * pb[k * lb->term];
-            most = larger(most, fabs(part->y[(int64_t)m * part->line + n] - s) / sqrt(p->terms));
+            most = larger(most, fabs(part->y[(int64_t)m * part->line + n] - s) / size_of_sums(p));
         }
     return most;
 }
@@ -270,7 +281,7 @@ static double worst_sum(const GemmProblem *p, const Layout *l, const double *x, 
         double sum = 0;
         for (int k = part->from; k < part->to && k < p->terms; k++)
             sum += x[part->z * l->batch + offset(s, l, r0 + r) + k * l->term];
-        most = larger(most, fabs(y[r] - sum) / sqrt(p->terms));
+        most = larger(most, fabs(y[r] - sum) / size_of_sums(p));
     }
     return most;
 }
@@ -335,8 +346,8 @@ GemmResult gemm_check(const GemmTemplate *t, const char *text, const GemmProblem
     for (int seed = 1; out.compiled && seed <= seeds; seed++) {
         dev_random_seed((uint64_t)seed);
         dev_seed((uint32_t)seed, values_only);
-        r.a = random_side(&p->a, &la, t->exact, a);
-        r.b = random_side(&p->b, &lb, t->exact, b);
+        r.a = random_side(&p->a, &la, t->exact, is_long(p) && p->summed == 1, a);
+        r.b = random_side(&p->b, &lb, t->exact, is_long(p) && p->summed == 2, b);
         r.y = dev_alloc(n * sizeof *y);
         dev_fill(r.y, 0xff, results * sizeof *y);
         dev_fill((float *)r.y + results, 0, sums * sizeof *y);
@@ -385,8 +396,8 @@ double gemm_time(const GemmTemplate *t, const GemmProblem *p, int runs)
     }
     if (getenv("TIC_PRECOMPILE"))
         return 1;
-    r.a = random_side(&p->a, &la, t->exact, NULL);
-    r.b = random_side(&p->b, &lb, t->exact, NULL);
+    r.a = random_side(&p->a, &la, t->exact, false, NULL);
+    r.b = random_side(&p->b, &lb, t->exact, false, NULL);
     r.y = dev_alloc(results_of(t, p) * 4);               /* or two of bf16 */
     prepare(&r, &la, &lb);
     double ms = dev_time(launch_again, &r, runs);

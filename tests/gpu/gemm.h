@@ -12,6 +12,9 @@ typedef struct GemmSide {
 /* what becomes of a result: stored as f32 or bf16; plus a bias, kept as bf16, and its GELU (tanh form) as bf16 too */
 typedef enum { FINISH_F32, FINISH_BF16, FINISH_GELU } GemmFinish;
 
+/* From so many terms on a side that is summed has numbers of one sign: its sums grow until low bits of each term are lost. */
+enum { GEMM_LONG = 10000 };
+
 typedef struct GemmProblem {
     int rows, cols, terms, batches, splits, split_terms;
     GemmSide a, b;
@@ -34,7 +37,8 @@ bool gemm_fits(const GemmTemplate *t, const GemmProblem *p);
 
 typedef struct GemmResult { bool compiled, launched; double error; const char *why; } GemmResult;
 /* Compiles `text` (the template's, perhaps changed), runs it for each of `seeds` seeds of the emulator on random numbers,
- * compares all results with sums in f64. error: largest difference relative to the size of the terms. */
+ * compares all results with sums in f64. error: largest difference relative to the size of the
+ * terms; of long sums, to their number. */
 GemmResult gemm_check(const GemmTemplate *t, const char *text, const GemmProblem *p, int seeds, bool values_only);
 /* the whole text of a problem's kernel; freed with the process */
 const char *gemm_source(const GemmTemplate *t, const GemmProblem *p);

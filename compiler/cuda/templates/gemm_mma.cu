@@ -6,7 +6,10 @@
  *
  * A stage keeps an operand as it lies in memory. With terms side by side: 64-byte rows, one for each row of the tile; with
  * rows side by side: one line of the tile's rows for each term, which ldmatrix transposes. 16-byte chunks are permuted in
- * groups of eight rows, so that eight addresses of an ldmatrix never meet in a bank. */
+ * groups of eight rows, so that eight addresses of an ldmatrix never meet in a bank.
+ *
+ * The sum of a side over the terms is its product with ones, which need no memory; the warps that have the same part of the side
+ * share it. After a thousand terms it is added to a sum in f32 proper, which tensor cores do not round to. */
 #ifndef TILE_M
 #define TILE_M 128
 #define TILE_N 128
@@ -119,12 +122,24 @@ TC_DEV void gm_put(u8 *part, const float *x, int each, int unit, int tile, int v
         tc_cp_async16(part + gm_piece(SIDE##_UNIT, TILE, 8, piece), from_, in ? 16 : 0); \
     }
 
-/* The sum of a side is its product with ones, which need no memory; the warps that have the same part of the side share it. */
 #if SUMMED == 1
-#define GM_SUMS 1
+#define GM_SUMS 1                               /* 16 rows; columns are equal */
+#define GM_SUM_STEP 2
 #else
-#define GM_SUMS (GM_NJ / 2)
+#define GM_SUMS (GM_NJ / 2)                     /* 8 columns each; rows are equal */
+#define GM_SUM_STEP 1
 #endif
+#define GM_SUM_FLUSH 32                         /* stages */
+
+TC_DEV void gm_add(float to[GM_SUMS][2], float from[GM_SUMS][4])
+{
+    TC_UNROLL
+    for (i32 i = 0; i < GM_SUMS; i++) {
+        to[i][0] += from[i][0];
+        to[i][1] += from[i][GM_SUM_STEP];
+        from[i][0] = from[i][1] = from[i][2] = from[i][3] = 0.f;
+    }
+}
 
 /* sums: of part `own` of A, or of every second part of B from `own` on; own < 0: none */
 TC_DEV void gm_products(float acc[GM_MI][GM_NJ][4], float sums[GM_SUMS][4], i32 own, u32 stage, u32 lane, u32 wm, u32 wn)
@@ -188,11 +203,11 @@ TC_KERNEL void TC_BOUNDS(256, GM_ASYNC || TILE_M < 128 ? 2 : 1) KERNEL(TC_ARGS)
         TC_UNROLL
         for (int j = 0; j < GM_NJ; j++)
             acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.f;
-    float sums[GM_SUMS][4];
+    float sums[GM_SUMS][2], block[GM_SUMS][4];
     const i32 own = SUMMED == 1 && n0 == 0 ? (i32)(warp & 3) : SUMMED == 2 && m0 == 0 ? (i32)(warp >> 2) : -1;
     TC_UNROLL
     for (int i = 0; i < GM_SUMS; i++)
-        sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0.f;
+        sums[i][0] = sums[i][1] = block[i][0] = block[i][1] = block[i][2] = block[i][3] = 0.f;
 
 #if GM_ASYNC
     const u32 ring = tc_saddr(smem);
@@ -214,7 +229,9 @@ TC_KERNEL void TC_BOUNDS(256, GM_ASYNC || TILE_M < 128 ? 2 : 1) KERNEL(TC_ARGS)
             GM_COPY(B, b, TILE_N, COLS, n0, stage + GM_A_BYTES)
         }
         tc_cp_commit();
-        gm_products(acc, sums, own, ring + (u32)(s % GM_STAGES) * GM_STAGE, lane, wm, wn);
+        gm_products(acc, block, own, ring + (u32)(s % GM_STAGES) * GM_STAGE, lane, wm, wn);
+        if (SUMMED && s % GM_SUM_FLUSH == GM_SUM_FLUSH - 1)
+            gm_add(sums, block);
     }
 #else
     float xa[GM_A_EACH], xb[GM_B_EACH];
@@ -226,7 +243,9 @@ TC_KERNEL void TC_BOUNDS(256, GM_ASYNC || TILE_M < 128 ? 2 : 1) KERNEL(TC_ARGS)
             GM_FETCH(B, b, TILE_N, COLS, n0, xb)
         }
         if (s >= 0)
-            gm_products(acc, sums, own, tc_saddr(smem) + (u32)(s & 1) * GM_STAGE, lane, wm, wn);
+            gm_products(acc, block, own, tc_saddr(smem) + (u32)(s & 1) * GM_STAGE, lane, wm, wn);
+        if (SUMMED && s % GM_SUM_FLUSH == GM_SUM_FLUSH - 1)
+            gm_add(sums, block);
         if (s + 1 < stages) {
             gm_put(next, xa, GM_A_EACH, A_UNIT, TILE_M, A_VEC);
             gm_put(next + GM_A_BYTES, xb, GM_B_EACH, B_UNIT, TILE_N, B_VEC);
@@ -235,13 +254,14 @@ TC_KERNEL void TC_BOUNDS(256, GM_ASYNC || TILE_M < 128 ? 2 : 1) KERNEL(TC_ARGS)
     }
 #endif
 
+    gm_add(sums, block);
 #if SUMMED == 1
     if (own >= 0 && own < GM_MI && (lane & 3) == 0)
         TC_UNROLL
         for (i32 h = 0; h < 2; h++) {
             const i32 m = m0 + (i32)wm + own * 16 + (i32)(lane >> 2) + h * 8;
             if (m < ROWS)
-                finish_sum(TC_PASS, split, z, m, sums[0][h * 2]);
+                finish_sum(TC_PASS, split, z, m, sums[0][h]);
         }
 #elif SUMMED == 2
     if (own >= 0 && lane < 4)
