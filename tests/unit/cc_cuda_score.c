@@ -31,7 +31,8 @@ static const Attention cases[] = {
     {"p from other scores than the statistic", 20, 8, true, S " * 2", NULL, 0, 0},
     {"no exp", 20, 8, true, NULL, S " - " L, 0, 0},
     {"a width of no whole 16 bytes", 20, 12, true, NULL, NULL, 0, 0},
-    {"more keys than registers hold", 400, 8, true, NULL, NULL, 0, 0},
+    {"more keys than registers hold: tiled", 400, 8, true, NULL, NULL, 2, 399},
+    {"heads too wide for either", 300, 256, true, NULL, NULL, 0, 0},
     {"fewer tokens than a head is wide: its gradient has a statistic", 6, 16, true, NULL, NULL, 0, 0},
 };
 
