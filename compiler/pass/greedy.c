@@ -171,6 +171,41 @@ static bool usable(const Fuser *f, int c, int n, KernelClass cls)
     return !b->dead && !b->alone && b->cls == cls && b->update == f->info[c].update && b->again == f->info[c].again;
 }
 
+typedef bool AlignTo(Fuser *f, int c, int n, Align *al);
+
+static bool join_if(Fuser *f, int c, int n, KernelClass cls, AlignTo *align)
+{
+    Align al;
+    if (!usable(f, c, n, cls) || !align(f, c, n, &al) || !fuser_legal(f, c, n))
+        return false;
+    fuser_join(f, c, n, &al);
+    return true;
+}
+
+/* ... the first kernel that can be joined and reads a tensor that c reads; that both read a number says nothing */
+static bool join_reader(Fuser *f, int c, KernelClass cls, AlignTo *align)
+{
+    const CompInfo *k = &f->info[c];
+    for (int i = 0; i < k->n_load; i++) {
+        const Ints *r = &f->readers[k->load[i]->tensor];
+        for (int j = 0; j < r->n && k->load[i]->n; j++)
+            if (join_if(f, c, r->at[j], cls, align))
+                return true;
+    }
+    return false;
+}
+
+/* ... the last REDUCE kernel of all that can be joined */
+static bool join_last_reduce(Fuser *f, int c, AlignTo *align)
+{
+    for (int n = f->build.n - 1; n >= 0; n--)
+        if (join_if(f, c, n, K_REDUCE, align))
+            return true;
+    return false;
+}
+
+static bool align_row_sibling(Fuser *f, int c, int n, Align *al) { return align_row(f, c, n, true, al); }
+
 /* Would c, joining contraction n, be stored beside what it is made from, where a kernel of its own could write over that? */
 static bool doubles(const Fuser *f, int c, int n)
 {
@@ -190,22 +225,7 @@ static bool doubles(const Fuser *f, int c, int n)
 /* A map joins a reduction that reads what it reads and keeps as many points; a number joins any that keeps one. */
 static bool place_points(Fuser *f, int c)
 {
-    const CompInfo *k = &f->info[c];
-    Align al;
-    for (int i = 0; i < k->n_load; i++) {
-        const Ints *r = &f->readers[k->load[i]->tensor];
-        for (int j = 0; j < r->n && k->load[i]->n; j++)
-            if (usable(f, c, r->at[j], K_REDUCE) && align_points(f, c, r->at[j], &al) && fuser_legal(f, c, r->at[j])) {
-                fuser_join(f, c, r->at[j], &al);
-                return true;
-            }
-    }
-    for (int n = f->build.n - 1; n >= 0 && !f->g->comp[c]->n_axes; n--)
-        if (usable(f, c, n, K_REDUCE) && align_points(f, c, n, &al) && fuser_legal(f, c, n)) {
-            fuser_join(f, c, n, &al);
-            return true;
-        }
-    return false;
+    return join_reader(f, c, K_REDUCE, align_points) || (!f->g->comp[c]->n_axes && join_last_reduce(f, c, align_points));
 }
 
 static bool place_map(Fuser *f, int c)
@@ -222,25 +242,16 @@ static bool place_map(Fuser *f, int c)
             return true;
         }
     }
-    for (int i = 0; i < k->n_load; i++) {
-        const Ints *r = &f->readers[k->load[i]->tensor];
-        for (int j = 0; j < r->n; j++)
-            if (usable(f, c, r->at[j], K_ROW) && align_row(f, c, r->at[j], true, &al) && fuser_legal(f, c, r->at[j])) {
-                fuser_join(f, c, r->at[j], &al);
-                return true;
-            }
-    }
+    if (join_reader(f, c, K_ROW, align_row_sibling))
+        return true;
     for (int i = 0; i < cand.n && !k->update; i++)             /* what is written in place is a map's (inplace.c) */
-        if (usable(f, c, cand.at[i], K_REDUCE) && align_pointwise(f, c, cand.at[i], &al) && fuser_legal(f, c, cand.at[i])) {
-            fuser_join(f, c, cand.at[i], &al);
+        if (join_if(f, c, cand.at[i], K_REDUCE, align_pointwise))
             return true;
-        }
     return !k->update && place_points(f, c);
 }
 
 static bool place_rows(Fuser *f, int c)
 {
-    const CompInfo *k = &f->info[c];
     Candidates cand = producers(f, c);
     Align al;
     for (int i = 0; i < cand.n; i++) {
@@ -252,62 +263,17 @@ static bool place_rows(Fuser *f, int c)
         if (usable(f, c, n, K_MAP) && row_from_map(f, c, n))
             return true;
     }
-    for (int i = 0; i < k->n_load; i++) {
-        const Ints *r = &f->readers[k->load[i]->tensor];
-        for (int j = 0; j < r->n; j++)
-            if (usable(f, c, r->at[j], K_ROW) && align_row(f, c, r->at[j], true, &al) && fuser_legal(f, c, r->at[j])) {
-                fuser_join(f, c, r->at[j], &al);
-                return true;
-            }
-    }
-    return false;
-}
-
-static bool join_rows(Fuser *f, int c, int n)
-{
-    Align al;
-    if (!usable(f, c, n, K_ROW) || !align_columns(f, c, n, &al) || !fuser_legal(f, c, n))
-        return false;
-    fuser_join(f, c, n, &al);
-    return true;
+    return join_reader(f, c, K_ROW, align_row_sibling);
 }
 
 static bool place_columns(Fuser *f, int c)
 {
-    const CompInfo *k = &f->info[c];
     Candidates cand = producers(f, c);
-    Align al;
     for (int i = 0; i < cand.n; i++)
-        if (join_rows(f, c, cand.at[i]))
+        if (join_if(f, c, cand.at[i], K_ROW, align_columns))
             return true;
-    for (int i = 0; i < k->n_load; i++) {
-        const Ints *r = &f->readers[k->load[i]->tensor];
-        for (int j = 0; j < r->n; j++)
-            if (join_rows(f, c, r->at[j]))
-                return true;
-    }
-    for (int i = 0; i < k->n_load; i++) {
-        const Ints *r = &f->readers[k->load[i]->tensor];
-        for (int j = 0; j < r->n; j++)
-            if (usable(f, c, r->at[j], K_CONTRACT) && align_side(f, c, r->at[j], &al) && fuser_legal(f, c, r->at[j])) {
-                fuser_join(f, c, r->at[j], &al);
-                return true;
-            }
-    }
-    for (int i = 0; i < k->n_load; i++) {
-        const Ints *r = &f->readers[k->load[i]->tensor];
-        for (int j = 0; j < r->n; j++)
-            if (usable(f, c, r->at[j], K_REDUCE) && align_reduce(f, c, r->at[j], &al) && fuser_legal(f, c, r->at[j])) {
-                fuser_join(f, c, r->at[j], &al);
-                return true;
-            }
-    }
-    for (int n = f->build.n - 1; n >= 0; n--)
-        if (usable(f, c, n, K_REDUCE) && align_total(f, c, n, &al) && fuser_legal(f, c, n)) {
-            fuser_join(f, c, n, &al);
-            return true;
-        }
-    return false;
+    return join_reader(f, c, K_ROW, align_columns) || join_reader(f, c, K_CONTRACT, align_side) ||
+           join_reader(f, c, K_REDUCE, align_reduce) || join_last_reduce(f, c, align_total);
 }
 
 /* Diagonals of what reduction c reads come into its kernel. */
