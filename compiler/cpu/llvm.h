@@ -50,4 +50,6 @@ void llvm_scatter(Target *t, LLVMBuilderRef b, V value, V p, V mask);
 V llvm_dot_pairs(Target *t, LLVMBuilderRef b, V c, V x, V y);
 /* p * 2^n for n a whole number in [-150, 150] given as f32; AVX-512 only. */
 V llvm_scale(Target *t, LLVMBuilderRef b, V p, V n);
+/* The loop that the branch `back` repeats begins at a multiple of `bytes`, a power of two. */
+void llvm_align_loop(Target *t, V back, unsigned bytes);
 #endif

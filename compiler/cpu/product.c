@@ -94,6 +94,7 @@ static V micro_kernel(Low *l, bool packed, bool half)
     for (int unroll = 4; unroll; unroll = unroll == 4 ? 1 : 0) {
         Loop loop;
         loop_begin(g, &loop, from, to, unroll, carry, n_acc);
+        loop.aligned = unroll > 1;
         V at = i_mul(g, loop.i, ic(g, stride)), pb = gep(g, unit, b, i_mul(g, loop.i, ic(g, nr)));
         if (packed && unroll > 1)
             fetch_ahead(g, gep(g, unit, a, i_add(g, rs, i_mul(g, loop.i, ic(g, mr / NB_MOST)))));

@@ -7,6 +7,7 @@
  * which form holds is asked of the loaded library (the number of parameters), so one binary serves both. */
 #include "cpu/llvm.h"
 #include <llvm-c/Analysis.h>
+#include <llvm-c/DebugInfo.h>
 #include <llvm-c/ErrorHandling.h>
 #include <llvm-c/Target.h>
 #include <errno.h>
@@ -316,4 +317,14 @@ V llvm_dot_pairs(Target *t, LLVMBuilderRef b, V c, V x, V y)
 {
     V arg[] = {c, x, y};
     return llvm_call(t, b, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, arg, 3);
+}
+
+/* A loop is told apart by a node of metadata whose first part is itself: it is made with a stand-in there. */
+void llvm_align_loop(Target *t, V back, unsigned bytes)
+{
+    LLVMMetadataRef align[] = {LLVMMDStringInContext2(t->ctx, "llvm.loop.align", 15), LLVMValueAsMetadata(LLVMConstInt(t->i32, bytes, 0))};
+    LLVMMetadataRef self = LLVMTemporaryMDNode(t->ctx, NULL, 0), loop[] = {self, LLVMMDNodeInContext2(t->ctx, align, 2)};
+    LLVMMetadataRef node = LLVMMDNodeInContext2(t->ctx, loop, 2);
+    LLVMMetadataReplaceAllUsesWith(self, node);
+    LLVMSetMetadata(back, LLVMGetMDKindIDInContext(t->ctx, "llvm.loop", 9), LLVMMetadataAsValue(t->ctx, node));
 }

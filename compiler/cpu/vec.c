@@ -470,7 +470,9 @@ void loop_end(Gen *g, Loop *l, V *carry)
     V next = LLVMBuildAdd(g->b, l->i, ic(g, l->step), "");
     Block end = LLVMGetInsertBlock(g->b);
     Block after = l->after ? l->after : new_block(g, "after");
-    LLVMBuildCondBr(g->b, i_less(g, next, l->hi), l->body, after);
+    V back = LLVMBuildCondBr(g->b, i_less(g, next, l->hi), l->body, after);
+    if (l->aligned)
+        llvm_align_loop(g->t, back, 64);
     LLVMAddIncoming(l->i, &next, &end, 1);
     for (int k = 0; k < l->n; k++)
         LLVMAddIncoming(l->phi[k], &carry[k], &end, 1);

@@ -99,6 +99,7 @@ typedef struct Loop {
     Block before, body;
     V branch;                          /* ends the block before the loop: code for all rounds goes in front of it */
     Block after;                       /* NULL: runs at least once */
+    bool aligned;                      /* its code begins on a cache line: set it before loop_end, where rounds are short and many */
 } Loop;
 void loop_begin(Gen *g, Loop *l, V lo, V hi, int64_t step, V *carry, int n);
 void loop_end(Gen *g, Loop *l, V *carry);
