@@ -376,6 +376,8 @@ Value eval_call(Sema *s, Eq *q, const Node *n, Module *module)
     Name *local = scope_local(s, word);
     if (!local)
         local = scope_outer(s, word);
+    if (local && local->lazy)
+        name_value(s, local, callee->span);
     if (local && local->value.kind == V_FN)
         return call_closure(s, q, local->value.fn, n, module);
     Closure *fn = fn_find(s, word);
