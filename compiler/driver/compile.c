@@ -175,22 +175,29 @@ static int run(Job *j)
         fprintf(stderr, "ticc: %s: has no `model` block: nothing to compile; --check checks its functions\n", o->input);
         return USER_FAULT;
     }
+    if (p->loss < 0) {           /* an error value that nobody reported */
+        Text why = { .arena = &j->arena };
+        text_printf(&why, "the model has no loss, and no message says why");
+        return job_fault("checking", &why);
+    }
     double flops = forward_flops(p->graph);
     if (p->train.micro)
         check_pieces(j, p);
     if (j->diag.errors)
         return USER_FAULT;
+    if (!job_emits(j, "schedule") && !check_rates(p, &j->diag))
+        return j->diag.errors ? USER_FAULT : OUR_FAULT;
     if (job_emits(j, "params"))
         print_params(p);
     if (job_emits(j, "graph"))
         print_graph(p->graph, &j->arena);
     if (job_emits(j, "schedule"))
         return print_schedule(p, &j->diag, flops) ? 0 : j->diag.errors ? USER_FAULT : OUR_FAULT;
-    if (o->check || job_emits(j, "params") || job_emits(j, "graph"))
+    if (job_emits(j, "params") || job_emits(j, "graph"))
         return 0;
 
     int code = differentiate(j, p);
-    if (code)
+    if (code || o->check)
         return code;
     if (job_emits(j, "grad")) {
         print_graph(p->graph, &j->arena);

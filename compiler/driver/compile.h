@@ -24,6 +24,8 @@ typedef struct {
 /* Exit code: 0 done, 1 the user's input (messages printed to stderr), 70 our fault. Text of --emit goes to stdout. */
 int compile(const Options *o);
 
+/* The learning rate of every time step, looked at in a few hundred places: a finite number from 0 on. False after an error (in d). */
+bool check_rates(Program *p, Diag *d);
 /* --emit=schedule, to stdout. False after an error (in d). */
 bool print_schedule(Program *p, Diag *d, double forward_flops);
 

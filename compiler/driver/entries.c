@@ -102,6 +102,37 @@ static int optimise(Job *j, Program *p, const int *grads)
     return graph_verify(p->graph, "optimiser", &why) ? 0 : job_fault("the optimiser", &why);
 }
 
+/* A whole tower that the loss leaves out is one mistake. */
+static bool all_trained(Job *j, const Program *p, const int *grads)
+{
+    const Graph *g = p->graph;
+    Text dead = { .arena = &j->arena };
+    int first = -1, n = 0;
+    for (int i = 0; i < p->n_param; i++) {
+        const char *name = g->tensor[p->param[i]].name;
+        if (grads[i] >= 0)
+            continue;
+        if (!n++)
+            first = p->param[i];
+        if (n <= 4)
+            text_printf(&dead, "%s`%s`", n > 1 ? ", " : "", name);
+    }
+    if (!n)
+        return true;
+    const Tensor *t = &g->tensor[first];
+    if (n == 1)
+        diag_error(&j->diag, t->span, "parameter `%s` does not influence the loss", t->name);
+    else
+        diag_error(&j->diag, t->span, "%d parameters do not influence the loss: %s%s", n, text_data(&dead), n > 4 ? ", ..." : "");
+    GraphIndex ix = graph_index(g, &j->arena);
+    bool pixels = ix.users[p->pixels].n, tokens = ix.users[p->tokens].n;
+    if (!pixels || !tokens)
+        diag_help(&j->diag, "nothing that `loss` returns follows from the %s", pixels ? "text" : tokens ? "image" : "image or the text");
+    else
+        diag_help(&j->diag, "use %s in what `loss` returns, or remove %s", n == 1 ? "it" : "them", n == 1 ? "it" : "them");
+    return false;
+}
+
 int differentiate(Job *j, Program *p)
 {
     Text why = { .arena = &j->arena };
@@ -111,13 +142,7 @@ int differentiate(Job *j, Program *p)
     int *grads = NEWN(&j->arena, int, p->n_param + 1);
     if (!grad_append(p->graph, p->loss, p->param, p->n_param, grads, &why))
         return job_fault("the gradient", &why);
-    for (int i = 0; i < p->n_param; i++)
-        if (grads[i] < 0) {
-            const Tensor *t = &p->graph->tensor[p->param[i]];
-            diag_error(&j->diag, t->span, "parameter `%s` does not influence the loss", t->name);
-            diag_help(&j->diag, "use it in what `loss` returns, or remove it");
-        }
-    if (j->diag.errors)
+    if (!all_trained(j, p, grads))
         return USER_FAULT;
     job_mark(j, "gradient");
     code = optimise(j, p, grads);

@@ -115,6 +115,44 @@ static bool rate_text(Graph *g, double total, int t, char *out, size_t size)
     return ok;
 }
 
+enum { PLACES = 200 };
+
+static bool check_rate(const Program *p, Graph *rate, int t, double total, Diag *d)
+{
+    bool ok = true, alone = !p->continual.n_step;
+    double largest = 0;
+    char name[32];
+    int n = total < PLACES ? (int)total : PLACES;
+    for (int i = 0; i < n && ok; i++) {
+        double step = n < 2 ? 0 : floor(i * (total - 1) / (n - 1)), v = rate_at(rate, step, total, t, &ok);
+        largest = fmax(largest, fabs(v));
+        if (isfinite(v) && v >= -1e-9 * largest)       /* the end of a schedule that goes down to 0 may be rounded */
+            continue;
+        diag_error(d, p->train.optimizer->span, "the learning rate is %.6g in step %.0f of %.0f%s%s, and a finite number from 0 on is wanted",
+                   v, step, total, alone ? "" : " of ", alone ? "" : step_name(&p->continual.step[t], name, sizeof name));
+        diag_help(d, "steps count from 0; `--emit=schedule` prints how the rate goes");
+        return false;
+    }
+    return ok;
+}
+
+bool check_rates(Program *p, Diag *d)
+{
+    const ContinualBlock *c = &p->continual;
+    Graph *g = graph_new(p->arena, p->sources), *rate = graph_new(p->arena, p->sources);
+    double base = (double)p->train.samples, batch = (double)p->train.batch;
+    bool ok = (!c->n_step || sema_schedule(p, g, d)) && sema_rate(p, rate, d);
+    if (!ok || !rate->n_output)
+        return ok;
+    if (!c->n_step)
+        return check_rate(p, rate, 0, floor(base / batch), d);
+    for (int t = 0; t < c->n_step && ok; t++) {
+        double in = years(&c->step[t]), pairs = ask(g, "budget", t, t, in, in, base, &ok);
+        ok = ok && check_rate(p, rate, t, floor(pairs / batch), d);
+    }
+    return ok;
+}
+
 /* ---- the table */
 
 static void print_head(const Program *p, double macs)
