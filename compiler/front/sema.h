@@ -276,6 +276,10 @@ struct Sema {
     Frame *model;
     Frame *frame;                   /* innermost call */
     Scope *scope;                   /* innermost scope */
+    Span shards;                    /* the pattern of the data block */
+    Span parted;                    /* two calls that made the same parameters: said once */
+    Span blamed;                    /* a number that is not whole: said once in a call, */
+    const Frame *blamed_in;         /* this one */
     Frame *owed;                    /* the last error wants the calls that led to it as notes */
     int statements, calls, nested;
     bool stopped;                   /* a limit was hit: unwind */
@@ -349,6 +353,7 @@ const char *shape_text(Sema *s, int rank, const Ext *shape);
 const char *number_text(Sema *s, double x);
 bool value_whole(const Value *v, int64_t *n);                  /* a V_NUM without fraction, within 2^53 */
 const Expr *value_scalar(Sema *s, const Value *v, Span at);    /* NULL after an error */
+bool value_blamed(Sema *s, const Value *v);                       /* a wrong extent or index comes from what was blamed just before */
 bool value_extent(Sema *s, const Value *v, const char *what, Span at, Ext *ext);
 Init value_init(Sema *s, const Value *v, bool tilde, const Node *n, bool *ok);
 Def *def_new(Sema *s, const char *name, Span at, int rank, const Ext *shape);

@@ -203,6 +203,7 @@ static void check_shards(Sema *s, const Node *n)
         }
     }
     s->program->data.shards = text;
+    s->shards = n->span;
 }
 
 static bool pair(Sema *s, const Node *call, const char *name, double least, double *lo, double *hi)
@@ -272,6 +273,14 @@ static void check_triple(Sema *s, const Node *n, const char *name, bool positive
     if (!ok)
         sema_error(s, n->span, "`%s` is a list of 3 numbers%s: red, green, blue; and this is `%s`", name,
                    positive ? " above 0" : "", sema_text(s, n));
+    for (int k = 0; ok && k < 3; k++) {
+        if (fabs(out[k]) <= 1)
+            continue;
+        sema_error(s, n->span, "`%s` is measured on pixels between 0 and 1, and this has %s", name, number_text(s, out[k]));
+        if (out[k] > 1 && out[k] <= 255)
+            sema_help(s, "what was measured on pixels from 0 to 255 is divided: `%s / 255`", number_text(s, out[k]));
+        return;
+    }
 }
 
 static void check_text(Sema *s, const Node *n)

@@ -406,6 +406,16 @@ static const Node *strategy_find(Sema *s, const Node *name)
     return NULL;
 }
 
+static void check_year_of_shards(Sema *s, const Node *steps)
+{
+    const char *pattern = s->program->data.shards;
+    if (!pattern || strstr(pattern, "{year}"))
+        return;
+    sema_error(s, s->shards, "`shards` has no `{year}`, so all years would have the same data");
+    sema_note(s, steps->span, "time steps of these years");
+    sema_help(s, "write for instance `\"{data}/train/{year}/**/*.tar\"`");
+}
+
 void sema_continual(Sema *s, const Node *block)
 {
     ContinualBlock *c = &s->program->continual;
@@ -421,6 +431,7 @@ void sema_continual(Sema *s, const Node *block)
         sema_help(s, "write `steps = [2014..2016, 2017, 2018]`; a range is one time step");
     } else {
         check_steps(s, steps);
+        check_year_of_shards(s, steps);
     }
     check_start(s, block_value(s, B_CONTINUAL, "start"));
     if (!n) {

@@ -140,12 +140,16 @@ static Def *shared_param(Sema *s, const Param *known, const Node *n, const char 
 {
     const Def *def = known->def;
     if (known->node != n || known->round == s->round) {
+        Span call = known->node == n ? parting(known->frame, s->frame) : (Span){ 0, 0 };
+        if (call.lo && call.lo == s->parted.lo)
+            return NULL;             /* the same two calls have met in another parameter */
+        s->parted = call;
         sema_error(s, n->a->span, "there is a parameter `%s` already", path);
         if (known->node != n) {
             sema_note(s, known->node->a->span, "here first");
             return NULL;
         }
-        sema_note(s, parting(known->frame, s->frame), "it comes from this call");
+        sema_note(s, call, "it comes from this call");
         sema_help(s, "give each call a scope of its own: `f(...) as NAME`");
         return NULL;
     }
@@ -318,11 +322,24 @@ static void unknown_target(Sema *s, const Node *target)
         sema_help(s, "a new name is introduced by `let %s = ...`", target->text);
 }
 
+/* `let` was forgotten, and that is said: what follows may read the name, whatever block it was met in. */
+static void as_if_introduced(Sema *s, const Node *n)
+{
+    Scope *outermost = s->scope;
+    if (s->frame->optimizer || scope_outer(s, n->a->text))
+        return;
+    while (outermost->up && outermost->up->frame == s->frame)
+        outermost = outermost->up;
+    Value v = body_value(s, n->b, n->a->text);
+    scope_declare(s, outermost, n->a->text, NAME_LET, v, n->a->span);
+}
+
 static void exec_rebind(Sema *s, const Node *n)
 {
     Name *name = scope_local(s, n->a->text);
     if (!name) {
         unknown_target(s, n->a);
+        as_if_introduced(s, n);
         return;
     }
     if (s->frame->optimizer && (name->kind == NAME_FORMAL || name->kind == NAME_STATE)) {

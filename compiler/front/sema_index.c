@@ -151,6 +151,8 @@ static const Affine *whole_index(Sema *s, const Node *n, const Value *v)
     int64_t k;
     if (value_whole(v, &k))
         return aff_const(s->g, k);
+    if (value_blamed(s, v))
+        return NULL;
     if (v->under != 0)
         sema_error(s, n->span, "an index is whole, and `%s` is %s / %s = %s", sema_text(s, n), number_text(s, v->over),
                    number_text(s, v->under), number_text(s, v->num));

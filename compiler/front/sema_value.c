@@ -151,6 +151,14 @@ const Expr *value_scalar(Sema *s, const Value *v, Span at)
     return NULL;
 }
 
+bool value_blamed(Sema *s, const Value *v)
+{
+    bool again = v->at.lo && v->at.lo == s->blamed.lo && s->frame == s->blamed_in;
+    s->blamed = v->at;
+    s->blamed_in = s->frame;
+    return again;
+}
+
 bool value_extent(Sema *s, const Value *v, const char *what, Span at, Ext *ext)
 {
     int64_t n;
@@ -168,6 +176,8 @@ bool value_extent(Sema *s, const Value *v, const char *what, Span at, Ext *ext)
     }
     if (!value_whole(v, &n) || n < 1 || n > MOST_ELEMENTS) {
         const char *number = number_text(s, v->num);
+        if (value_blamed(s, v))
+            return false;
         if (v->under != 0)
             sema_error(s, at, "the extent of `%s` would be %s / %s = %s, which is not whole", what,
                        number_text(s, v->over), number_text(s, v->under), number);
