@@ -30,6 +30,7 @@ struct TicIndex {
     pthread_mutex_t warn_lock;
     TicWarn warn;
     _Atomic int64_t damaged;
+    char *damage;                  /* of the shard that was found damaged first; under warn_lock */
 };
 
 static void warn(TicIndex *x, char *text)
@@ -40,6 +41,14 @@ static void warn(TicIndex *x, char *text)
         pthread_mutex_unlock(&x->warn_lock);
     }
     free(text);
+}
+
+static void keep_damage(TicIndex *x, const char *damage)
+{
+    pthread_mutex_lock(&x->warn_lock);
+    if (!x->damage)
+        x->damage = tic_strdup(damage);
+    pthread_mutex_unlock(&x->warn_lock);
 }
 
 static void free_table(Table *t)
@@ -163,6 +172,7 @@ static TicStatus build(TicIndex *x, int shard, Table **out)
         status = TIC_OK;
         if (tic_tar_damage(tar)) {
             atomic_fetch_add(&x->damaged, 1);
+            keep_damage(x, tic_tar_damage(tar));
             warn(x, tic_format("%s: damaged shard: %s; the %lld samples before are used", x->list.shard[shard].path,
                                tic_tar_damage(tar), (long long)t->count));
         }
@@ -292,8 +302,9 @@ TicStatus tic_index_open(const TicShardList *list, int threads, TicWarn warning,
         x->first[i + 1] = x->first[i] + (samples >= 0 ? samples : atomic_load(&x->table[i])->count);
     }
     if (!status && !x->first[n])
-        status = tic_fail(TIC_USER, "%s: no sample in %s", x->list.shard[0].path,
-                          n == 1 ? "this shard" : "this and the other shards of its list");
+        status = tic_fail(TIC_USER, "%s: no sample in %s%s%s", x->list.shard[0].path,
+                          n == 1 ? "this shard" : "this and the other shards of its list", x->damage ? ": " : "",
+                          x->damage ? x->damage : "");
     if (status)
         tic_index_close(x);
     else
@@ -313,6 +324,7 @@ void tic_index_close(TicIndex *x)
     tic_shards_clear(&x->list);
     free(x->first);
     free(x->table);
+    free(x->damage);
     free(x);
 }
 

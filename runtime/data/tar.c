@@ -49,7 +49,7 @@ static TicTar *new_tar(int64_t size)
 TicStatus tic_tar_open(const char *path, TicTar **out)
 {
     *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);      /* a pipe that nobody writes must not stop us here */
     struct stat st;
     if (fd < 0 || fstat(fd, &st)) {
         TicStatus status = tic_fail(TIC_USER, "%s: cannot open the shard: %s", path, strerror(errno));
@@ -252,6 +252,14 @@ static void set_name(TicTar *t, const uint8_t *h)
     memcpy(t->name, from, n);
 }
 
+static const char *compressed(const uint8_t *h)
+{
+    return !memcmp(h, "\x1f\x8b", 2) ? " (compressed by gzip: a plain tar is wanted)"
+         : !memcmp(h, "\x28\xb5\x2f\xfd", 4) ? " (compressed by zstd: a plain tar is wanted)"
+         : !memcmp(h, "\xfd" "7zXZ", 5) ? " (compressed by xz: a plain tar is wanted)"
+         : !memcmp(h, "BZh", 3) ? " (compressed by bzip2: a plain tar is wanted)" : "";
+}
+
 static TicStatus read_member(TicTar *t, TicTarMember *m, bool *found)
 {
     static const uint8_t zero[BLOCK];
@@ -266,7 +274,7 @@ static TicStatus read_member(TicTar *t, TicTarMember *m, bool *found)
     if (!memcmp(h, zero, BLOCK))
         return stop(t, NULL);
     if (!checksum_ok(h))
-        return stop(t, tic_format("byte %lld: a header with a wrong checksum", (long long)at));
+        return stop(t, tic_format("byte %lld: a header with a wrong checksum%s", (long long)at, at ? "" : compressed(h)));
     char type = (char)h[TYPE];
     bool meta = type == 'L' || type == 'K' || type == 'x' || type == 'g';
     int64_t size = field_number(h + SIZE, 12);
