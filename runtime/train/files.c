@@ -68,12 +68,15 @@ TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)
     return status;
 }
 
-static TicStatus read_weights(TicModel *m, TicCheckpoint *ck)
+static TicStatus read_weights(TicModel *m, TicCheckpoint *ck, const char *path)
 {
     TicNamedTensor *tensor = named_tensors(m);
     TicStatus status = tic_checkpoint_match(ck, tensor, m->n_params);
     for (int i = 0; !status && i < m->n_params; i++)
         status = tic_checkpoint_read(ck, tensor[i].name, tensor[i].rank, tensor[i].shape, m->param[i]);
+    const char *bad = status ? NULL : tic_model_not_finite(m);
+    if (bad)
+        status = tic_fail(TIC_USER, "%s: parameter %s is not finite", path, bad);
     tic_model_changed(m);
     free(tensor);
     return status;
@@ -83,7 +86,7 @@ TicStatus tic_load_weights(TicModel *m, const char *path)
 {
     TicCheckpoint *ck;
     TRY(tic_checkpoint_open(path, &ck));
-    TicStatus status = read_weights(m, ck);
+    TicStatus status = read_weights(m, ck, path);
     tic_checkpoint_close(ck);
     return status;
 }
@@ -120,7 +123,7 @@ TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates)
     TicCheckpoint *ck;
     int64_t carried = 0;
     TRY(tic_checkpoint_open(path, &ck));
-    TicStatus status = read_weights(m, ck);
+    TicStatus status = read_weights(m, ck, path);
     if (!status)
         status = read_states(m, ck, path);
     if (!status)
@@ -178,7 +181,7 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
 {
     TicCheckpoint *ck;
     TRY(tic_checkpoint_open(path, &ck));
-    TicStatus status = read_weights(m, ck);
+    TicStatus status = read_weights(m, ck, path);
     if (!status)
         status = read_states(m, ck, path);
     if (!status) {

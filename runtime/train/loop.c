@@ -81,7 +81,7 @@ static TicStatus save(Run *r, const char *name)
     const char *bad = tic_model_not_finite(r->model);
     if (bad)
         return tic_fail(TIC_USER, "step %lld: parameter %s is not finite after the update. Nothing was saved after step %lld; a lower "
-                        "learning rate or clipping (train.clip) may help", (long long)r->state.step, bad, (long long)r->state.saved);
+                        "learning rate or `clip_norm` in the train block may help", (long long)r->state.step, bad, (long long)r->state.saved);
     TRY(tic_report_sync(r->report));
     char *path = tic_format("%s/%s", r->checkpoints, name);
     r->state.finished = r->state.step >= r->total;
@@ -214,7 +214,7 @@ static TicStatus not_a_number(Run *r, double loss)
 {
     char what[512];
     tic_step_find_not_finite(r->step, r->state.step, feed, r, what, sizeof what);
-    return tic_fail(TIC_USER, "step %lld: the loss is %g; %s. Nothing was saved after step %lld; a lower learning rate or clipping (train.clip) may help",
+    return tic_fail(TIC_USER, "step %lld: the loss is %g; %s. Nothing was saved after step %lld; a lower learning rate or `clip_norm` in the train block may help",
                     (long long)r->state.step + 1, loss, what, (long long)r->state.saved);
 }
 
