@@ -28,6 +28,23 @@ TicStatus tic_fail(TicStatus code, const char *fmt, ...)
 const char *tic_error(void) { return last_error; }
 void tic_error_clear(void) { last_error[0] = 0; }
 
+void tic_standard_files(void)
+{
+    int fd;
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= 2)
+        ;
+    if (fd > 2)
+        close(fd);
+}
+
+int tic_standard_written(int code)
+{
+    if ((!fflush(stdout) && !ferror(stdout)) || code)
+        return code;
+    fprintf(stderr, "error: the standard output cannot be written: %s\n", strerror(errno));
+    return TIC_USER;
+}
+
 static _Noreturn void out_of_memory(size_t bytes)
 {
     fprintf(stderr, "error: out of memory: %zu bytes wanted\n", bytes);
@@ -37,6 +54,14 @@ static _Noreturn void out_of_memory(size_t bytes)
 void *tic_alloc(size_t bytes)
 {
     void *p = calloc(1, bytes ? bytes : 1);
+    if (!p)
+        out_of_memory(bytes);
+    return p;
+}
+
+void *tic_alloc_aligned(size_t alignment, size_t bytes)
+{
+    void *p = aligned_alloc(alignment, bytes);
     if (!p)
         out_of_memory(bytes);
     return p;
@@ -190,8 +215,17 @@ static void sync_folder_of(const char *path)
     free(dir);
 }
 
+TicStatus tic_may_replace(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+        return TIC_OK;
+    return tic_fail(TIC_USER, "%s: not a regular file, and would be replaced", path);
+}
+
 TicStatus tic_write_file(const char *path, const void *data, size_t size)
 {
+    TRY(tic_may_replace(path));
     char *tmp = tic_format("%s.tmp", path);
     TicStatus status = TIC_OK;
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -27,8 +27,15 @@ TicStatus tic_fail(TicStatus code, const char *fmt, ...) __attribute__((format(p
 const char *tic_error(void);             /* "" when none; valid until the next call on this thread */
 void tic_error_clear(void);
 
+/* First of all in main: 0, 1 and 2 are open, be it on /dev/null. Else a file would get one of these numbers, and what is
+ * printed would go into it. */
+void tic_standard_files(void);
+/* Was all that was printed written? What to return in place of a code of 0. */
+int tic_standard_written(int code);
+
 /* Memory: abort with one line when the system has none (the one failure that is not returned). */
 void *tic_alloc(size_t bytes);           /* zeroed; free() it */
+void *tic_alloc_aligned(size_t alignment, size_t bytes);           /* a multiple of it; not zeroed; free() it */
 void *tic_realloc(void *p, size_t bytes);
 char *tic_strdup(const char *s);
 char *tic_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));   /* caller frees */
@@ -43,6 +50,8 @@ double tic_uniform01(uint32_t hi, uint32_t lo);      /* [0, 1), 53 bits */
 TicStatus tic_read_file(const char *path, size_t limit, char **data, size_t *size);
 /* Writes path.tmp, fsyncs, renames over path, fsyncs the folder: the old file survives any failure. */
 TicStatus tic_write_file(const char *path, const void *data, size_t size);
+/* TIC_USER where a rename over path would destroy what is no file: a device, a pipe. (Folders are safe from it.) */
+TicStatus tic_may_replace(const char *path);
 TicStatus tic_hash_file(const char *path, uint64_t *hash);       /* tic_hash of all its bytes, read piece by piece */
 TicStatus tic_make_dirs(const char *path);           /* mkdir -p */
 /* Takes the folder for this process alone (DIR/.lock) until tic_unlock_folder or the process ends, however it ends.

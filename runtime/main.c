@@ -29,6 +29,7 @@ static int finish(TicStatus status)
 }
 
 static const char *device = "auto";
+static bool logged;                      /* what is printed stands in files too */
 
 static void print_version(void)
 {
@@ -89,6 +90,7 @@ static int command_train(int argc, char **argv)
     const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
     int n_rest, code = 0, stopped = 0;
     if (flags("[train]", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code)) {
+        logged = true;
         code = finish(tic_train(program(), tic_kernels, &o, &stopped));
         if (!code && stopped)
             code = 128 + stopped;
@@ -124,6 +126,7 @@ static int command_continual(int argc, char **argv)
     const char **rest = tic_alloc((size_t)(argc + 1) * sizeof *rest);
     int n_rest, code = 0, stopped = 0;
     if (flags("continual", flag, TIC_LEN(flag), argc, argv, rest, &n_rest, &code) && no_words(rest, n_rest, &code)) {
+        logged = true;
         code = finish(tic_continual(program(), tic_kernels, &o, &stopped));
         if (!code && stopped)
             code = 128 + stopped;
@@ -305,7 +308,7 @@ static void help(void)
            tic_text(program(), program()->version), tic_text(program(), program()->target));
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     if (tic_program_check(program()))
         return finish(TIC_BUG);
@@ -326,4 +329,11 @@ int main(int argc, char **argv)
     const char *near = tic_closest(argv[1], names, (int)TIC_LEN(commands));
     tic_fail(TIC_USER, near ? "%s: no such command; did you mean `%s`?" : "%s: no such command; --help lists them", argv[1], near);
     return finish(TIC_USER);
+}
+
+int main(int argc, char **argv)
+{
+    tic_standard_files();
+    int code = run(argc, argv);
+    return logged ? code : tic_standard_written(code);
 }

@@ -245,7 +245,7 @@ int compile(const Options *o)
         fprintf(stderr, "%-28s %8.1f ms\n", "total", now() - start);
     }
     arena_free(&j.arena);
-    if (fflush(stdout) && !code) {
+    if ((fflush(stdout) || ferror(stdout)) && !code) {
         fprintf(stderr, "ticc: the standard output cannot be written: %s\n", strerror(errno));
         code = USER_FAULT;
     }

@@ -1,4 +1,5 @@
 /* main.c -- the command line of ticc. */
+#include "base.h"
 #include "driver/compile.h"
 #include "front/format.h"
 #include <errno.h>
@@ -289,6 +290,7 @@ int main(int argc, char **argv)
     Define *define = calloc((size_t)argc + 1, sizeof *define);
     if (!define)
         return 70;
+    tic_standard_files();
     signal(SIGXFSZ, SIG_IGN);        /* a file that may not grow is an error like a full disk */
     int code = run(argc, argv, define);
     free(define);

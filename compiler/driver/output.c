@@ -41,6 +41,8 @@ bool output_free(Job *j)
         why = "is the source file itself";
     else if (there && S_ISDIR(out.st_mode))
         why = "is a folder";
+    else if (there && !S_ISREG(out.st_mode) && !j->o->emit)
+        why = "is not a regular file, and the program would replace it; --check compiles nothing";
     else if (access(dirname(copy), W_OK | X_OK))
         why = arena_printf(&j->arena, "cannot be written: %s", strerror(errno));
     if (why)

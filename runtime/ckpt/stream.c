@@ -67,6 +67,8 @@ TicStatus tic_bytes_read(const TicBytes *s, uint64_t at, void *out, size_t n)
 
 TicStatus tic_sink_open(TicSink *s, const char *path)
 {
+    *s = (TicSink){ .fd = -1 };
+    TRY(tic_may_replace(path));
     *s = (TicSink){ .path = tic_strdup(path), .tmp = tic_format("%s.tmp", path) };
     s->fd = open(s->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (s->fd >= 0) {

@@ -92,9 +92,7 @@ TicPool *tic_pool_new(int threads)
         CPU_SET(0, &allowed);
     if (threads <= 0)
         threads = CPU_COUNT(&allowed);
-    TicPool *p = aligned_alloc(64, (sizeof *p + 63) & ~(size_t)63);
-    if (!p)
-        abort();
+    TicPool *p = tic_alloc_aligned(64, (sizeof *p + 63) & ~(size_t)63);
     *p = (TicPool){ .threads = threads };
     p->worker = tic_alloc((size_t)threads * sizeof *p->worker);
     bool pin = threads <= CPU_COUNT(&allowed);
@@ -102,9 +100,7 @@ TicPool *tic_pool_new(int threads)
     for (int i = 0; i < threads; i++) {
         Worker *w = &p->worker[i];
         w->pool = p;
-        w->scratch = aligned_alloc(HUGE_PAGE, TIC_SCRATCH_BYTES);
-        if (!w->scratch)
-            abort();
+        w->scratch = tic_alloc_aligned(HUGE_PAGE, TIC_SCRATCH_BYTES);
         madvise(w->scratch, TIC_SCRATCH_BYTES, MADV_HUGEPAGE);
         if (pin)
             do

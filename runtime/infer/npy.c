@@ -28,6 +28,8 @@ static TicStatus header(TicNpy *n)
 
 TicStatus tic_npy_open(TicNpy *n, const char *path, int64_t width)
 {
+    *n = (TicNpy){ 0 };
+    TRY(tic_may_replace(path));
     *n = (TicNpy){ .path = tic_strdup(path), .tmp = tic_format("%s.tmp", path), .width = width };
     n->file = fopen(n->tmp, "wb");
     return n->file ? header(n) : refused(n);

@@ -123,7 +123,7 @@ TicStatus args_number(const char *what, const char *text, int64_t low, int64_t h
 
 int args_exit(const char *command, TicStatus status)
 {
-    if (fflush(stdout) && !status)
+    if ((fflush(stdout) || ferror(stdout)) && !status)
         status = tic_fail(TIC_IO, "standard output: cannot write: %s", strerror(errno));
     if (status)
         fprintf(stderr, "%s: error: %s\n", command, tic_error());

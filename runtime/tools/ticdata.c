@@ -34,6 +34,7 @@ static int unknown(const char *word)
 
 int main(int argc, char **argv)
 {
+    tic_standard_files();
     signal(SIGXFSZ, SIG_IGN);        /* a size limit then is a failed write with a message, like a full disk */
     if (argc < 2) {
         help(stderr);

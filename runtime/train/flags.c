@@ -54,6 +54,8 @@ static TicStatus unknown(const TicFlag *flag, int n, const char *name)
 
 static TicStatus set(const TicFlag *f, const char *value)
 {
+    if (f->kind == TIC_FLAG_TEXT && !*value)
+        return tic_fail(TIC_USER, "%s: found nothing, wanted %s", f->name, f->value);
     if (f->kind == TIC_FLAG_TEXT) {
         *(const char **)f->into = value;
         return TIC_OK;

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# surroundings.sh -- what programs do where files, descriptors, memory or devices are not what they should be.
+. tests/e2e/lib.sh
+sample_data
+micro || { not_ok "the micro model compiles"; finish; exit; }
+P=$T/micro
+run() { "$P" --data "$DATA" --out "$T/r" --steps 2 --batch 4 "$@"; }
+
+# a file must not get the number of a stream that was closed: what is printed would go into it
+check "all streams open" run --name open
+run --name closed <&- >&- 2>&-
+check "all streams closed: the run ends" test $? = 0
+check "and its metrics are whole" test "$(grep -vc '^{"step": ' "$T/r/closed/metrics.jsonl"; grep -c . "$T/r/closed/metrics.jsonl")" = "0
+2"
+check "and so is its checkpoint" "$P" embed --ckpt "$T/r/closed/checkpoints/epoch_latest.pt" --out "$T/e.npy" --captions tests/e2e/lib.sh
+"$TICC" tests/e2e/micro.tic -o "$T/silent" >&- 2>&-
+says "ticc without streams" 0 "clip_micro" "$T/silent" --version
+
+if [ -c /dev/full ]; then
+    says "what cannot be printed: info" 1 "the standard output cannot be written" sh -c "'$P' info >/dev/full"
+    says "what cannot be printed: help" 1 "the standard output cannot be written" sh -c "'$P' --help >/dev/full"
+    says "what cannot be printed: a stage" 1 "the standard output cannot be written" sh -c "'$TICC' tests/e2e/micro.tic --emit=graph >/dev/full"
+    check "a run has its lines in files too" sh -c "'$P' --data '$DATA' --out '$T/r' --name full --steps 1 --batch 4 >/dev/full"
+else
+    skip "what cannot be printed" "no /dev/full here"
+fi
+
+# a rename would put a file where a device was; a pipe stands for one
+mkfifo "$T/pipe" "$T/pipe.npy"
+says "features into a pipe" 1 "pipe.npy: not a regular file, and would be replaced" \
+    "$P" embed --ckpt "$T/r/open/checkpoints/epoch_latest.pt" --out "$T/pipe.npy" --captions tests/e2e/lib.sh
+check "which stays one" test -p "$T/pipe.npy"
+says "a program into a pipe" 1 "is not a regular file" "$TICC" tests/e2e/micro.tic -o "$T/pipe"
+check "which stays one as well" test -p "$T/pipe"
+says "a folder without a name" 1 "--out: found nothing, wanted DIR" "$P" --data "$DATA" --out "" --steps 1
+says "data without a name" 1 "--data: found nothing, wanted DIR" "$P" --data= --out "$T/r" --steps 1
+
+# shards that are none
+pool() { for y in 2014 2015 2016; do mkdir -p "$T/$1/train/$y" && "${@:2}" "$T/$1/train/$y/0.tar" || exit 1; done; }
+pool fifo mkfifo
+says "a pipe as shard: nobody waits for it" 1 "0.tar: not a file" timeout 20 "$P" --data "$T/fifo" --out "$T/r" --name f --start 2016 --steps 1
+find "$DATA/train/2016" -name '*.tar' -exec gzip -c {} + >"$T/shard.gz"
+pool gz cp "$T/shard.gz"
+says "a compressed shard" 1 "shards of its list: byte 0: a header with a wrong checksum (compressed by gzip: a plain tar is wanted)" \
+    "$P" --data "$T/gz" --out "$T/r" --name g --start 2016 --steps 1
+
+# weights that are no numbers would give scores of 0 and JSON that no parser reads
+check "weights as safetensors" "$P" export --ckpt "$T/r/open/checkpoints/epoch_latest.pt" --to safetensors --out "$T/st"
+W=$(find "$T/st" -name '*.safetensors' | head -n 1)
+printf '\377\377\377\177' | dd of="$W" bs=1 seek=$(($(stat -c %s "$W") - 4)) conv=notrunc 2>/dev/null
+says "a checkpoint with a NaN" 1 "is not finite" "$P" eval --ckpt "$W" --data "$DATA" --out "$T/nan"
+says "nor is anything begun with it" 1 "is not finite" run --name nan --from "$W"
+
+# memory too little for the threads' scratch
+( ulimit -v 20000 2>/dev/null && "$P" --data "$DATA" --out "$T/r" --name small --steps 1 --batch 4 >"$T/small.out" 2>&1; echo $? >"$T/small.code" )
+case $(cat "$T/small.code") in
+    1 | 70) check "too little memory is one line" grep -q "^error: " "$T/small.out" ;;
+    *) not_ok "too little memory" "exit code $(cat "$T/small.code")" "$(cat "$T/small.out")" ;;
+esac
+finish
