@@ -244,14 +244,17 @@ TicStatus tic_device_choose(const char *text)
 
 static const TicEntry *entry_for(const TicProgram *p, const char *name, enum TicTarget target);
 
-/* Gives the model a GPU where one was asked for and the entry has code for it. */
-static TicStatus choose_device(TicModel *m, const char *name)
+TicStatus tic_device_for(const TicProgram *p, const TicExecAt *at, int n, bool *gpu)
 {
-    if (!device.wanted || m->gpu || !entry_for(m->program, name, TIC_CUDA))
-        return device.required && !m->program->n_gpu_kernels
+    bool code = true;
+    *gpu = false;
+    for (int i = 0; i < n; i++)
+        code = code && entry_for(p, at[i].entry, TIC_CUDA);
+    if (!device.wanted || !code)
+        return device.required && !p->n_gpu_kernels
              ? tic_fail(TIC_USER, "--device cuda: the program has no code for GPUs; compile it with --target cuda") : TIC_OK;
     if (!device.gpu && !device.tried) {
-        TicStatus status = tic_gpu_open(m->program, device.ordinal, &device.gpu);
+        TicStatus status = tic_gpu_open(p, device.ordinal, &device.gpu);
         if (status && device.required)
             return status;
         if (status) {
@@ -260,7 +263,7 @@ static TicStatus choose_device(TicModel *m, const char *name)
             device.tried = true;
         }
     }
-    m->gpu = device.gpu;
+    *gpu = device.gpu;
     return TIC_OK;
 }
 
@@ -311,22 +314,18 @@ int64_t tic_exec_plan(const TicProgram *p, const TicEntry *e, int64_t batch, int
     return total;
 }
 
-int64_t tic_entries_arena_bytes(const TicProgram *p, const TicExecAt *at, int n)
+int64_t tic_entries_arena_bytes(const TicProgram *p, enum TicTarget target, const TicExecAt *at, int n)
 {
     int64_t most = 0, kept = 0, own;
     for (int i = 0; i < n; i++) {
-        int64_t total = tic_exec_plan(p, tic_program_entry(p, at[i].entry), at[i].batch, NULL, &own);
+        const TicEntry *e = entry_for(p, at[i].entry, target);
+        int64_t total = e ? tic_exec_plan(p, e, at[i].batch, NULL, &own) : -1;
         if (total < 0)
             return -1;
         most = total > most ? total : most;
         kept += own;
     }
     return most + kept;
-}
-
-int64_t tic_entry_arena_bytes(const TicProgram *p, const TicEntry *e, int64_t batch)
-{
-    return tic_entries_arena_bytes(p, &(TicExecAt){ tic_text(p, e->name), batch }, 1);
 }
 
 /* ---- opening */
@@ -454,11 +453,10 @@ TicStatus tic_exec_open_all(TicModel *m, TicPool *pool, const TicExecAt *at, int
         if (at[i].batch < 1)
             return tic_fail(TIC_USER, "batch: found %lld, wanted at least 1", (long long)at[i].batch);
     }
-    TRY(choose_device(m, at[0].entry));
-    bool gpu = m->gpu;
-    for (int i = 0; i < n; i++)
-        gpu = gpu && entry_for(m->program, at[i].entry, TIC_CUDA);
+    bool gpu;
+    TRY(tic_device_for(m->program, at, n, &gpu));
     if (gpu) {
+        m->gpu = device.gpu;
         TicStatus status = open_on(m, pool, true, at, n, out);
         for (int i = 0; i < n && !status; i++)
             fill_table(out[i]);

@@ -68,6 +68,9 @@ TicStatus tic_exec_open(TicModel *m, TicPool *pool, const char *entry, int64_t b
 typedef struct { const char *entry; int64_t batch; } TicExecAt;
 TicStatus tic_exec_open_all(TicModel *m, TicPool *pool, const TicExecAt *at, int n, TicExec **out);
 const TicEntry *tic_program_entry(const TicProgram *p, const char *name);     /* NULL: none of that name */
+/* Whether these entries will run on a GPU, which is opened for it where one is wanted. TIC_USER or TIC_IO and a line: --device wants
+ * a GPU, and there is none or the program has no code for it. */
+TicStatus tic_device_for(const TicProgram *p, const TicExecAt *at, int n, bool *gpu);
 /* The buffer of an input tensor by name; NULL when the program does not read it (then there is nothing to fill). */
 void *tic_exec_input(TicExec *x, const char *name);
 /* The inputs "pixels" and "tokens", in the form the entry takes them. */
@@ -98,8 +101,8 @@ void tic_exec_run_timed(TicExec *x, TicTiming *timing);
 int64_t tic_exec_arena_bytes(const TicExec *x);
 void tic_exec_close(TicExec *x);
 
-/* Peak bytes of an entry at a batch without allocating: arena and inputs; parameters and states not included. */
-int64_t tic_entry_arena_bytes(const TicProgram *p, const TicEntry *e, int64_t batch);
-int64_t tic_entries_arena_bytes(const TicProgram *p, const TicExecAt *at, int n);     /* of tic_exec_open_all */
+/* Peak bytes that tic_exec_open_all allocates for entries on that device, without allocating: arena and inputs; parameters and
+ * states not included. -1: beyond 64 bits, or the program has no such code. */
+int64_t tic_entries_arena_bytes(const TicProgram *p, enum TicTarget target, const TicExecAt *at, int n);
 int64_t tic_poly(TicPoly p, int64_t batch);
 #endif

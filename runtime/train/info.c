@@ -34,13 +34,17 @@ TicStatus tic_info(const TicProgram *p, int64_t batch, int64_t micro, bool json,
     for (uint32_t i = 0; i < step->n_launch; i++)
         if (l[i].cls < TIC_LEN(count))
             count[l[i].cls]++;
-    int64_t flops = (int64_t)tic_step_flops(p, size), arena = tic_step_bytes(p, size), peak = tic_model_bytes(p) + arena;
+    int64_t flops = (int64_t)tic_step_flops(p, size), arena = tic_step_bytes(p, size, TIC_CPU), peak = tic_model_bytes(p) + arena;
+    int64_t on_gpu = tic_step_bytes(p, size, TIC_CUDA);
     if (json) {
         fprintf(out, "{\"model\": \"%s\", \"target\": \"%s\", \"batch\": %lld, \"micro\": %lld, \"tensors\": %u, \"parameters\": %lld, "
                 "\"forward_flops_per_pair\": %.0f, \"step_flops\": %lld, \"peak_bytes\": %lld, \"arena_bytes\": %lld, "
-                "\"kernels\": %u, \"distinct_kernels\": %u}\n",
+                "\"kernels\": %u, \"distinct_kernels\": %u",
                 tic_text(p, p->model), tic_text(p, p->target), (long long)batch, (long long)size.micro, p->n_params, (long long)params,
                 step->forward_flops_per_pair, (long long)flops, (long long)peak, (long long)arena, step->n_launch, p->n_distinct);
+        if (on_gpu >= 0)
+            fprintf(out, ", \"gpu_peak_bytes\": %lld, \"gpu_arena_bytes\": %lld", (long long)(tic_model_bytes(p) + on_gpu), (long long)on_gpu);
+        fputs("}\n", out);
         return TIC_OK;
     }
     fprintf(out, "model       %s, compiled by ticc %s for %s\n", tic_text(p, p->model), tic_text(p, p->version), tic_text(p, p->target));
@@ -56,5 +60,7 @@ TicStatus tic_info(const TicProgram *p, int64_t batch, int64_t micro, bool json,
                 (long long)size.micro);
     fprintf(out, "\nmemory      %.3f GB at batch %lld: parameters %.3f, optimiser %.3f, activations and gradients %.3f\n",
             (double)peak * 1e-9, (long long)batch, (double)params * 4e-9, (double)states * 4e-9, (double)arena * 1e-9);
+    if (on_gpu >= 0)
+        fprintf(out, "on a GPU    %.3f GB: activations and gradients %.3f\n", (double)(tic_model_bytes(p) + on_gpu) * 1e-9, (double)on_gpu * 1e-9);
     return TIC_OK;
 }

@@ -50,6 +50,7 @@ typedef struct {
     int64_t batch, total, skipped[TIC_SKIP_REASONS];     /* skipped: before this process began */
     bool ahead;                                          /* the next step's data has been asked for, and is not counted yet */
     double waited;                                       /* for data, in this step */
+    bool gpu;                                            /* steps will run on a GPU */
 } Run;
 
 static void close_run(Run *r)
@@ -132,10 +133,13 @@ static bool distills(const Run *r) { return r->o->teacher && tic_program_entry(r
 
 typedef struct { int64_t fixed, working, data; } Memory;
 
+/* The host's. Next to a GPU it has a copy of the model, the data and what is kept between passes; what the GPU has no room for, its
+ * driver says before the first step. */
 static Memory planned(const Run *r)
 {
     const TicProgram *p = r->program;
-    return (Memory){ .fixed = tic_model_bytes(p), .working = tic_step_bytes(p, r->size),
+    return (Memory){ .fixed = tic_model_bytes(p),
+                     .working = r->gpu ? tic_step_kept_bytes(p, r->size) : tic_step_bytes(p, r->size, TIC_CPU),
                      .data = tic_loader_bytes(r->size.micro ? r->size.micro : r->batch, p->image_size, p->context, 0) };
 }
 
@@ -169,6 +173,7 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     r->state = (TicRunState){ .name = o->name ? o->name : strrchr(r->dir, '/') + 1, .seed = o->seed >= 0 ? (uint64_t)o->seed : p->seed,
                               .parent = o->parent ? o->parent : o->from, .batch = r->batch, .micro = r->size.micro,
                               .year = year };
+    TRY(tic_step_on_gpu(p, r->size, &r->gpu));
     TRY(enough_memory(r));
     r->pool = tic_pool_new((int)o->threads);
     TRY(tic_model_new(p, kernels, &r->model));
@@ -188,6 +193,7 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     if (r->state.step >= r->total)
         return TIC_OK;
     TRY(tic_step_open(r->model, r->pool, r->size, &r->step));
+    r->gpu = tic_step_device(r->step);                   /* not where the GPU has no room */
     if (distills(r))
         TRY(load_teacher(r, kernels));
     TicReportOptions ro = { .dir = r->dir, .from_step = r->state.step, .batch = r->batch,
@@ -290,9 +296,10 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
         summary(r);
     } else if (!status) {
         TicReport *head = r->state.step ? NULL : r->report;      /* a resumed run's log has it already */
-        tic_report_say(head, "%s: %lld steps of %lld pairs, %lld parameters, %.2f GB, %d threads", tic_text(p, p->model),
-                       (long long)r->total, (long long)r->batch, (long long)tic_model_count(r->model),
-                       gigabytes(total(planned(r))), tic_pool_threads(r->pool));
+        int64_t memory = r->gpu ? tic_model_bytes(p) + tic_step_bytes(p, r->size, TIC_CUDA) : total(planned(r));
+        tic_report_say(head, "%s: %lld steps of %lld pairs, %lld parameters, %.2f GB%s%s, %d threads", tic_text(p, p->model),
+                       (long long)r->total, (long long)r->batch, (long long)tic_model_count(r->model), gigabytes(memory),
+                       r->gpu ? " of " : "", r->gpu ? tic_step_device(r->step) : "", tic_pool_threads(r->pool));
         if (r->size.micro)
             tic_report_say(head, "each step in %lld pieces of %lld pairs", (long long)(r->batch / r->size.micro), (long long)r->size.micro);
         tic_source_describe(r->source, head);
@@ -309,7 +316,10 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
         if (!status) {
             tic_report_say(r->report, "checkpoint: %s", r->latest);
             tic_report_say(r->report, "log: %s/metrics.jsonl", r->dir);
-            tic_report_say(NULL, "memory: %.0f MB at most, %.0f planned", (double)tic_memory_peak() * 1e-6, (double)total(planned(r)) * 1e-6);
+            if (r->gpu)                  /* libraries of the driver take as much as the rest there */
+                tic_report_say(NULL, "memory of the host: %.0f MB at most", (double)tic_memory_peak() * 1e-6);
+            else
+                tic_report_say(NULL, "memory: %.0f MB at most, %.0f planned", (double)tic_memory_peak() * 1e-6, (double)total(planned(r)) * 1e-6);
         }
     }
     close_run(r);

@@ -87,16 +87,28 @@ static int64_t feature_bytes(const TicProgram *p, const TicExecAt at[PARTS])
     return bytes;
 }
 
-int64_t tic_step_bytes(const TicProgram *p, TicStepSize size)
+int64_t tic_step_kept_bytes(const TicProgram *p, TicStepSize size)
+{
+    TicExecAt at[PARTS];
+    return parts_of(size, at) == 1 ? 0 : feature_bytes(p, at);
+}
+
+int64_t tic_step_bytes(const TicProgram *p, TicStepSize size, enum TicTarget target)
 {
     TicExecAt at[PARTS];
     int n = parts_of(size, at);
-    int64_t bytes = tic_entries_arena_bytes(p, at, n);
+    int64_t bytes = tic_entries_arena_bytes(p, target, at, n);
     if (bytes < 0 || n == 1)
         return bytes;
     for (uint32_t i = 0; i < p->n_params; i++)
         bytes += TABLE(p, TicParam, p->params)[i].count * 4;
-    return bytes + feature_bytes(p, at);
+    return target == TIC_CPU ? bytes + feature_bytes(p, at) : bytes;
+}
+
+TicStatus tic_step_on_gpu(const TicProgram *p, TicStepSize size, bool *gpu)
+{
+    TicExecAt at[PARTS];
+    return tic_device_for(p, at, parts_of(size, at), gpu);
 }
 
 double tic_step_flops(const TicProgram *p, TicStepSize size)

@@ -21,8 +21,12 @@ typedef struct TicStep TicStep;
 /* The size of a step: batch 0 and micro -1 are the program's own; a batch that is no more than a piece goes at once.
  * TIC_USER when the program was not compiled for pieces, or they do not divide the batch. */
 TicStatus tic_step_size(const TicProgram *p, int64_t batch, int64_t micro, bool distill, TicStepSize *out);
-/* Bytes that a step takes next to parameters and optimiser states, gradient sums and kept features included. */
-int64_t tic_step_bytes(const TicProgram *p, TicStepSize size);
+/* Bytes that a step takes on the CPU, or in a GPU's memory, next to parameters and optimiser states: gradient sums included, and on
+ * the CPU the features that are kept (tic_step_kept_bytes), which lie in the host's memory either way. -1: no code for GPUs. */
+int64_t tic_step_bytes(const TicProgram *p, TicStepSize size, enum TicTarget target);
+int64_t tic_step_kept_bytes(const TicProgram *p, TicStepSize size);
+/* tic_device_for a step of that size. */
+TicStatus tic_step_on_gpu(const TicProgram *p, TicStepSize size, bool *gpu);
 double tic_step_flops(const TicProgram *p, TicStepSize size);
 
 TicStatus tic_step_open(TicModel *m, TicPool *pool, TicStepSize size, TicStep **out);

@@ -24,6 +24,14 @@ latest=run/checkpoints/epoch_latest.pt
 check "five steps on the CPU" run cpu cpu --micro 0
 check "five steps on the GPU" run gpu cuda --micro 0
 check "in pieces, where what is sent overtakes what is at work" eval "TIC_EMU_STREAMS=mixed run pieces cuda"
+says "the log names the GPU and what it needs of its memory" 0 "GB of " grep 'parameters, ' "$T/gpu/run/out.log"
+# a batch that has room on a GPU and not in the host's memory is the driver's to refuse
+free=$(awk '/^MemTotal/ { printf "%.0f", $2 * 1024 }' /proc/meminfo) many=1000
+bytes() { "$T/small" info --json --batch $many --micro 0 | sed "s/.*\"$1\": \([0-9]*\).*/\1/"; }
+while [ "$(bytes arena_bytes)" -lt "$free" ]; do many=$((many * 3 / 2)); done
+large() { TIC_EMU_MEMORY=1 "$T/small" --data "$T/pool" --steps 1 --out "$T/large" --micro 0 --batch $many --device "$1"; }
+says "too large for the CPU" 1 "activations and gradients" large cpu
+says "the GPU's own memory counts there" 1 "working memory of this batch needs" large cuda
 losses() { sed -E 's/.*"loss": ([0-9.]*).*/\1/' "$T/$1/run/metrics.jsonl"; }
 close() { paste <(losses cpu) <(losses "$1") | awk '{ d = $1 - $2; n++ } d > 1e-5 || d < -1e-5 { exit 1 } END { exit n != 5 }'; }
 skipped() { sed -n 's/.*skipped and replaced \([0-9]*\) .*/\1/p' "$T/$1/run/out.log"; }
