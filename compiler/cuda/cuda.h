@@ -24,6 +24,9 @@ CudaModule *cuda_module_new(Arena *a, const CudaTarget *t);  /* the target is co
 typedef struct { int kernel; const int *arg; int n_arg; } CudaLaunch;
 int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int cap, Text *why);
 
+/* The f32 elements of the workspace that cuda_lower would add for it, and nothing is added to f. False and a sentence. */
+bool cuda_workspace(CudaModule *m, Fused *f, const Kernel *k, Poly *elements, Text *why);
+
 /* Whether a SCORE kernel can be lowered (FuseOptions). */
 bool cuda_takes_score(Graph *g, const Kernel *k);
 

@@ -271,19 +271,32 @@ static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Tex
     return true;
 }
 
+/* Equal kernels are lowered once. NULL and a sentence when one cannot be. */
+static const CuLowered *lowered(CudaModule *m, Fused *f, const Kernel *k, Text *why)
+{
+    for (int i = 0; i < m->done.n; i++)
+        if (m->done.at[i].signature == k->signature)
+            return &m->done.at[i];
+    CuLowered made = {.signature = k->signature};
+    if (!lower(m, f, k, &made, why))
+        return NULL;
+    PUSH(m->arena, m->done, made);
+    return &m->done.at[m->done.n - 1];
+}
+
+bool cuda_workspace(CudaModule *m, Fused *f, const Kernel *k, Poly *elements, Text *why)
+{
+    const CuLowered *known = lowered(m, f, k, why);
+    if (known)
+        *elements = known->workspace;
+    return known;
+}
+
 int cuda_lower(CudaModule *m, Fused *f, const Kernel *k, CudaLaunch *launch, int cap, Text *why)
 {
-    CuLowered *known = NULL;
-    for (int i = 0; i < m->done.n && !known; i++)
-        if (m->done.at[i].signature == k->signature)
-            known = &m->done.at[i];
-    if (!known) {
-        CuLowered made = {.signature = k->signature};
-        if (!lower(m, f, k, &made, why))
-            return -1;
-        PUSH(m->arena, m->done, made);
-        known = &m->done.at[m->done.n - 1];
-    }
+    const CuLowered *known = lowered(m, f, k, why);
+    if (!known)
+        return -1;
     if (known->n > cap) {
         text_printf(why, "kernel `%s` needs %d launches", k->label ? k->label : "", known->n);
         return -1;

@@ -2,6 +2,7 @@
  * what a strategy or a step in pieces adds (tic.h). Each is lowered from a graph of its own; kernels that are equal are built
  * once for all of them. */
 #include "cpu/cpu.h"
+#include "driver/gpu.h"
 #include "driver/job.h"
 #include "pass/pieces.h"
 #include "pass/plan.h"
@@ -13,9 +14,27 @@ bool runs_on_gpu(const Entry *e)
     return strcmp(e->name, "schedule") && strcmp(e->name, "after");
 }
 
+static bool gpu_workspace(void *of, Fused *f, const Kernel *k, Poly *elements, Text *why) { return cuda_workspace(of, f, k, elements, why); }
+
+/* The goal on a GPU, where partial results of a weight gradient may be larger than it: kernels are lowered on trial to see. */
+static MemoryGoal gpu_goal(Job *j, const MemoryGoal *goal, const TrainBlock *train)
+{
+    MemoryGoal there = *goal;
+    Text why = { .arena = &j->arena };
+    int n;
+    if (goal->bytes && !j->trial) {
+        const char **arch = gpu_architectures(&j->arena, j->o->gpu, &n, &why);
+        const CudaTarget target = gpu_target(j->tuned, arch, arch ? n : 0, train);      /* back_end says what is no architecture */
+        j->trial = cuda_module_new(&j->arena, &target);
+    }
+    there.workspace = goal->bytes ? gpu_workspace : NULL;
+    there.of = j->trial;
+    return there;
+}
+
 /* Into kernels, in an order: for the CPU, and once more for GPUs, which may take other kernels together. gpu_bf16: a GPU has the
  * operands of contractions in bf16 where the CPU has them in f32. */
-static int fuse_entry(Job *j, Graph *g, Entry *e, const MemoryGoal *goal, bool gpu_bf16)
+static int fuse_entry(Job *j, Graph *g, Entry *e, const TrainBlock *train, const MemoryGoal *goal, bool gpu_bf16)
 {
     static const FuseOptions cpu = { cpu_takes_score }, gpu = { cuda_takes_score };
     Text why = { .arena = &j->arena };
@@ -26,17 +45,18 @@ static int fuse_entry(Job *j, Graph *g, Entry *e, const MemoryGoal *goal, bool g
         pass_wire(copy, "pixels");
     while (copy && g->n_tensor < copy->n_tensor)         /* what fusing adds has one number on both sides: `check` compares by it */
         graph_tensor(g, "", 0, NULL, T_TEMP, DT_F32);
+    const MemoryGoal there = copy ? gpu_goal(j, goal, train) : *goal;
     for (int k = 0; k < 1 + (copy != NULL); k++) {
         Text table = { .arena = &j->arena };
         Fused *f = NEW(&j->arena, Fused);
         int64_t reached;
-        bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, goal, &j->arena, f, &reached, &table, &why);
+        bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, k ? &there : goal, &j->arena, f, &reached, &table, &why);
         if (table.n && (fits || reached > goal->bytes))
             fprintf(stderr, "%s%s\n%s", e->name, k ? " for CUDA" : "", text_data(&table));
         if (!fits && reached > goal->bytes) {
             const char *piece = goal->beside ? arena_printf(&j->arena, "program `%s` of a step in pieces: ", e->name) : "";
             const char *less = goal->beside && strcmp(e->name, "loss") ? "`train.micro`" : "batch";
-            fprintf(stderr, "ticc: --memory: %s%s; a smaller %s needs less\n", piece, text_data(&why), less);
+            fprintf(stderr, "ticc: --memory: %s%s%s; a smaller %s needs less\n", k ? "on a GPU, " : "", piece, text_data(&why), less);
             return USER_FAULT;
         }
         if (!fits)
@@ -63,7 +83,7 @@ static int finish(Job *j, Graph *g, Entry *e, const TrainBlock *train, Purpose p
     if (purpose == A_STEP && train->bf16 && !passes_precision(g, &why))
         return job_fault(arena_printf(&j->arena, "the precision of `%s`", name), &why);
     job_mark(j, arena_printf(&j->arena, "simplify (%s)", name));
-    int code = fuse_entry(j, g, e, goal ? goal : &(MemoryGoal){ 0 }, purpose == A_TOWER && train->bf16);
+    int code = fuse_entry(j, g, e, train, goal ? goal : &(MemoryGoal){ 0 }, purpose == A_TOWER && train->bf16);
     job_mark(j, arena_printf(&j->arena, "fuse (%s)", name));
     return code;
 }

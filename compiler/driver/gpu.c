@@ -52,6 +52,11 @@ const char *gpu_portable(const char *const *arch, int n_arch)
     return "sm_80";
 }
 
+CudaTarget gpu_target(const Tuned *tuned, const char *const *arch, int n_arch, const TrainBlock *train)
+{
+    return (CudaTarget){ tuned, gpu_portable(arch, n_arch), train->micro ? train->micro : train->batch };
+}
+
 const Tuned *gpu_tuned(Arena *a, const char *path, Text *why)
 {
     enum { MOST = 16 << 20 };

@@ -11,6 +11,8 @@ uint32_t gpu_arch_code(const char *name);                    /* TicGpuImage.arch
 
 /* The architecture whose measurements the text for all GPUs but sm_90a follows: the first of `arch` that it is for, else sm_80. */
 const char *gpu_portable(const char *const *arch, int n_arch);
+/* What a program's templates are chosen for: pairs as many as a step or a piece of it has. */
+CudaTarget gpu_target(const Tuned *tuned, const char *const *arch, int n_arch, const TrainBlock *train);
 /* What was measured: the lines of the file at `path` (NULL: none), then those compiled in. NULL and a sentence. */
 const Tuned *gpu_tuned(Arena *a, const char *path, Text *why);
 

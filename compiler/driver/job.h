@@ -23,6 +23,7 @@ typedef struct Job {
     double last;
     Text times;
     const Tuned *tuned;              /* what was measured of templates for GPUs; NULL: no code for them is made */
+    CudaModule *trial;               /* kernels lowered to see what they need, under --memory */
 } Job;
 
 void job_mark(Job *j, const char *stage);                    /* for --timings: what came before belongs to this stage */

@@ -189,8 +189,7 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
         fprintf(stderr, "ticc: %s\n", text_data(&why));
         return USER_FAULT;
     }
-    const CudaTarget target = { j->tuned, gpu_portable(arch, in->n_arch), in->program->train.micro ? in->program->train.micro
-                                                                                                 : in->program->train.batch };
+    const CudaTarget target = gpu_target(j->tuned, arch, in->n_arch, &in->program->train);
     CudaModule *m = cuda_module_new(&j->arena, &target);
     in->cuda = m;
     for (int i = 0; i < n; i++)

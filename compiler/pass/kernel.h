@@ -119,11 +119,16 @@ bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why);
 /* list scheduling for memory (IR.md section 5): reorders out->kernel; a legal topological order; updates last */
 void schedule(Fused *f);
 
+/* bytes or elements as a polynomial of the batch: c[0] + c[1]*B + c[2]*B^2 */
+typedef struct { int64_t c[3]; } Poly;
 /* Both, for a step that is to need at most `bytes` at this batch (0: as it comes): parameters, states, inputs and
  * temporaries, as the program will place them. What must be recomputed for that is chosen in remat.c, which writes a table. */
 typedef struct {
     int64_t batch, bytes;
     int64_t beside;          /* what is there beside inputs and temporaries; 0: the parameters and states that the step touches */
+    /* The f32 elements of what the launches of a kernel hand each other (false and a sentence: it cannot be lowered); NULL: a few */
+    bool (*workspace)(void *of, Fused *f, const Kernel *k, Poly *elements, Text *why);
+    void *of;
 } MemoryGoal;
 /* *reached: what it needs now. false: `why` is set, and *reached > goal->bytes when it is memory. */
 bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *a, Fused *out, int64_t *reached, Text *table, Text *why);
@@ -131,8 +136,6 @@ bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *
 bool fused_run(Fused *f, Env *env, Arena *a, Text *why);
 void fused_print(const Fused *f, Text *out);                                    /* --emit=fused */
 
-/* bytes or elements as a polynomial of the batch: c[0] + c[1]*B + c[2]*B^2 */
-typedef struct { int64_t c[3]; } Poly;
 Poly    tensor_bytes(const Graph *g, int tensor);            /* of elements of dtype_size */
 Poly    comp_flops(const Comp *c, bool contraction);
 Poly    kernel_flops(const Fused *f, const Kernel *k);       /* 2 a multiply-add of contractions; others 1 an op */

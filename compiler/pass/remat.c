@@ -50,12 +50,12 @@ typedef struct Remat {
 
 /* ---- a trial */
 
-int64_t plan_step_bytes(const Fused *f, const MemoryGoal *goal)
+bool plan_step_bytes(Fused *f, const MemoryGoal *goal, int64_t *bytes, Text *why)
 {
     const Graph *g = f->graph;
     Arena a = { 0 };
     Liveness l = plan_liveness(f, &a);
-    TicBlock *block = NEWN(&a, TicBlock, g->n_tensor + 1);
+    TicBlock *block = NEWN(&a, TicBlock, g->n_tensor + f->n_kernel + 1);
     int64_t batch = goal->batch, fixed = goal->beside, sum;
     if (!fixed)
         fixed = plan_kind_bytes(f, T_PARAM, batch) + plan_kind_bytes(f, T_STATE, batch);
@@ -66,9 +66,17 @@ int64_t plan_step_bytes(const Fused *f, const MemoryGoal *goal)
             block[n++] = (TicBlock){ .bytes = poly_at(tensor_bytes(g, t), batch), .first = input ? 0 : l.first[t],
                                      .last = input ? f->n_kernel : l.last[t] };
     }
-    int64_t arena = tic_arena_plan(block, n);
+    bool said = true;
+    for (int k = 0; k < f->n_kernel && goal->workspace && said; k++) {
+        Poly elements = { 0 };
+        said = f->kernel[k].cls == K_HOST || goal->workspace(goal->of, f, &f->kernel[k], &elements, why);
+        if (poly_at(elements, batch))
+            block[n++] = (TicBlock){ .bytes = 4 * poly_at(elements, batch), .first = k, .last = k };
+    }
+    int64_t arena = said ? tic_arena_plan(block, n) : -1;
     arena_free(&a);
-    return arena >= 0 && checked_add(arena, fixed, &sum) ? sum : INT64_MAX;
+    *bytes = arena >= 0 && checked_add(arena, fixed, &sum) ? sum : INT64_MAX;
+    return said;
 }
 
 typedef struct { int *to; int n; } Copies;                     /* by tensor of the original graph */
@@ -136,8 +144,7 @@ static bool try_set(Remat *r, const bool *set, Trial *t)
     Liveness l = plan_liveness(&t->f, &a);
     plan_peak(&t->f, &l, r->batch, &t->at);
     arena_free(&a);
-    t->bytes = plan_step_bytes(&t->f, r->goal);
-    return true;
+    return plan_step_bytes(&t->f, r->goal, &t->bytes, r->why);
 }
 
 /* ---- what there is to choose */

@@ -34,6 +34,16 @@ says "no size" 1 "--memory: wants a size, as 2G or 800M" "$TICC" tests/e2e/micro
 check "a large model in less memory" "$TICC" models/vit_b16.tic -D train.batch=32 --memory 4.8G -o "$T/large"; cp "$T/check.out" "$T/table"
 check "as planned for it, to the byte" grep -q "^memory: $(peak "$T/large") bytes planned at batch 32$" "$T/table"
 
+# on a GPU partial results of weight gradients count too
+gpu=(-D train.batch=64 -D train.precision=bf16 --target cpu,cuda)
+gpu_peak() { "$1" info --json | sed 's/.*"gpu_peak_bytes": \([0-9]*\).*/\1/'; }
+"$TICC" tests/e2e/micro.tic "${gpu[@]}" -o "$T/plain"
+goal=$(($(gpu_peak "$T/plain") * 95 / 100))
+check "less of a GPU's memory" "$TICC" tests/e2e/micro.tic "${gpu[@]}" --memory $goal -o "$T/less"; cp "$T/check.out" "$T/table"
+check "no more than that" test "$(gpu_peak "$T/less")" -le $goal
+check "as planned for it, to the byte" grep -q "^memory: $(gpu_peak "$T/less") bytes planned at batch 64$" "$T/table"
+says "too little for a GPU" 1 "on a GPU, a step at batch 64 needs" "$TICC" tests/e2e/micro.tic "${gpu[@]}" --memory 30M -o "$T/none"
+
 # a step in pieces: each of its programs, beside what all of them keep
 pieces=(-D train.batch=128 -D train.micro=64)
 "$TICC" tests/e2e/micro.tic "${pieces[@]}" -o "$T/plain"
