@@ -10,25 +10,36 @@ bool poly_small(Poly a)
     return most < 2147483647.0;
 }
 
-const char *cu_number(Cu *l, int64_t n)
+static const char *literal(Cu *l, int64_t n)
+{
+    return arena_printf(l->arena, n <= INT32_MAX ? "%lld" : "%lldll", (long long)n);
+}
+
+/* n as a size of the text's, where it gets sizes. */
+static const char *size_of(Cu *l, int64_t n)
 {
     CuSizes *s = l->sizes;
-    if (!s || n < 2 || n > INT32_MAX)
-        return arena_printf(l->arena, n <= INT32_MAX ? "%lld" : "%lldll", (long long)n);
     int i = 0;
+    if (!s || n < 1 || n > INT32_MAX)
+        return literal(l, n);
     while (i < s->n && (s->apart || s->at[i] != n))
         i++;
     if (i == TIC_GPU_SIZES)
-        return arena_printf(l->arena, "%lld", (long long)n);
+        return literal(l, n);
     s->at[i] = (int32_t)n;
     s->n = i == s->n ? i + 1 : s->n;
     return arena_printf(l->arena, "e%d", i);
 }
 
+const char *cu_number(Cu *l, int64_t n)
+{
+    return n < 2 ? literal(l, n) : size_of(l, n);
+}
+
 const char *cu_poly(Cu *l, Poly p)
 {
     static const char *const power[] = {"", "B", "B * B"};
-    bool small = poly_small(p);
+    bool small = poly_small(p), apart = l->sizes && l->sizes->apart;      /* then how often B is taken is a size too, and may be 1 */
     int64_t fixed;
     if (poly_fixed(p, &fixed))
         return cu_number(l, fixed);
@@ -37,8 +48,8 @@ const char *cu_poly(Cu *l, Poly p)
         if (!p.c[i])
             continue;
         text_printf(&t, "%s%s%s", t.n ? " + " : "(", small || !i ? "" : "(i64)", power[i]);
-        if (!i || p.c[i] != 1)
-            text_printf(&t, "%s%s", i ? " * " : "", cu_number(l, p.c[i]));
+        if (!i || p.c[i] != 1 || apart)
+            text_printf(&t, "%s%s", i ? " * " : "", apart ? size_of(l, p.c[i]) : cu_number(l, p.c[i]));
     }
     text_char(&t, ')');
     return text_data(&t);

@@ -1,7 +1,8 @@
 /* cuda.h -- the CUDA back end's face: fused kernels to CUDA C text, and the text to cubins through NVRTC.
  *
- * A CudaModule collects kernel files, one for each distinct kernel (equal signatures share one). Everything is
- * specialised on static shapes; the batch is a kernel argument. What a program carries of it is in runtime/tic.h. */
+ * A CudaModule collects distinct kernels (those of equal signatures are one) in files, each of which is compiled by itself: a
+ * contraction or an attention has its own, other kernels share. Everything is specialised on static shapes; the batch is a kernel
+ * argument. What a program carries of it is in runtime/tic.h. */
 #ifndef CUDA_CUDA_H
 #define CUDA_CUDA_H
 #include "pass/kernel.h"

@@ -169,7 +169,7 @@ static void add_kernel(Cu *l, const char *name, TicGrid grid, int threads, int s
     }
     if (!l->out->n++)
         l->out->first = l->m->kernels.n;
-    CudaKernel k = {.name = name, .file = l->m->files.n, .grid = grid, .threads = threads, .shared = shared,
+    CudaKernel k = {.name = name, .file = l->at, .grid = grid, .threads = threads, .shared = shared,
                     .table = l->sets != NULL, .own = {.file = -1}};
     if (l->out->n == 1)
         k.hopper = l->out->hopper;
@@ -238,6 +238,35 @@ static bool lower_class(Cu *l)
     return false;
 }
 
+/* Texts that define no more than their kernels share a file, until it is as long as the longest of the others are: each file is a program
+ * of NVRTC's, and to begin one costs it as much as several small kernels do. */
+static bool shares_file(const Cu *l)
+{
+    return l->k->cls != K_CONTRACT && l->k->cls != K_SCORE;
+}
+
+static int file_for(const Cu *l)
+{
+    enum { LONG = 24 << 10 };
+    const CudaModule *m = l->m;
+    return shares_file(l) && m->shared.n && m->shared.n < LONG ? m->shared_at : m->files.n;
+}
+
+static void add_text(Cu *l)
+{
+    CudaModule *m = l->m;
+    if (l->at < m->files.n) {
+        text_printf(&m->shared, "\n%s", text_data(&l->file));
+        m->files.at[l->at].text = text_data(&m->shared);
+        return;
+    }
+    PUSH(m->arena, m->files, (struct CuFile){m->kernels.at[l->out->first].name, text_data(&l->file), l->own ? FOR_OTHERS : FOR_ALL, NULL});
+    if (shares_file(l)) {
+        m->shared = l->file;
+        m->shared_at = l->at;
+    }
+}
+
 static Cu lowering(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Text *why)
 {
     Cu l = {.m = m, .arena = m->arena, .f = f, .graph = f->graph, .k = k, .comp = &k->comp[0], .out = made, .why = why,
@@ -249,6 +278,7 @@ static Cu lowering(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Te
         l.k = &l.f->kernel[0];
         l.comp = &l.k->comp[0];
     }
+    l.at = file_for(&l);
     l.places = places_of(m->arena, l.graph, l.k);
     for (int i = 0; i < l.k->n_args; i++)
         l.fast = l.fast || l.graph->tensor[l.k->args[i]].dtype == DT_BF16;
@@ -264,8 +294,7 @@ static bool lower(CudaModule *m, Fused *f, const Kernel *k, CuLowered *made, Tex
         cu_fail(&l, "%s", l.places.fault);
     if (!done || l.failed)
         return false;
-    const char *name = m->kernels.at[made->first].name;
-    PUSH(m->arena, m->files, (struct CuFile){name, text_data(&l.file), l.own ? FOR_OTHERS : FOR_ALL, NULL});
+    add_text(&l);
     if (l.own)
         add_own_file(&l);
     return true;

@@ -37,6 +37,8 @@ struct CudaModule {
     const TunedChoice *trial;
     ARRAY(CudaKernel) kernels;
     ARRAY(struct CuFile { const char *name, *text; CuFor is_for; const char *own; } ) files;   /* own: l->own of FOR_HOPPER */
+    Text shared;                       /* the file that the next kernel's text may be added to, and its number; n 0: none */
+    int shared_at;
     ARRAY(CuLowered) done;
 };
 
@@ -50,7 +52,8 @@ typedef struct Cu {
     const Kernel *k;                   /* of many (sets): their form, as f and graph are */
     const Sets *sets;                  /* NULL: one, or another class */
     const Comp *comp;                  /* the member being evaluated */
-    Text file;                         /* the kernel file so far */
+    Text file;                         /* the kernel's text so far */
+    int at;                            /* the number of the file it will be in */
     const char *own;                   /* sm_90a's own text of the same launches, KERNEL and JOIN in it; NULL: none */
     CuSizes own_sizes, *sizes;         /* sizes: where numbers of the text being written go; NULL: into the text */
     int n_name;                        /* temporaries have numbers */

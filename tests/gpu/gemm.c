@@ -8,6 +8,7 @@
 
 typedef int32_t i32;
 #define TC_DEV static inline __attribute__((unused))
+#define TC_NO_UNROLL
 #include "../../compiler/cuda/templates/shares.cu"
 
 extern const char cuda_template_shares[], cuda_template_gemm_mma[], cuda_template_gemm_wgmma[], cuda_template_gemm_f32[];

@@ -12,6 +12,7 @@
 
 typedef int32_t i32;
 #define TC_DEV static
+#define TC_NO_UNROLL
 #include "cuda/templates/shares.cu"
 
 static int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }

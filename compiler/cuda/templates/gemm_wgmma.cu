@@ -18,7 +18,10 @@
  * they read the side of each stage once more where the tile is the first along the other side. Eight parts of 16 rows share a
  * warp's accumulators, as its columns: each is multiplied by ones in a column of its own. After a thousand terms they are added
  * to sums in f32 proper, which tensor cores do not round to. Registers are those of the launch, 168 a thread, dealt out
- * anew: 72 to each thread of theirs, 216 to the others. */
+ * anew: 72 to each thread of theirs, 216 to the others.
+ *
+ * Loops that run long stand as they are written: each copy of one that the compiler makes would be compiled with all accumulators
+ * alive in it, and buys nothing where everything waits for the tensor cores. */
 #ifndef TILE_N
 #define TILE_N 256
 #endif
@@ -67,6 +70,7 @@ TC_DEV int gw_next(TC_ARGS, GwWork *w, GwJob *j)
 {
 #if SHARES
     SharePart s;
+    TC_NO_UNROLL
     while (!share_next(&w->cut, w->share, (TERMS + GW_K - 1) / GW_K, &s)) {
         w->share += (i32)gridDim.x;
         if (w->share >= SHARES)
@@ -110,11 +114,11 @@ TC_DEV void gw_load(u32 part, const tc_tmap *map, u32 full, int unit, int rows, 
 /* 8 rows x 128 columns of a warp's accumulators (the rows of half h) into its own buffer; 16-byte chunks permuted by row */
 TC_DEV void gw_spill(float *mine, const float *acc, u32 h, u32 lane)
 {
+    const u32 row = lane >> 2, first = row * 128 + ((lane >> 1 & 1) ^ row << 1) * 4 + (lane & 1) * 2;
     TC_UNROLL
     for (u32 j = 0; j < 16; j++) {
-        const u32 row = lane >> 2, chunk = (2 * j + (lane >> 1 & 1)) ^ row << 1;
         const v2f v = {acc[j * 4 + h * 2], acc[j * 4 + h * 2 + 1]};
-        *(v2f *)(mine + row * 128 + chunk * 4 + (lane & 1) * 2) = v;
+        *(v2f *)(mine + (first ^ j * 8)) = v;
     }
 }
 
@@ -226,8 +230,10 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
             u32 stage = 0, phase = 0;
             tc_tma_prefetch(&map_a);
             tc_tma_prefetch(&map_b);
+            TC_NO_UNROLL
             while (gw_next(TC_PASS, &work, &job)) {
                 const i32 m0 = job.tile / GW_COLUMNS * 128, n0 = job.tile % GW_COLUMNS * TILE_N;
+                TC_NO_UNROLL
                 for (i32 k = job.k; k < job.k + job.n_k * GW_K; k += GW_K) {
                     const u32 at = ring + stage * GW_STAGE;
                     tc_mbar_wait(empty + stage * 8, phase ^ 1);
@@ -244,12 +250,14 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
 #if SUMMED
         else if (warp > 0) {
             u32 stage = 0, phase = 0;
+            TC_NO_UNROLL
             while (gw_next(TC_PASS, &work, &job)) {
                 const int summing = (SUMMED == 1 ? job.tile % GW_COLUMNS : job.tile / GW_COLUMNS) == 0;
                 float sums[GW_SUMS][4], block[GW_SUMS][4];
                 TC_UNROLL
                 for (u32 e = 0; e < GW_SUMS * 4; e++)
                     sums[e / 4][e & 3] = block[e / 4][e & 3] = 0.f;
+                TC_NO_UNROLL
                 for (i32 k = 0; k < job.n_k; k++) {
                     tc_mbar_wait(full + stage * 8, phase);
                     if (summing)
@@ -276,6 +284,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
         const u32 mine = group - 1, leader = (threadIdx.x & 127) == 0;
         float *buffer = (float *)(smem + GW_STAGES * GW_STAGE) + (threadIdx.x / 32 - 4) * 1024;
         u32 stage = 0, phase = 0, turns = 0;
+        TC_NO_UNROLL
         for (i32 i = 0; gw_next(TC_PASS, &work, &job); i++) {
             const i32 tile = job.tile, split = job.split, n_k = job.n_k;
             if (GW_PING && (i & 1) != (i32)mine) {      /* the other warpgroup's: its stages go by */
@@ -300,6 +309,7 @@ TC_KERNEL void TC_BOUNDS(384, 1) KERNEL(const TC_GRIDCONST tc_tmap map_a, const 
             if (GW_PING)
                 tc_mbar_wait(turn + mine * 8, (turns++ & 1) ^ mine ^ 1);      /* the first turn is warpgroup 0's */
             u32 before = 0;
+            TC_NO_UNROLL
             for (i32 k = 0; k < n_k; k++) {
                 const u32 at = ring + stage * GW_STAGE;
                 tc_mbar_wait(full + stage * 8, phase);

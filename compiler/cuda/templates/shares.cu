@@ -22,6 +22,7 @@ TC_DEV ShareCut share_all(i32 tiles, i32 shares)
 /* The next part of a share, *c being share_all at first; 0: it has no more. */
 TC_DEV int share_next(ShareCut *c, i32 share, i32 blocks, SharePart *p)
 {
+    TC_NO_UNROLL
     while (c->tiles > 0) {
         const i32 mine = share - c->share, left = blocks - c->from;
         p->part = c->part + mine;
