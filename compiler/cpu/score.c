@@ -10,7 +10,7 @@
  *     at the end     results along M are finished and stored
  *
  * A task is the work of one thread and the blocks follow from the extents: equal bits for any number of threads. */
-#include "cpu/contract.h"
+#include "cpu/score.h"
 #include "tic.h"
 
 enum { MOST_SUMS = 8, BLOCK_BYTES = 256 << 10 };
@@ -22,7 +22,8 @@ typedef struct Sum {
     ScoreSum s;
     int score;                         /* RESULT: the member whose scores it sums */
     int64_t n_own;
-    int64_t slices;                    /* of b, packed */
+    Cut cut;                           /* of b, packed */
+    int64_t slices, slice;
     int64_t rows;                      /* PRODUCT: rows of a as f32; -1: a is read in place */
     int64_t out;                       /* PRODUCT: its scores. RESULT: sums of a block's rows, or of all columns */
 } Sum;
@@ -45,16 +46,6 @@ static int64_t up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
-static int64_t slice_elements(int64_t terms, int lanes)
-{
-    return (up(terms, lanes) + 2 * lanes) * NV * lanes;        /* a transposing pack ends with a whole square */
-}
-
-static int64_t panel_elements(int64_t terms, int64_t columns, int lanes)
-{
-    return (columns + NV * lanes - 1) / (NV * lanes) * slice_elements(terms, lanes);
-}
-
 /* The extent of M or N: that of any member but a row's sum. */
 static int64_t extent(const Kernel *k, int axis)
 {
@@ -71,10 +62,13 @@ static int64_t layout(const Kernel *k, const Sum *sum, int n_sum, const bool *ke
     for (int i = 0; i < n_sum; i++) {
         const Sum *s = &sum[i];
         int64_t terms = s->product ? s->n_own : s->over_m ? block : n_n, columns = s->product ? n_n : s->n_own;
-        int64_t slices = used, rows = used + panel_elements(terms, columns, lanes);
+        Cut cut = cut_columns(columns, lanes);
+        int64_t slices = used, rows = used + cut.slices * cut_slice(terms, lanes);
         int64_t out = rows + (s->product ? block * up(s->n_own, lanes) : 0);
         used = out + (s->product ? block * width : (s->over_m ? up(n_n, 16) : block) * up(s->n_own, lanes));
         if (x) {
+            x->sum[i].cut = cut;
+            x->sum[i].slice = cut_slice(terms, lanes);
             x->sum[i].slices = slices;
             x->sum[i].rows = rows;
             x->sum[i].out = out;
@@ -151,112 +145,20 @@ bool cpu_takes_score(Graph *g, const Kernel *k)
     return takes;
 }
 
-/* ---- products: c[rows][vectors of columns] (+)= scale * sum over terms of a * slices */
-
-/* One tile of MR rows and nv vectors. By rows: term k of row r is a[r * stride + k], rows past `rows` are computed from the
- * last one again; else a[k * stride + r]. All MR rows of c are stored. */
-static V tile_product(Low *l, bool by_rows, int nv)
-{
-    const char *name = arena_printf(l->arena, "score_tile_%s_%d", by_rows ? "rows" : "columns", nv);
-    V fn = part_helper(l->part, name);
-    if (fn)
-        return fn;
-    Gen *g = l->g;
-    Aside aside;
-    Ty i = g->t->i64, p = g->t->ptr, f32 = g->t->f32, t[] = {i, i, p, i, p, p, i, i, f32};
-    aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
-    fn = g->fn;
-    int w = g->t->lanes, mr = tile_rows(g->t), nr = tile_columns(g->t), n_acc = mr * nv;
-    V len = LLVMGetParam(fn, 0), rows = LLVMGetParam(fn, 1), a = LLVMGetParam(fn, 2), stride = LLVMGetParam(fn, 3);
-    V b = LLVMGetParam(fn, 4), c = LLVMGetParam(fn, 5), cs = LLVMGetParam(fn, 6), more = LLVMGetParam(fn, 7);
-    V scale = splat(g, LLVMGetParam(fn, 8)), last = i_sub(g, rows, ic(g, 1)), row[8], carry[MAX_CARRY];
-    for (int r = 0; r < mr; r++)
-        row[r] = gep(g, f32, a, by_rows ? i_mul(g, i_min(g, ic(g, r), last), stride) : ic(g, r));
-    for (int k = 0; k < n_acc; k++)
-        carry[k] = fc(g, 0);
-    V from = ic(g, 0), to = LLVMBuildAnd(g->b, len, ic(g, -4), "");
-    for (int unroll = 4; unroll; unroll = unroll == 4 ? 1 : 0) {
-        Loop loop;
-        loop_begin(g, &loop, from, to, unroll, carry, n_acc);
-        for (int u = 0; u < unroll; u++) {
-            V k = i_add(g, loop.i, ic(g, u)), pb = gep(g, f32, b, i_mul(g, k, ic(g, nr))), x[NV];
-            V at = by_rows ? k : i_mul(g, k, stride);
-            for (int v = 0; v < nv; v++)
-                x[v] = load(g, g->t->vf, gep(g, f32, pb, ic(g, v * w)), 4);
-            for (int r = 0; r < mr; r++) {
-                V y = splat(g, load(g, f32, gep(g, f32, row[r], at), 4));
-                for (int v = 0; v < nv; v++)
-                    carry[r * nv + v] = f_fma(g, y, x[v], carry[r * nv + v]);
-            }
-        }
-        loop_end(g, &loop, carry);
-        from = to;
-        to = len;
-    }
-    Branch f;
-    for (int k = 0; k < n_acc; k++)
-        carry[k] = f_mul(g, carry[k], scale);
-    if_begin(g, &f, LLVMBuildICmp(g->b, LLVMIntNE, more, ic(g, 0), ""), carry, n_acc);
-    for (int k = 0; k < n_acc; k++)
-        carry[k] = f_add(g, carry[k], load(g, g->t->vf, gep(g, f32, gep(g, f32, c, i_mul(g, ic(g, k / nv), cs)), ic(g, k % nv * w)), 4));
-    if_end(g, &f, carry);
-    for (int k = 0; k < n_acc; k++)
-        store(g, carry[k], gep(g, f32, gep(g, f32, c, i_mul(g, ic(g, k / nv), cs)), ic(g, k % nv * w)), 4);
-    return aside_end(l, &aside, NULL);
-}
-
-/* void (terms, rows, a, stride, slices, elements of a slice, vectors, c, cs, more, scale) */
-static V whole_product(Low *l, bool by_rows)
-{
-    const char *name = by_rows ? "score_product_rows" : "score_product_columns";
-    V fn = part_helper(l->part, name), tile[NV + 1];
-    if (fn)
-        return fn;
-    for (int nv = 1; nv <= NV; nv++)
-        tile[nv] = tile_product(l, by_rows, nv);
-    Gen *g = l->g;
-    Aside aside;
-    Ty i = g->t->i64, p = g->t->ptr, f32 = g->t->f32, t[] = {i, i, p, i, p, i, i, p, i, i, f32};
-    aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
-    fn = g->fn;
-    int w = g->t->lanes, mr = tile_rows(g->t);
-    V terms = LLVMGetParam(fn, 0), rows = LLVMGetParam(fn, 1), a = LLVMGetParam(fn, 2), stride = LLVMGetParam(fn, 3);
-    V slices = LLVMGetParam(fn, 4), slice = LLVMGetParam(fn, 5), vectors = LLVMGetParam(fn, 6), c = LLVMGetParam(fn, 7);
-    V cs = LLVMGetParam(fn, 8), more = LLVMGetParam(fn, 9), scale = LLVMGetParam(fn, 10);
-    V whole = i_div(g, vectors, ic(g, NV)), rest = i_sub(g, vectors, i_mul(g, whole, ic(g, NV)));
-    Loop r, s;
-    loop_begin(g, &r, ic(g, 0), rows, mr, NULL, 0);
-    V from = gep(g, f32, a, by_rows ? i_mul(g, r.i, stride) : r.i), to = gep(g, f32, c, i_mul(g, r.i, cs)), left = i_sub(g, rows, r.i);
-    loop_begin(g, &s, ic(g, 0), whole, 1, NULL, 0);
-    V full[] = {terms, i_min(g, left, ic(g, mr)), from, stride, gep(g, f32, slices, i_mul(g, s.i, slice)),
-                gep(g, f32, to, i_mul(g, s.i, ic(g, NV * w))), cs, more, scale};
-    call(g, tile[NV], full, (int)LEN(full));
-    loop_end(g, &s, NULL);
-    for (int nv = 1; nv < NV; nv++) {
-        Branch f;
-        if_begin(g, &f, LLVMBuildICmp(g->b, LLVMIntEQ, rest, ic(g, nv), ""), NULL, 0);
-        V part[] = {terms, i_min(g, left, ic(g, mr)), from, stride, gep(g, f32, slices, i_mul(g, whole, slice)),
-                    gep(g, f32, to, i_mul(g, whole, ic(g, NV * w))), cs, more, scale};
-        call(g, tile[nv], part, (int)LEN(part));
-        if_end(g, &f, NULL);
-    }
-    loop_end(g, &r, NULL);
-    return aside_end(l, &aside, NULL);
-}
+/* ---- products */
 
 static V place(const Attention *x, int64_t at)
 {
     return gep(x->g, x->g->t->f32, x->g->scratch, ic(x->g, at));
 }
 
-static void multiply(Attention *x, bool by_rows, V terms, V rows, V a, V stride, const Sum *s, int64_t most_terms, int64_t columns,
-                     V c, int64_t cs, V more, double scale)
+/* Rows that lie cs elements apart from c on (+)= a * b. */
+static void multiply(Attention *x, ScoreProduct kind, V terms, V rows, V a, V stride, const Sum *s, V c, V cs, V more, double scale, V reach)
 {
     Gen *g = x->g;
-    V number = LLVMConstReal(g->t->f32, scale), fn = whole_product(x->l, by_rows);
-    V arg[] = {terms, rows, a, stride, place(x, s->slices), ic(g, slice_elements(most_terms, g->t->lanes)),
-               ic(g, up(columns, g->t->lanes) / g->t->lanes), c, ic(g, cs), more, number};
-    call(g, fn, arg, (int)LEN(arg));
+    V arg[] = {terms, rows, a, stride, place(x, s->slices), ic(g, s->slice), ic(g, s->cut.slices), ic(g, s->cut.wide), ic(g, s->cut.first),
+               c, cs, more, LLVMConstReal(g->t->f32, scale), reach};
+    call(g, part_score_product(x->l, kind), arg, (int)LEN(arg));
 }
 
 /* ---- packing */
@@ -286,7 +188,7 @@ static void pack_rows(Attention *x, Scope *dom, const Sum *s, V from, V to)
 }
 
 /* One slice, element by element: for layouts without a unit stride on either side. */
-static void pack_slowly(Attention *x, Scope *dom, const Sum *s, int term, int column, int64_t columns, V first, V n0, V len, V to)
+static void pack_slowly(Attention *x, Scope *dom, const Sum *s, int term, int column, V first, V n0, V left, V len, V to)
 {
     Gen *g = x->g;
     int w = g->t->lanes, nr = tile_columns(g->t);
@@ -295,11 +197,11 @@ static void pack_slowly(Attention *x, Scope *dom, const Sum *s, int term, int co
     loop_begin(g, &k, ic(g, 0), len, 1, NULL, 0);
     scope_in(&one, dom, k.branch);
     scope_bind(&one, term, i_add(g, first, k.i));
-    loop_begin(g, &part, ic(g, 0), i_min(g, ic(g, nr), i_sub(g, ic(g, columns), n0)), w, NULL, 0);
+    loop_begin(g, &part, ic(g, 0), left, w, NULL, 0);
     scope_in(&in, &one, part.branch);
     scope_in(&lanes, &in, NULL);
     lanes.lanes = column;
-    lanes.mask = mask_first(g, i_sub(g, i_sub(g, ic(g, columns), n0), part.i));
+    lanes.mask = mask_first(g, i_sub(g, left, part.i));
     scope_bind(&lanes, column, i_add(g, n0, part.i));
     V at = i_add(g, i_mul(g, k.i, ic(g, nr)), part.i);
     store(g, to_f(&lanes, eval(&lanes, s->s.b)), gep(g, g->t->f32, to, at), 4);
@@ -308,7 +210,7 @@ static void pack_slowly(Attention *x, Scope *dom, const Sum *s, int term, int co
 }
 
 /* b: terms first .. first + len - 1 by all columns, into slices. */
-static void pack_slices(Attention *x, Scope *dom, const Sum *s, int term, int column, int64_t columns, int64_t most_terms, V first, V len)
+static void pack_slices(Attention *x, Scope *dom, const Sum *s, int term, int column, V first, V len)
 {
     Low *l = x->l;
     Gen *g = x->g;
@@ -316,27 +218,57 @@ static void pack_slices(Attention *x, Scope *dom, const Sum *s, int term, int co
     Form form = l->graph->tensor[s->s.b->tensor].dtype == DT_BF16 ? WIDEN : PLAIN;
     bool straight = poly_is(lin.axis[column], 1), transposed = !straight && poly_is(lin.axis[term], 1);
     V fn = straight ? part_pack_straight(l, form) : transposed ? part_pack_transposed(l, form) : NULL;
-    int nr = tile_columns(g->t);
+    V lanes = ic(g, g->t->lanes), columns = ic(g, s->product ? x->n_n : s->n_own);
     Loop loop;
     Scope in, at;
-    loop_begin(g, &loop, ic(g, 0), ic(g, (columns + nr - 1) / nr), 1, NULL, 0);
+    loop_begin(g, &loop, ic(g, 0), ic(g, s->cut.slices), 1, NULL, 0);
     scope_in(&in, dom, loop.branch);
-    V n0 = i_mul(g, loop.i, ic(g, nr)), to = gep(g, g->t->f32, place(x, s->slices), i_mul(g, loop.i, ic(g, slice_elements(most_terms, g->t->lanes))));
+    V n0 = i_mul(g, cut_before(g, &s->cut, loop.i), lanes), to = gep(g, g->t->f32, place(x, s->slices), i_mul(g, loop.i, ic(g, s->slice)));
+    V left = i_min(g, i_mul(g, cut_width(g, &s->cut, loop.i), lanes), i_sub(g, columns, n0));
     if (fn) {
         scope_in(&at, &in, NULL);
         scope_bind(&at, column, n0);
         scope_bind(&at, term, first);
         Mem mem = tensor_mem(l, s->s.b->tensor);
         V arg[] = {address(&at, &mem, s->s.b->idx, s), gen_poly(g, lin.axis[straight ? term : column]),
-                   i_sub(g, ic(g, columns), n0), len, to, ic(g, 1), ic(g, 0)};
+                   left, len, to, ic(g, 1), ic(g, 0)};
         call(g, fn, arg, straight ? 7 : 5);
     } else {
-        pack_slowly(x, &in, s, term, column, columns, first, n0, len, to);
+        pack_slowly(x, &in, s, term, column, first, n0, left, len, to);
     }
     loop_end(g, &loop, NULL);
 }
 
-/* ---- results */
+/* ---- results: summed where they belong, if that takes whole vectors of f32; else in scratch, and copied at the end */
+
+static bool is_direct(const Attention *x, const Sum *s)
+{
+    const Low *l = x->l;
+    const Comp *c = l->member[s->member].c;
+    Lin lin = tensor_linear(&x->l->places, c->out, c->store);
+    return l->graph->tensor[c->out].dtype == DT_F32 && s->n_own % x->g->t->lanes == 0 && !lin.n_atoms && poly_is(lin.axis[s->own], 1);
+}
+
+/* Where the sums of row (or column) `first` and those after it are; true: where they belong. */
+static bool result_place(Attention *x, Scope *dom, const Sum *s, V first, V *c, V *cs)
+{
+    Low *l = x->l;
+    Gen *g = x->g;
+    *c = place(x, s->out);
+    *cs = ic(g, up(s->n_own, g->t->lanes));
+    if (!is_direct(x, s))
+        return false;
+    const Comp *made = l->member[s->member].c;
+    int axis = s->over_m ? x->n : x->m;
+    Mem mem = tensor_mem(l, made->out);
+    Scope at;
+    scope_in(&at, dom, NULL);
+    scope_bind(&at, axis, first);
+    scope_bind(&at, s->own, ic(g, 0));
+    *c = address(&at, &mem, made->store, &s->out);
+    *cs = gen_poly(g, tensor_linear(&l->places, made->out, made->store).axis[axis]);
+    return true;
+}
 
 typedef struct Finish { Attention *x; const Sum *s; V row; } Finish;
 
@@ -353,12 +285,15 @@ static void finish_lanes(void *ctx, Scope *s, int part, V *carry)
     store_member(s, c, member_value(s, c, (Val){VAL_F, x}));
 }
 
-/* Sums of rows from .. to - 1 of an axis, the first at `sums`. */
-static void finish(Attention *x, Scope *dom, const Sum *s, int axis, V from, V to)
+/* Sums of rows (or columns) from .. to - 1 go where they belong. */
+static void finish(Attention *x, Scope *dom, const Sum *s, V from, V to)
 {
     Gen *g = x->g;
+    int axis = s->over_m ? x->n : x->m;
     Loop loop;
     Scope row;
+    if (is_direct(x, s))
+        return;
     loop_begin(g, &loop, from, to, 1, NULL, 0);
     scope_in(&row, dom, loop.branch);
     scope_bind(&row, axis, loop.i);
@@ -397,7 +332,7 @@ static void place_scores(Attention *x, int i, V m0)
     l->member[i].mem = mem;
 }
 
-static void product_of_block(Attention *x, Scope *dom, const Sum *s, V m0, V m1)
+static void product_of_block(Attention *x, Scope *dom, const Sum *s, V m0, V m1, V reach)
 {
     Low *l = x->l;
     Gen *g = x->g;
@@ -415,7 +350,7 @@ static void product_of_block(Attention *x, Scope *dom, const Sum *s, V m0, V m1)
     } else {
         pack_rows(x, dom, s, m0, m1);
     }
-    multiply(x, true, ic(g, s->n_own), i_sub(g, m1, m0), a, stride, s, s->n_own, x->n_n, place(x, s->out), x->width, ic(g, 0), s->s.scale);
+    multiply(x, SCORES, ic(g, s->n_own), i_sub(g, m1, m0), a, stride, s, place(x, s->out), ic(g, x->width), ic(g, 0), s->s.scale, reach);
 }
 
 typedef struct Write { const Comp *c; V row; } Write;
@@ -444,8 +379,8 @@ static V make_block(Attention *x)
     Aside aside;
     Scope root, dom, row;
     Loop loop;
-    whole_product(l, true);            /* what is called is built before the caller */
-    whole_product(l, false);
+    for (int kind = SCORES; kind <= ALONG_M; kind++)           /* what is called is built before the caller */
+        part_score_product(l, (ScoreProduct)kind);
     for (int i = 0; i < x->n_sum; i++) {
         Form form = l->graph->tensor[x->sum[i].s.b->tensor].dtype == DT_BF16 ? WIDEN : PLAIN;
         part_pack_straight(l, form);
@@ -456,7 +391,7 @@ static V make_block(Attention *x)
     g->bufs = LLVMGetParam(g->fn, 0);
     g->batch = LLVMGetParam(g->fn, 1);
     g->scratch = LLVMGetParam(g->fn, 3);
-    V m0 = LLVMGetParam(g->fn, 4), m1 = LLVMGetParam(g->fn, 5), rows = i_sub(g, m1, m0);
+    V m0 = LLVMGetParam(g->fn, 4), m1 = LLVMGetParam(g->fn, 5), rows = i_sub(g, m1, m0), reach = ic(g, x->n_n);
     begin(x, &root, &dom, LLVMGetParam(g->fn, 2));
     bool *apart = NEWN(l->arena, bool, l->n_member);
     for (int i = 0; i < l->n_member; i++) {
@@ -469,7 +404,7 @@ static V make_block(Attention *x)
     }
     for (int i = 0; i < x->n_sum; i++)
         if (x->sum[i].product)
-            product_of_block(x, &dom, &x->sum[i], m0, m1);
+            product_of_block(x, &dom, &x->sum[i], m0, m1, reach);
     rows_plan(&x->rows, l, l->k->n_dom + 1, apart);
     loop_begin(g, &loop, m0, m1, 1, NULL, 0);
     scope_in(&row, &dom, loop.branch);
@@ -481,17 +416,17 @@ static V make_block(Attention *x)
     loop_end(g, &loop, NULL);
     for (int i = 0; i < x->n_sum; i++) {
         const Sum *s = &x->sum[i];
-        int64_t cs = up(s->n_own, g->t->lanes);
         if (s->product)
             continue;
-        V scores = place(x, x->at[s->score]);
+        V scores = place(x, x->at[s->score]), width = ic(g, x->width), none = ic(g, 0), c, cs;
+        double scale = result_place(x, &dom, s, s->over_m ? none : m0, &c, &cs) ? s->s.scale : 1;
         if (s->over_m) {
-            V more = LLVMBuildZExt(g->b, LLVMBuildICmp(g->b, LLVMIntNE, m0, ic(g, 0), ""), g->t->i64, "");
-            pack_slices(x, &dom, s, x->m, s->own, s->n_own, x->block, m0, rows);
-            multiply(x, false, rows, ic(g, x->n_n), scores, ic(g, x->width), s, x->block, s->n_own, place(x, s->out), cs, more, 1);
+            V more = LLVMBuildZExt(g->b, LLVMBuildICmp(g->b, LLVMIntNE, m0, none, ""), g->t->i64, "");
+            pack_slices(x, &dom, s, x->m, s->own, m0, rows);
+            multiply(x, ALONG_M, rows, ic(g, x->n_n), scores, width, s, c, cs, more, scale, reach);
         } else {
-            multiply(x, true, ic(g, x->n_n), rows, scores, ic(g, x->width), s, x->n_n, s->n_own, place(x, s->out), cs, ic(g, 0), 1);
-            finish(x, &dom, s, x->m, m0, m1);
+            multiply(x, ALONG_N, ic(g, x->n_n), rows, scores, width, s, c, cs, none, scale, reach);
+            finish(x, &dom, s, m0, m1);
         }
     }
     return aside_end(l, &aside, NULL);
@@ -517,9 +452,9 @@ bool lower_score(Low *l)
     for (int i = 0; i < x.n_sum; i++) {
         const Sum *s = &x.sum[i];
         if (s->product)
-            pack_slices(&x, &dom, s, s->own, x.n, x.n_n, s->n_own, ic(g, 0), ic(g, s->n_own));
+            pack_slices(&x, &dom, s, s->own, x.n, ic(g, 0), ic(g, s->n_own));
         else if (!s->over_m)
-            pack_slices(&x, &dom, s, x.n, s->own, s->n_own, x.n_n, ic(g, 0), ic(g, x.n_n));
+            pack_slices(&x, &dom, s, x.n, s->own, ic(g, 0), ic(g, x.n_n));
     }
     loop_begin(g, &loop, ic(g, 0), ic(g, x.n_m), x.block, NULL, 0);
     V arg[] = {g->bufs, g->batch, g->task, g->scratch, loop.i, i_min(g, i_add(g, loop.i, ic(g, x.block)), ic(g, x.n_m))};
@@ -527,7 +462,7 @@ bool lower_score(Low *l)
     loop_end(g, &loop, NULL);
     for (int i = 0; i < x.n_sum; i++)
         if (!x.sum[i].product && x.sum[i].over_m)
-            finish(&x, &dom, &x.sum[i], x.n, ic(g, 0), ic(g, x.n_n));
+            finish(&x, &dom, &x.sum[i], ic(g, 0), ic(g, x.n_n));
     launch_tasks(l);
     Poly tasks = poly_const(1);
     for (int a = 0; a < l->k->n_dom; a++)
