@@ -87,21 +87,31 @@ bool lower_score(Low *l);
 /* columns.c: members that are sums over the whole domain. A launch of CHUNKS tasks goes through the domain, each task
  * adding to sums of its own in the workspace; a second launch joins them in order. What a task takes depends on shapes and
  * the batch alone, never on the number of threads. at: by member, the place of its sums among a task's; -1: it is none. */
-struct Scope;
+typedef struct Scope Scope;
 enum { CHUNKS = 32 };
 typedef struct ColumnSums { Low *l; int n; int64_t *at, size; Mem *mem; } ColumnSums;
 bool columns_find(ColumnSums *c, Low *l);                           /* false: there are none */
 void columns_begin(ColumnSums *c, int arg);                         /* the task's sums, in buffer `arg`, begin at zero */
-void columns_add(const ColumnSums *c, struct Scope *s, int member, V x);    /* x at s's point */
+void columns_add(const ColumnSums *c, Scope *s, int member, V x);    /* x at s's point */
 void columns_join(ColumnSums *c, int arg);                          /* the second launch */
 void chunk_of(Gen *g, V n, V *lo, V *hi);                        /* what the task takes of n points */
 
 /* row.c: members that live along rows, whose axes are the first n_row. A member of a phase reduces all further axes or
  * none of them, or is one of `columns` (may be NULL). apart (may be NULL): members that are none of these; the others find
  * them in memory, if they read them. */
-typedef struct RowPlan { Low *l; int n_row, n_phase, *phase; bool *twice; const ColumnSums *columns; } RowPlan;
+typedef struct RowPlan {
+    Low *l;
+    int n_row, n_phase, *phase;
+    bool *twice;
+    const ColumnSums *columns;
+    int *softmax, along;
+} RowPlan;
 void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart);
-void rows_run(const RowPlan *p, struct Scope *row);              /* one row, whose axes the scope binds */
+/* Rows from .. to - 1 of an axis; `outer` binds the rows' other axes. scratch: rows_scratch elements. Along the plan's axis
+ * `along` a row ends before `end`. Members that are kept have places. */
+typedef V (*RowEnd)(void *ctx, V row);
+int64_t rows_scratch(int lanes, int n_member);
+void rows_run_together(RowPlan *p, Scope *outer, int axis, V from, V to, V scratch, RowEnd end, void *ctx);
 
 /* A function of the part by its name; NULL when it is not there yet. part_helper_is enters one. */
 V    part_helper(const Part *p, const char *name);
@@ -125,7 +135,6 @@ int  best_lanes(const Low *l, const Accesses *acc, const Group *grp, int n);
 typedef enum { VAL_F, VAL_INT, VAL_INTS, VAL_BOOL } ValKind;     /* f32 lanes, i64, i32 lanes, i1 lanes */
 typedef struct Val { ValKind kind; V v; } Val;
 
-typedef struct Scope Scope;
 struct Scope {
     Level level;                       /* its values are Vals */
     Low *l;

@@ -7,7 +7,11 @@
  * A logsumexp takes two phases where its terms are cheap: the maximum, then the sum of exponentials below it. In one phase
  * each exponential would wait for the one before.
  *
- * A map that a later phase reads again lies in its tensor when it is written anyway; otherwise it is computed again. */
+ * A map that a later phase reads again lies in its tensor when it is written anyway; otherwise it is computed again.
+ *
+ * Rows of scores (score.c) go through the phases a few at a time, all of them through one phase before the next: a row's phase
+ * waits for what the one before sums up, and the machine can not look past a whole row for something else to do. There a
+ * softmax's exponentials are computed once: what a logsumexp sums up below its peak is kept, and then divided by the sum. */
 #include "cpu/lower.h"
 #include <math.h>
 #include <string.h>
@@ -20,6 +24,8 @@ typedef struct Phase {
     int number;
     int lanes;                         /* axis along the lanes, -1 */
     V *peak;                           /* by member: the maximum of a logsumexp in its second phase */
+    V end;                             /* of the axis `along`; NULL: its extent */
+    V *sum, *value;                    /* by member: 1 / the sum below a peak; what a reducer came to */
 } Phase;
 
 /* A logsumexp of two phases has its own number in the second. */
@@ -60,6 +66,18 @@ static bool cheap(const Low *l, const Expr *e, int depth)
     for (int i = 0; i < e->n && !slow; i++)
         slow = !cheap(l, e->arg[i], depth + 1);
     return !slow;
+}
+
+/* The logsumexp l that member i = exp(its terms - l) is a softmax by; -1: none. */
+static int softmax_of(const Low *l, const bool *twice, const int *phase, int i)
+{
+    const Comp *c = l->member[i].c;
+    const Expr *d = c->body->kind == E_OP && c->body->op == OP_EXP ? c->body->arg[0] : NULL;
+    if (!d || d->kind != E_OP || d->op != OP_SUB || d->arg[1]->kind != E_LOAD)
+        return -1;
+    int j = kernel_member(l->k, d->arg[1]->tensor);
+    bool is = j >= 0 && twice[j] && phase[i] == phase[j] + 1 && d->arg[0] == l->member[j].c->body && same_point(d->arg[1], l->member[j].c);
+    return is ? j : -1;
 }
 
 /* Do two members share a phase? Each is in its own, and in the one before when it takes two. */
@@ -148,7 +166,14 @@ static void phase_body(void *ctx, Scope *s, int part, V *carry)
         const Comp *c = l->member[i].c;
         if (!in_phase(p, i))
             continue;
-        Val v = eval_member(s, c);
+        int by = p->plan->softmax ? p->plan->softmax[i] : -1;
+        Val v;
+        if (by >= 0) {
+            V e = to_f(s, load_at(s, &l->member[i].mem, c->store, &l->member[i], NULL));
+            v = member_value(s, c, (Val){VAL_F, f_mul(g, e, p->sum[by])});
+        } else {
+            v = eval_member(s, c);
+        }
         if (is_column(p, i)) {
             columns_add(p->plan->columns, s, i, to_f(s, v));
             continue;
@@ -166,8 +191,12 @@ static void phase_body(void *ctx, Scope *s, int part, V *carry)
         int w = acc_width(kind);
         Acc a = {{carry[at], w > 1 ? carry[at + 1] : NULL}};
         V index = NULL, x = to_f(s, v);
-        if (kind != c->reducer && kind == RED_SUM)
+        if (kind != c->reducer && kind == RED_SUM) {
             x = m_exp(g, f_sub(g, x, p->peak[i]));
+            for (int j = i + 1; p->plan->softmax && j < l->n_member; j++)
+                if (p->plan->softmax[j] == i)
+                    store_at(s, &l->member[j].mem, l->member[j].c->store, &l->member[j], (Val){VAL_F, x});
+        }
         if (kind == RED_ARGMAX) {
             int axis = __builtin_ctz(c->red);
             V first = scope_axis(s, axis);
@@ -230,7 +259,8 @@ static void run_phase(Phase *p, Scope *row)
     if (lanes < 0) {
         phase_body(p, &in, 0, carry);
     } else if (n_grp == 1) {
-        lane_loop(&in, grp[0].axis, ic(g, 0), gen_poly(g, grp[0].n), unroll, phase_body, p, carry, count);
+        V end = p->end && grp[0].axis == p->plan->along ? p->end : gen_poly(g, grp[0].n);
+        lane_loop(&in, grp[0].axis, ic(g, 0), end, unroll, phase_body, p, carry, count);
     } else {
         Loop outer;
         Scope s;
@@ -258,9 +288,12 @@ static void run_phase(Phase *p, Scope *row)
             at += w;
             continue;
         }
-        if (kind != c->reducer)
+        if (kind != c->reducer) {
+            p->sum[i] = f_div(g, fc(g, 1), v.v);
             v.v = f_add(g, p->peak[i], m_ln(g, v.v));
+        }
         v = member_value(row, c, v);
+        p->value[i] = to_f(row, v);
         member_is(row, c, v);
         l->comp = c;
         if (kernel_writes(l->k, c->out))
@@ -292,22 +325,118 @@ void rows_plan(RowPlan *p, Low *l, int n_row, const bool *apart)
     }
 }
 
-void rows_run(const RowPlan *p, Scope *row)
+static void phase_begin(Phase *ph, const RowPlan *p)
+{
+    int n = p->l->n_member;
+    *ph = (Phase){.plan = p, .l = p->l, .peak = NEWN(p->l->arena, V, n), .sum = NEWN(p->l->arena, V, n), .value = NEWN(p->l->arena, V, n)};
+}
+
+static bool any_in_phase(const Phase *p)
+{
+    bool any = false;
+    for (int i = 0; i < p->l->n_member; i++)
+        any = any || in_phase(p, i);
+    return any;
+}
+
+static void phase_end(const Phase *p)
+{
+    for (int i = 0; i < p->l->n_member; i++)
+        if (p->plan->phase[i] == p->number)
+            keep(p->l, p->plan->phase, i);
+}
+
+static void rows_run(const RowPlan *p, Scope *row)
+{
+    Phase ph;
+    phase_begin(&ph, p);
+    p->l->places.row_depth = row->level.depth;
+    for (; ph.number < p->n_phase && !p->l->failed; ph.number++) {
+        if (any_in_phase(&ph))
+            run_phase(&ph, row);
+        phase_end(&ph);
+    }
+}
+
+/* ---- rows a few at a time. What a phase leaves of a row for later ones lies in scratch: [member][row] a vector each of the
+ * member's value, of the peak, and of 1 / the sum below it. */
+
+enum { ROWS_AT_ONCE = 16, LEFT = 3 };
+
+int64_t rows_scratch(int lanes, int n_member)
+{
+    return (int64_t)n_member * LEFT * ROWS_AT_ONCE * lanes;
+}
+
+static V left_at(const Phase *p, V scratch, V row, int member, int what)
+{
+    Gen *g = p->l->g;
+    V at = i_add(g, row, ic(g, (int64_t)(member * LEFT + what) * ROWS_AT_ONCE));
+    return gep(g, g->t->f32, scratch, i_mul(g, at, ic(g, g->t->lanes)));
+}
+
+/* What phases before this one left of a row. */
+static void recall(Phase *p, Scope *s, V scratch, V row)
+{
+    Gen *g = p->l->g;
+    for (int i = 0; i < p->l->n_member; i++) {
+        const Comp *c = p->l->member[i].c;
+        int at = p->plan->phase[i];
+        if (at < 0 || !c->red)
+            continue;
+        if (at < p->number)
+            member_is(s, c, (Val){VAL_F, load(g, g->t->vf, left_at(p, scratch, row, i, 0), 4)});
+        if (at == p->number && p->plan->twice[i])
+            p->peak[i] = load(g, g->t->vf, left_at(p, scratch, row, i, 1), 4);
+        if (at == p->number - 1 && p->plan->twice[i])
+            p->sum[i] = load(g, g->t->vf, left_at(p, scratch, row, i, 2), 4);
+    }
+}
+
+static void leave(const Phase *p, V scratch, V row)
+{
+    Gen *g = p->l->g;
+    for (int i = 0; i < p->l->n_member; i++) {
+        bool peak = finds_peak(p, i);
+        if (!in_phase(p, i) || !p->l->member[i].c->red)
+            continue;
+        store(g, peak ? p->peak[i] : p->value[i], left_at(p, scratch, row, i, peak), 4);
+        if (!peak && p->plan->twice[i])
+            store(g, p->sum[i], left_at(p, scratch, row, i, 2), 4);
+    }
+}
+
+void rows_run_together(RowPlan *p, Scope *outer, int axis, V from, V to, V scratch, RowEnd end, void *ctx)
 {
     Low *l = p->l;
-    V *peak = NEWN(l->arena, V, l->n_member);
-    l->places.row_depth = row->level.depth;
-    for (int at = 0; at < p->n_phase && !l->failed; at++) {
-        Phase ph = {.plan = p, .l = l, .number = at, .peak = peak};
-        bool any = false;
-        for (int i = 0; i < l->n_member; i++)
-            any = any || in_phase(&ph, i);
-        if (any)
-            run_phase(&ph, row);
-        for (int i = 0; i < l->n_member; i++)
-            if (p->phase[i] == at)
-                keep(l, p->phase, i);
+    Gen *g = l->g;
+    Phase ph;
+    Loop some, loop;
+    Scope in;
+    p->softmax = NEWN(l->arena, int, l->n_member);
+    for (int i = 0; i < l->n_member; i++)
+        p->softmax[i] = l->member[i].kept ? softmax_of(l, p->twice, p->phase, i) : -1;
+    phase_begin(&ph, p);
+    loop_begin(g, &some, from, to, ROWS_AT_ONCE, NULL, 0);
+    scope_in(&in, outer, some.branch);
+    V last = i_min(g, i_add(g, some.i, ic(g, ROWS_AT_ONCE)), to);
+    for (; ph.number < p->n_phase && !l->failed; ph.number++) {
+        Scope row;
+        if (any_in_phase(&ph)) {
+            loop_begin(g, &loop, some.i, last, 1, NULL, 0);
+            scope_in(&row, &in, loop.branch);
+            scope_bind(&row, axis, loop.i);
+            l->places.row_depth = row.level.depth;
+            ph.end = end(ctx, loop.i);
+            V number = i_sub(g, loop.i, some.i);
+            recall(&ph, &row, scratch, number);
+            run_phase(&ph, &row);
+            leave(&ph, scratch, number);
+            loop_end(g, &loop, NULL);
+        }
+        phase_end(&ph);
     }
+    loop_end(g, &some, NULL);
 }
 
 bool lower_row(Low *l)

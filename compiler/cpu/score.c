@@ -35,7 +35,7 @@ typedef struct Attention {
     int n_sum, m, n;                   /* m, n: axes */
     int64_t n_m, n_n, width, block;    /* extents; elements from row to row of scores; rows of a block */
     int64_t *at;                       /* by member: where its scores are, -1: nowhere */
-    int64_t used;                      /* elements of scratch */
+    int64_t of_rows;                   /* where phases leave what they know of rows */
     RowPlan rows;
 } Attention;
 
@@ -58,7 +58,7 @@ static int64_t extent(const Kernel *k, int axis)
 /* Scratch of a block of `block` rows. Sets the places in *x when it is not NULL. */
 static int64_t layout(const Kernel *k, const Sum *sum, int n_sum, const bool *kept, int64_t block, int lanes, Attention *x)
 {
-    int64_t n_m = extent(k, score_m(k)), n_n = extent(k, score_n(k)), width = up(n_n, lanes), used = 0;
+    int64_t n_m = extent(k, score_m(k)), n_n = extent(k, score_n(k)), width = up(n_n, lanes), used = 0, of_rows = rows_scratch(lanes, k->n_comp);
     for (int i = 0; i < n_sum; i++) {
         const Sum *s = &sum[i];
         int64_t terms = s->product ? s->n_own : s->over_m ? block : n_n, columns = s->product ? n_n : s->n_own;
@@ -87,9 +87,9 @@ static int64_t layout(const Kernel *k, const Sum *sum, int n_sum, const bool *ke
         x->n_n = n_n;
         x->width = width;
         x->block = block;
-        x->used = used;
+        x->of_rows = used;
     }
-    return used;
+    return used + of_rows;
 }
 
 static int64_t rows_of_block(const Kernel *k, const bool *kept, int lanes)
@@ -363,13 +363,32 @@ static void write_lanes(void *ctx, Scope *s, int part, V *carry)
     store_member(s, w->c, (Val){VAL_F, load(g, g->t->vf, gep(g, g->t->f32, w->row, scope_axis(s, s->lanes)), 4)});
 }
 
-/* A product that somebody outside reads as well, one row of it. */
-static void write_product(Attention *x, Scope *row, const Sum *s, V m0)
+/* A product that somebody outside reads as well. */
+static void write_product(Attention *x, Scope *dom, const Sum *s, V m0, V m1)
 {
     Gen *g = x->g;
-    V at = i_mul(g, i_sub(g, scope_axis(row, x->m), m0), ic(g, x->width));
+    Loop loop;
+    Scope row;
+    loop_begin(g, &loop, m0, m1, 1, NULL, 0);
+    scope_in(&row, dom, loop.branch);
+    scope_bind(&row, x->m, loop.i);
+    V at = i_mul(g, i_sub(g, loop.i, m0), ic(g, x->width));
     Write w = {x->l->member[s->member].c, gep(g, g->t->f32, place(x, s->out), at)};
-    lane_loop(row, x->n, ic(g, 0), ic(g, x->n_n), 1, write_lanes, &w, NULL, 0);
+    lane_loop(&row, x->n, ic(g, 0), ic(g, x->n_n), 1, write_lanes, &w, NULL, 0);
+    loop_end(g, &loop, NULL);
+}
+
+/* Where a row of scores ends: at its reach, in whole vectors. */
+typedef struct RowReach { const Attention *x; V m0, reach; } RowReach;
+
+static V row_end(void *ctx, V row)
+{
+    const RowReach *r = ctx;
+    Gen *g = r->x->g;
+    int64_t reach;
+    if (ic_value(r->reach, &reach) && reach >= r->x->n_n)
+        return ic(g, r->x->n_n);
+    return i_min(g, reach_columns(g, i_sub(g, row, r->m0), r->reach), ic(g, r->x->n_n));
 }
 
 static V make_block(Attention *x)
@@ -377,8 +396,7 @@ static V make_block(Attention *x)
     Low *l = x->l;
     Gen *g = x->g;
     Aside aside;
-    Scope root, dom, row;
-    Loop loop;
+    Scope root, dom;
     for (int kind = SCORES; kind <= ALONG_M; kind++)           /* what is called is built before the caller */
         part_score_product(l, (ScoreProduct)kind);
     for (int i = 0; i < x->n_sum; i++) {
@@ -405,15 +423,13 @@ static V make_block(Attention *x)
     for (int i = 0; i < x->n_sum; i++)
         if (x->sum[i].product)
             product_of_block(x, &dom, &x->sum[i], m0, m1, reach);
+    RowReach until = {x, m0, reach};
     rows_plan(&x->rows, l, l->k->n_dom + 1, apart);
-    loop_begin(g, &loop, m0, m1, 1, NULL, 0);
-    scope_in(&row, &dom, loop.branch);
-    scope_bind(&row, x->m, loop.i);
-    rows_run(&x->rows, &row);
+    x->rows.along = x->n;
+    rows_run_together(&x->rows, &dom, x->m, m0, m1, place(x, x->of_rows), row_end, &until);
     for (int i = 0; i < x->n_sum; i++)
         if (x->sum[i].product && kernel_writes(l->k, l->member[x->sum[i].member].c->out))
-            write_product(x, &row, &x->sum[i], m0);
-    loop_end(g, &loop, NULL);
+            write_product(x, &dom, &x->sum[i], m0, m1);
     for (int i = 0; i < x->n_sum; i++) {
         const Sum *s = &x->sum[i];
         if (s->product)
