@@ -9,6 +9,8 @@
  *                    results along M: added to sums [N][features] in scratch
  *     at the end     results along M are finished and stored
  *
+ * Where a row has nothing beyond some column (a causal mask), tiles end there: what lies behind is neither computed nor read.
+ *
  * A task is the work of one thread and the blocks follow from the extents: equal bits for any number of threads. */
 #include "cpu/score.h"
 #include "tic.h"
@@ -34,6 +36,7 @@ typedef struct Attention {
     Sum sum[MOST_SUMS];
     int n_sum, m, n;                   /* m, n: axes */
     int64_t n_m, n_n, width, block;    /* extents; elements from row to row of scores; rows of a block */
+    int64_t reach;                     /* how far beyond its own number a row of scores has something */
     int64_t *at;                       /* by member: where its scores are, -1: nowhere */
     int64_t of_rows;                   /* where phases leave what they know of rows */
     RowPlan rows;
@@ -58,7 +61,8 @@ static int64_t extent(const Kernel *k, int axis)
 /* Scratch of a block of `block` rows. Sets the places in *x when it is not NULL. */
 static int64_t layout(const Kernel *k, const Sum *sum, int n_sum, const bool *kept, int64_t block, int lanes, Attention *x)
 {
-    int64_t n_m = extent(k, score_m(k)), n_n = extent(k, score_n(k)), width = up(n_n, lanes), used = 0, of_rows = rows_scratch(lanes, k->n_comp);
+    int64_t n_m = extent(k, score_m(k)), n_n = extent(k, score_n(k)), width = up(n_n, lanes), used = 0;
+    int64_t of_rows = rows_scratch(lanes, k->n_comp);
     for (int i = 0; i < n_sum; i++) {
         const Sum *s = &sum[i];
         int64_t terms = s->product ? s->n_own : s->over_m ? block : n_n, columns = s->product ? n_n : s->n_own;
@@ -153,7 +157,8 @@ static V place(const Attention *x, int64_t at)
 }
 
 /* Rows that lie cs elements apart from c on (+)= a * b. */
-static void multiply(Attention *x, ScoreProduct kind, V terms, V rows, V a, V stride, const Sum *s, V c, V cs, V more, double scale, V reach)
+static void multiply(Attention *x, ScoreProduct kind, V terms, V rows, V a, V stride, const Sum *s, V c, V cs, V more, double scale,
+                     V reach)
 {
     Gen *g = x->g;
     V arg[] = {terms, rows, a, stride, place(x, s->slices), ic(g, s->slice), ic(g, s->cut.slices), ic(g, s->cut.wide), ic(g, s->cut.first),
@@ -409,7 +414,8 @@ static V make_block(Attention *x)
     g->bufs = LLVMGetParam(g->fn, 0);
     g->batch = LLVMGetParam(g->fn, 1);
     g->scratch = LLVMGetParam(g->fn, 3);
-    V m0 = LLVMGetParam(g->fn, 4), m1 = LLVMGetParam(g->fn, 5), rows = i_sub(g, m1, m0), reach = ic(g, x->n_n);
+    V m0 = LLVMGetParam(g->fn, 4), m1 = LLVMGetParam(g->fn, 5), rows = i_sub(g, m1, m0);
+    V reach = x->reach < x->n_n - 1 ? i_add(g, m0, ic(g, x->reach)) : ic(g, x->n_n);
     begin(x, &root, &dom, LLVMGetParam(g->fn, 2));
     bool *apart = NEWN(l->arena, bool, l->n_member);
     for (int i = 0; i < l->n_member; i++) {
@@ -460,6 +466,7 @@ bool lower_score(Low *l)
         return false;
     }
     layout(l->k, x.sum, x.n_sum, kept, rows_of_block(l->k, kept, g->t->lanes), g->t->lanes, &x);
+    x.reach = score_reach((Graph *)l->graph, l->k, x.n_n);
     V block = make_block(&x);
     launch_begin(l, "score");
     Scope root, dom;

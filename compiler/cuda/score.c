@@ -8,7 +8,6 @@
  * 16-byte aligned, and scores that nobody else reads. Points in between are whatever they are: scale, mask, bias. */
 #include "cuda/attn.h"
 #include "cuda/lower.h"
-#include <math.h>
 #include <string.h>
 
 typedef struct Matrix { const Expr *load; Lin lin; int row; } Matrix;      /* row: its axis, M or N */
@@ -148,90 +147,6 @@ static void find_row_loads(Score *s)
     }
 }
 
-/* ---- the mask: what is known of a value or a comparison where n > m + reach */
-
-typedef enum { ANY, ZERO, LESS_INF, NO, YES } Known;
-typedef struct Beyond { const Score *s; int reach, steps; } Beyond;
-
-/* The difference of two indices, when it is n - m + c (sign 1) or m - n + c (sign -1). */
-static bool difference(const Score *s, const Expr *a, const Expr *b, int *sign, int64_t *c)
-{
-    if (a->kind != E_INDEX || b->kind != E_INDEX)
-        return false;
-    const Affine *d = aff_add(s->g, a->aff, aff_scale(s->g, b->aff, -1)), *n_m;
-    *c = d->c;
-    d = aff_add(s->g, d, aff_const(s->g, -d->c));
-    n_m = aff_add(s->g, aff_axis(s->g, score_n(s->l->k)), aff_term(s->g, score_m(s->l->k), -1, 0));
-    *sign = d == n_m ? 1 : -1;
-    return d == n_m || d == aff_scale(s->g, n_m, -1);
-}
-
-static Known compared(const Beyond *b, const Expr *e)
-{
-    int sign;
-    int64_t c;
-    if (!difference(b->s, e->arg[0], e->arg[1], &sign, &c))
-        return ANY;
-    int64_t end = sign * (b->reach + 1) + c;                         /* it is that, or further from 0 on this side */
-    bool greater = sign > 0 && end > 0, less = sign < 0 && end < 0, equal_too = sign > 0 ? end >= 0 : end <= 0;
-    switch (e->op) {
-    case OP_GT: return greater ? YES : sign < 0 && equal_too ? NO : ANY;
-    case OP_GE: return sign > 0 && equal_too ? YES : less ? NO : ANY;
-    case OP_LT: return less ? YES : sign > 0 && equal_too ? NO : ANY;
-    case OP_LE: return sign < 0 && equal_too ? YES : greater ? NO : ANY;
-    default: return ANY;
-    }
-}
-
-/* Numbers are taken for finite where nothing is known of them. */
-static Known known(Beyond *b, const Expr *e)
-{
-    enum { MOST_STEPS = 1000 };
-    const Comp *made = member(b->s, e);
-    if (++b->steps > MOST_STEPS)
-        return ANY;
-    if (made)
-        return made->reducer == RED_NONE ? known(b, made->body) : ANY;
-    if (e->kind == E_CONST)
-        return e->c == 0 ? ZERO : e->c == -INFINITY ? LESS_INF : ANY;
-    if (e->kind != E_OP)
-        return ANY;
-    if (op_info[e->op].compares && e->n == 2)
-        return compared(b, e);
-    Known x = known(b, e->arg[0]), y = e->n > 1 ? known(b, e->arg[1]) : ANY, z = e->n > 2 ? known(b, e->arg[2]) : ANY;
-    switch (e->op) {
-    case OP_WHERE: return x == YES ? y : x == NO ? z : y == z ? y : ANY;
-    case OP_EXP: return x == LESS_INF ? ZERO : ANY;
-    case OP_NEG: return x == ZERO ? ZERO : ANY;
-    case OP_MUL: return x == ZERO || y == ZERO ? ZERO : (x == LESS_INF && e->arg[1]->kind == E_CONST && e->arg[1]->c > 0) ? LESS_INF : ANY;
-    case OP_ADD: return x == LESS_INF || y == LESS_INF ? LESS_INF : x == ZERO ? y : y == ZERO ? x : ANY;
-    case OP_SUB: return x == LESS_INF && y != LESS_INF ? LESS_INF : y == ZERO ? x : ANY;
-    default: return ANY;
-    }
-}
-
-static bool nothing_beyond(const Score *s, int reach)
-{
-    Beyond b = {.s = s, .reach = reach};
-    if (!s->backward)
-        return known(&b, s->stat->body) == LESS_INF;                 /* and p = exp(s - logsumexp) is 0 */
-    return known(&b, sum_of(s, s->dv).a) == ZERO && known(&b, sum_of(s, s->dk).a) == ZERO;
-}
-
-/* The least. A larger one is right if a smaller one is; beyond cols - 1 there is no column. */
-static int score_reach(const Score *s, int cols)
-{
-    int low = 0, high = cols - 1;
-    while (low < high) {
-        int middle = (low + high) / 2;
-        if (nothing_beyond(s, middle))
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return high;
-}
-
 static bool match(Score *s)
 {
     const Kernel *k = s->l->k;
@@ -254,7 +169,7 @@ static bool match(Score *s)
     s->scale_y = z.scale;
     if (s->backward)
         find_row_loads(s);
-    s->shape = (AttnShape){(int)rows, (int)cols, (int)terms, (int)features, s->row.n ? s->row.n : 1, score_reach(s, (int)cols)};
+    s->shape = (AttnShape){(int)rows, (int)cols, (int)terms, (int)features, s->row.n ? s->row.n : 1, (int)score_reach(s->g, k, cols)};
     return attn_plan(s->backward, &s->shape, &s->plan);
 }
 

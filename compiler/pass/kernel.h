@@ -92,6 +92,9 @@ static inline bool score_over_m(const Kernel *k, const Comp *c) { return c->red 
 /* Of a PRODUCT or a RESULT: scale * a * b. A RESULT's a is the score; a PRODUCT's a has M and b has N. */
 typedef struct { const Expr *a, *b; double scale; } ScoreSum;
 ScoreSum score_sum(Graph *g, const Kernel *k, const Comp *c);
+/* How far its rows reach, at least 0: columns n > m + it of row m are nothing to any member that sums scores up, and nobody
+ * outside reads them. columns: the extent of N; columns - 1: as far as there is. */
+int64_t score_reach(Graph *g, const Kernel *k, int64_t columns);
 
 typedef struct Fused {
     Graph *graph;

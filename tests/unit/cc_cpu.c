@@ -514,6 +514,19 @@ static const Shape scores[] = {
       "%10[a0, a2, a1, a4] = sum{a3:$m}(%9[a0, a1, a2, a3] * %1[a0, a3, a1, a4])  {a0:B, a1:2, a2:$n, a4:$k}\n"
       "%11[a0, a3, a1, a4] = sum{a2:$n}(%9[a0, a1, a2, a3] * %0[a0, a2, a1, a4])  {a0:B, a1:2, a3:$m, a4:$k}\n"
       "output \"dq\" = %10 output \"dk\" = %11" },
+    { "a gradient that ends 5 places beyond the diagonal", K_SCORE,
+      "tensor %0 input f32[B, $n, 2, $k] \"q\" tensor %1 input f32[B, $m, 2, $k] \"k\" tensor %2 input f32[B, $n, 2, 16] \"dz\"\n"
+      "tensor %3 input f32[B, $m, 2, 16] \"v\" tensor %5 temp f32[B, 2, $n, $m] \"s\" tensor %6 temp f32[B, 2, $n, $m] \"p\"\n"
+      "tensor %7 temp f32[B, 2, $n, $m] \"dp\" tensor %9 temp f32[B, 2, $n, $m] \"ds\" tensor %10 temp f32[B, $n, 2, $k] \"dq\"\n"
+      "tensor %11 temp f32[B, $m, 2, $k] \"dk\" tensor %12 temp f32[B, $m, 2, 16] \"dv\"\n"
+      "%5[a0, a1, a2, a3] = sum{a4:$k}(%0[a0, a2, a1, a4] * %1[a0, a3, a1, a4])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%7[a0, a1, a2, a3] = sum{a4:16}(%2[a0, a2, a1, a4] * %3[a0, a3, a1, a4])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%6[a0, a1, a2, a3] = exp(where([a3] > [a2 + 5], -inf, %5[a0, a1, a2, a3] * 0.25))  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%9[a0, a1, a2, a3] = where([a3] > [a2 + 5], 0, %7[a0, a1, a2, a3] * %6[a0, a1, a2, a3])  {a0:B, a1:2, a2:$n, a3:$m}\n"
+      "%10[a0, a2, a1, a4] = sum{a3:$m}(%9[a0, a1, a2, a3] * %1[a0, a3, a1, a4])  {a0:B, a1:2, a2:$n, a4:$k}\n"
+      "%11[a0, a3, a1, a4] = sum{a2:$n}(%9[a0, a1, a2, a3] * 0.5 * %0[a0, a2, a1, a4])  {a0:B, a1:2, a3:$m, a4:$k}\n"
+      "%12[a0, a3, a1, a4] = sum{a2:$n}(%6[a0, a1, a2, a3] * %2[a0, a2, a1, a4])  {a0:B, a1:2, a3:$m, a4:16}\n"
+      "output \"dq\" = %10 output \"dk\" = %11 output \"dv\" = %12" },
     { "scores that are wanted, keys that heads share, no layout of use", K_SCORE,
       "tensor %0 input f32[$k, B, 2, $n] \"q\" tensor %1 input f32[$k, $m, B] \"k\" tensor %2 input f32[3, $m, B] \"v\"\n"
       "tensor %3 param f32[2, $n, $m] \"bias\" tensor %4 temp f32[B, 2, $n, $m] \"s\" tensor %5 temp f32[B, 2, $n] \"hi\"\n"
@@ -528,7 +541,7 @@ static const Shape scores[] = {
 
 static void score_kernels(void **state)
 {
-    static const struct { int n, m, k; } tokens[] = { { 1, 13, 6 }, { 7, 1, 3 }, { 17, 16, 8 }, { 50, 77, 1 }, { 197, 33, 20 }, { 9, 260, 64 } };
+    static const struct { int n, m, k; } tokens[] = { { 1, 13, 6 }, { 7, 1, 3 }, { 17, 16, 8 }, { 50, 77, 1 }, { 197, 33, 20 }, { 9, 260, 64 }, { 210, 200, 5 } };
     Suite s;
     suite_open(&s);
     for (size_t e = 0; e < LEN(tokens); e++)
