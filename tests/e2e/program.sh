@@ -13,6 +13,8 @@ for c in $("$P" --help | sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p'); do
     says "$c --version" 0 "clip_micro, ticc" "$P" "$c" --version
 done
 says "info" 0 "GFLOP per pair" "$P" info
+planned=$("$TICC" tests/e2e/micro.tic --emit=plan | sed -n 's/^\([0-9]* kernels\), \([0-9]* distinct\).*/\1 (\2) in/p')
+says "info counts kernels as the plan does" 0 "${planned:-no plan}" "$P" info
 says "info as JSON" 0 '"tensors": 62' "$P" info --json
 says "no command" 1 "usage:" "$P"
 says "a wrong command" 1 'did you mean `train`?' "$P" trian
