@@ -53,8 +53,9 @@ TicStatus tic_info(const TicProgram *p, int64_t batch, int64_t micro, bool json,
     fprintf(out, "model       %s, compiled by ticc %s for %s\n", tic_text(p, p->model), tic_text(p, p->version), tic_text(p, p->target));
     fprintf(out, "parameters  %u tensors, %lld parameters\n", p->n_params, (long long)params);
     fprintf(out, "forward     %.2f GFLOP per pair\n", step->forward_flops_per_pair * 1e-9);
-    fprintf(out, "step        %.2f TFLOP at batch %lld, %d kernels (%u distinct) in %u launches:", (double)flops * 1e-12, (long long)batch,
-            kernels, p->n_distinct, step->n_launch);
+    bool large = flops >= 100000000000;
+    fprintf(out, "step        %.2f %s at batch %lld, %d kernels (%u distinct) in %u launches:", (double)flops * (large ? 1e-12 : 1e-9),
+            large ? "TFLOP" : "GFLOP", (long long)batch, kernels, p->n_distinct, step->n_launch);
     for (uint32_t i = 0, shown = 0; i < p->n_class_names && i < TIC_LEN(count); i++)
         if (count[i])
             fprintf(out, "%s %d %s", shown++ ? "," : "", count[i], tic_text(p, class_name[i]));
