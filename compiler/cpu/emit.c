@@ -126,7 +126,7 @@ static bool lower_class(Low *l)
     case K_ROW: return lower_row(l);
     case K_REDUCE: return l->sets ? lower_sets(l) : lower_reduce(l);
     case K_CONTRACT: return lower_contract(l);
-    case K_SCORE: return lower_score(l);
+    case K_SCORE: return score_meets(l->k) ? lower_meet(l) : lower_score(l);
     case K_SCATTER: return lower_scatter(l);
     case K_HOST: return lower_host(l);
     case N_KERNEL_CLASSES: break;

@@ -83,6 +83,8 @@ bool lower_scatter(Low *l);
 bool lower_host(Low *l);
 bool lower_contract(Low *l);
 bool lower_score(Low *l);
+bool lower_meet(Low *l);               /* SCORE kernels of the pairs of a batch */
+bool meet_taken(Graph *g, const Kernel *k);
 
 /* columns.c: members that are sums over the whole domain. A launch of CHUNKS tasks goes through the domain, each task
  * adding to sums of its own in the workspace; a second launch joins them in order. What a task takes depends on shapes and

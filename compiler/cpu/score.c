@@ -139,6 +139,8 @@ static bool find_sums(Graph *g, const Kernel *k, Sum *sum, int *n_sum, bool *kep
 bool cpu_takes_score(Graph *g, const Kernel *k)
 {
     enum { WIDEST = 16 };
+    if (score_meets(k))
+        return meet_taken(g, k);
     Arena scratch = {0};
     Sum sum[MOST_SUMS];
     int n_sum;

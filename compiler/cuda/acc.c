@@ -10,16 +10,18 @@ int cu_acc_width(Reducer r)
     return r == RED_ARGMAX || r == RED_LOGSUMEXP ? 2 : 1;
 }
 
+const char *cu_acc_first(Reducer r, int k)
+{
+    if (k)
+        return r == RED_ARGMAX ? "0x7fffffff" : "0.0f";
+    return r == RED_MAX || r == RED_ARGMAX || r == RED_LOGSUMEXP ? "tc_float(0xff800000u)" : r == RED_MIN ? "tc_float(0x7f800000u)" : "0.0f";
+}
+
 CuAcc cu_acc_new(CuScope *s, Reducer r)
 {
     CuAcc a = {.r = r, .v = {cu_name(s->l, "s"), cu_acc_width(r) > 1 ? cu_name(s->l, "s") : NULL}};
-    const char *first = r == RED_MAX || r == RED_ARGMAX || r == RED_LOGSUMEXP ? "tc_float(0xff800000u)"
-                      : r == RED_MIN ? "tc_float(0x7f800000u)" : "0.0f";
-    cu_line(s, "float %s = %s;", a.v[0], first);
-    if (r == RED_ARGMAX)
-        cu_line(s, "i32 %s = 0x7fffffff;", a.v[1]);
-    if (r == RED_LOGSUMEXP)
-        cu_line(s, "float %s = 0.0f;", a.v[1]);
+    for (int k = 0; k < cu_acc_width(r); k++)
+        cu_line(s, "%s %s = %s;", r == RED_ARGMAX && k ? "i32" : "float", a.v[k], cu_acc_first(r, k));
     return a;
 }
 

@@ -229,7 +229,7 @@ static bool lower_class(Cu *l)
     case K_ROW: return cu_row(l);
     case K_REDUCE: return l->sets ? cu_sets(l) : cu_reduce(l);
     case K_CONTRACT: return cu_contract(l);
-    case K_SCORE: return cu_score(l);
+    case K_SCORE: return score_meets(l->k) ? cu_meet(l) : cu_score(l);
     case K_SCATTER: return cu_scatter(l);
     case K_HOST:
     case N_KERNEL_CLASSES: break;

@@ -72,6 +72,8 @@ bool cu_reduce(Cu *l);
 bool cu_scatter(Cu *l);
 bool cu_contract(Cu *l);
 bool cu_score(Cu *l);
+bool cu_meet(Cu *l);                   /* SCORE kernels of the pairs of a batch */
+bool cu_meet_taken(Graph *g, const Kernel *k);
 /* cuda_choices of one class */
 int  cu_contract_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out, int cap);
 int  cu_score_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out, int cap);
@@ -142,6 +144,7 @@ void cu_map_body(CuScope *s);                                    /* map.c: a MAP
 /* ---- acc.c: an accumulator is one or two names (argmax: value and position; logsumexp: maximum and sum) */
 typedef struct CuAcc { Reducer r; const char *v[2]; } CuAcc;
 int  cu_acc_width(Reducer r);
+const char *cu_acc_first(Reducer r, int k);                      /* what number k of an empty one is */
 CuAcc cu_acc_new(CuScope *s, Reducer r);                         /* declares it, empty */
 void cu_acc_take(CuScope *s, CuAcc a, const char *x, const char *position);
 void cu_acc_join(CuScope *s, CuAcc a, const char *const *other); /* other: as many expressions; order a, other */

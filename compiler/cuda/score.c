@@ -175,6 +175,8 @@ static bool match(Score *s)
 
 bool cuda_takes_score(Graph *g, const Kernel *k)
 {
+    if (score_meets(k))
+        return cu_meet_taken(g, k);
     Text why = {.arena = g->arena};
     Cu l = {.arena = g->arena, .graph = g, .places = {.arena = g->arena, .graph = g}, .k = k, .why = &why};
     Score s = {.l = &l, .g = g};

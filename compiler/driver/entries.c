@@ -32,11 +32,14 @@ static MemoryGoal gpu_goal(Job *j, const MemoryGoal *goal, const TrainBlock *tra
     return there;
 }
 
+/* From this batch on the pairs of a batch would weigh 256 MB, each time that they are in memory. */
+enum { MEET_BATCH = 8192 };
+
 /* Into kernels, in an order: for the CPU, and once more for GPUs, which may take other kernels together. gpu_bf16: a GPU has the
  * operands of contractions in bf16 where the CPU has them in f32. */
 static int fuse_entry(Job *j, Graph *g, Entry *e, const TrainBlock *train, const MemoryGoal *goal, bool gpu_bf16)
 {
-    static const FuseOptions cpu = { cpu_takes_score }, gpu = { cuda_takes_score };
+    const FuseOptions cpu = { cpu_takes_score, goal->batch >= MEET_BATCH }, gpu = { cuda_takes_score, goal->batch >= MEET_BATCH };
     Text why = { .arena = &j->arena };
     Graph *copy = j->o->gpu && runs_on_gpu(e) ? graph_clone(g) : NULL;
     if (copy && gpu_bf16 && !passes_precision(copy, &why))

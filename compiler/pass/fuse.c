@@ -33,6 +33,9 @@ static bool fuse_graph(Graph *g, const FuseOptions *o, bool lean, Arena *a, Fuse
     ScoreSets sets = pass_scores(g, a, o);
     if (!graph_verify(g, "scores", why))
         return false;
+    pass_meet(g, a, o, &sets);
+    if (!graph_verify(g, "meet", why))
+        return false;
     int graph_updates = g->n_update, n_first = g->n_tensor;
     for (int round = 0; round <= graph_updates; round++) {
         Arena scratch = { 0 };

@@ -89,6 +89,8 @@ typedef struct ScoreMember { Comp *comp; int axis[MAX_AXES]; } ScoreMember;     
 typedef struct ScoreSet { int n_dom; Ext ext[MAX_AXES]; ARRAY(ScoreMember) member; } ScoreSet;
 typedef ARRAY(ScoreSet *) ScoreSets;
 ScoreSets pass_scores(Graph *g, Arena *a, const FuseOptions *o);
+/* meet.c: with FuseOptions.meet, kernels of the pairs of a batch, without a tensor over all pairs */
+void pass_meet(Graph *g, Arena *a, const FuseOptions *o, ScoreSets *sets);
 void fuse_scores(Fuser *f, const ScoreSets *sets);      /* their kernels, ahead of all others */
 /* c with its axes renumbered: axis[k] is the new number of axis k. Numbers that are left out are axes of one point, reduced. */
 Comp comp_aligned(Graph *g, const Comp *c, const int *axis);

@@ -83,11 +83,15 @@ static inline bool sums_domain(const Comp *c, int n_dom) { return c->red & ((1u 
  *             none does)
  *   RESULT    sum over N or over M of scale * score * load of a tensor from outside that has own axes (features)
  *   ROW       sum over own axes of something from outside: one number a row of M, which later members read. It has a single
- *             point of N, and that is reduced too. */
+ *             point of N, and that is reduced too.
+ *
+ * M and N may both be the batch (pass/meet.c). Then there is no domain and are no ROWs, every STAT and RESULT runs over N, no
+ * member reads one of them, a STAT may be an argmax, and the back end goes along N in tiles as well. */
 typedef enum { SCORE_PRODUCT, SCORE_POINT, SCORE_STAT, SCORE_RESULT, SCORE_ROW } ScoreRole;
 ScoreRole score_role(const Kernel *k, const Comp *c);
 static inline int  score_m(const Kernel *k) { return k->n_dom; }
 static inline int  score_n(const Kernel *k) { return k->n_dom + 1; }
+static inline bool score_meets(const Kernel *k) { return k->n_dom == 0 && k->comp[0].ext[0] == EXT_BATCH && k->comp[0].ext[1] == EXT_BATCH; }
 static inline bool score_over_m(const Kernel *k, const Comp *c) { return c->red >> score_m(k) & 1; }    /* STAT, RESULT */
 /* Of a PRODUCT or a RESULT: scale * a * b. A RESULT's a is the score; a PRODUCT's a has M and b has N. */
 typedef struct { const Expr *a, *b; double scale; } ScoreSum;
@@ -117,7 +121,10 @@ bool passes_precision(Graph *g, Text *why);
 bool pass_wire(Graph *g, const char *input);
 /* takes_score: does the back end lower this SCORE kernel? What it does not take, and everything when it is NULL, stays
  * apart: contractions, rows and maps with their scores in memory. The kernel lives until the call returns. */
-typedef struct { bool (*takes_score)(Graph *g, const Kernel *k); } FuseOptions;
+typedef struct {
+    bool (*takes_score)(Graph *g, const Kernel *k);
+    bool meet;               /* no tensor of the batch by the batch where SCORE kernels can do without (pass/meet.c) */
+} FuseOptions;
 bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why);
 /* list scheduling for memory (IR.md section 5): reorders out->kernel; a legal topological order; updates last */
 void schedule(Fused *f);

@@ -282,20 +282,25 @@ static void print_head(const Remat *r, const Trial *base, int64_t goal, Text *ou
     text_printf(out, "%6s %10s %12s %8s %12s  %-18s %s\n", "", "frees", "extra GFLOP", "FLOP/B", "then GB", "source", "first of them");
 }
 
-static void print_choice(const Remat *r, const Choice *c, int count, double flops, int64_t then, Text *out)
+/* c: of what is computed again, in graph g. */
+static void print_row(const Remat *r, const Comp *c, const Graph *g, int count, double bytes, double flops, int64_t then, Text *out)
 {
-    const Comp *k = r->index.pieces[c->tensor.at[0]].at[0];
     const char *source = "";
-    double bytes = 0;
-    for (int i = 0; i < count; i++)
-        bytes += r->bytes[c->tensor.at[i]];
-    if (r->g->sources && k->span.hi) {
-        Place p = source_place(r->g->sources, k->span.lo);
+    if (g->sources && c->span.hi) {
+        Place p = source_place(g->sources, c->span.lo);
         if (p.source)
             source = arena_printf(r->a, "%s:%d", p.source->path, p.line);
     }
     text_printf(out, "%5dx %7.1f MB %12.3f %8.1f %12.3f  %-18s %s %s\n", count, bytes * 1e-6, flops * 1e-9, flops / bytes,
-                (double)then * 1e-9, source, k->tag ? k->tag : "", r->g->tensor[k->out].name);
+                (double)then * 1e-9, source, c->tag ? c->tag : "", g->tensor[c->out].name);
+}
+
+static void print_choice(const Remat *r, const Choice *c, int count, double flops, int64_t then, Text *out)
+{
+    double bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += r->bytes[c->tensor.at[i]];
+    print_row(r, r->index.pieces[c->tensor.at[0]].at[0], r->g, count, bytes, flops, then, out);
 }
 
 /* The least number of tensors of choice c, after `set`, that fits; *t holds the trial of all of them and then that one. */
@@ -324,7 +329,6 @@ static bool choose(Remat *r, const MemoryGoal *goal, Trial *best, Text *table)
 {
     bool *set = NEWN(r->a, bool, r->g->n_tensor);
     find_choices(r, best);
-    print_head(r, best, goal->bytes, table);
     for (int i = 0; i < r->choice.n && best->bytes > goal->bytes; i++) {
         const Choice *c = &r->choice.at[i];
         bool *with = NEWN(r->a, bool, r->g->n_tensor);
@@ -345,6 +349,51 @@ static bool choose(Remat *r, const MemoryGoal *goal, Trial *best, Text *table)
     return true;
 }
 
+static Remat remat_of(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *a, Text *why)
+{
+    int n = g->n_tensor;
+    return (Remat){ .g = g, .o = o, .goal = goal, .batch = goal->batch, .a = a, .why = why, .index = graph_index(g, a), .late = NEWN(a, bool, n),
+                    .kept = NEWN(a, bool, n), .able = NEWN(a, bool, n), .score = NEWN(a, bool, n), .bytes = NEWN(a, double, n) };
+}
+
+/* The kernels of the pairs of a batch, as one choice; their source is that of the first. False: there are none. */
+static bool print_meet(const Remat *r, const Trial *base, const Trial *t, Text *out)
+{
+    const Kernel *first = NULL;
+    double flops = 0;
+    for (int i = t->f.n_kernel - 1; i >= 0; i--) {
+        const Kernel *k = &t->f.kernel[i];
+        first = k->cls == K_SCORE && score_meets(k) ? k : first;
+        flops += (double)poly_at(kernel_flops(&t->f, k), r->batch);
+    }
+    for (int i = 0; i < base->f.n_kernel; i++)
+        flops -= (double)poly_at(kernel_flops(&base->f, &base->f.kernel[i]), r->batch);
+    if (first)
+        print_row(r, &first->comp[0], t->g, 1, (double)(base->bytes - t->bytes), flops, t->bytes, out);
+    return first;
+}
+
+/* Last, because a byte costs most: with no tensor over all pairs of the batch, and what else there is to choose then. */
+static bool choose_meet(Remat *r, const Trial *base, Trial *best, Text *table)
+{
+    FuseOptions o = *r->o;
+    Text rows = { .arena = r->a };
+    Trial t;
+    o.meet = true;
+    Remat with = remat_of(r->g, &o, r->goal, r->a, r->why);
+    if (!try_set(&with, NULL, &t))
+        return false;
+    if (!print_meet(&with, base, &t, &rows))
+        return true;
+    if (t.bytes > r->goal->bytes && !choose(&with, r->goal, &t, &rows))
+        return false;
+    if (t.bytes < best->bytes) {
+        *best = t;
+        *table = rows;
+    }
+    return true;
+}
+
 bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *a, Fused *out, int64_t *reached, Text *table, Text *why)
 {
     *reached = 0;
@@ -358,12 +407,18 @@ bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *
     pass_sides(g);                                             /* here already: tensors keep their numbers in every trial */
     pass_cse(g);
     pass_dce(g);
-    int n = g->n_tensor;
-    Remat r = { .g = g, .o = o, .goal = goal, .batch = goal->batch, .a = a, .why = why, .index = graph_index(g, a), .late = NEWN(a, bool, n),
-                .kept = NEWN(a, bool, n), .able = NEWN(a, bool, n), .score = NEWN(a, bool, n), .bytes = NEWN(a, double, n) };
-    Trial best;
-    if (!try_set(&r, NULL, &best) || (best.bytes > goal->bytes && !choose(&r, goal, &best, table)))
+    Remat r = remat_of(g, o, goal, a, why);
+    Text rows = { .arena = a };
+    Trial base, best;
+    if (!try_set(&r, NULL, &base))
         return false;
+    best = base;
+    if (base.bytes > goal->bytes) {
+        print_head(&r, &base, goal->bytes, table);
+        if (!choose(&r, goal, &best, &rows) || (best.bytes > goal->bytes && !o->meet && !choose_meet(&r, &base, &best, &rows)))
+            return false;
+        text_printf(table, "%s", text_data(&rows));
+    }
     *out = best.f;
     *reached = best.bytes;
     text_printf(table, "memory: %lld bytes planned at batch %lld\n", (long long)best.bytes, (long long)goal->batch);

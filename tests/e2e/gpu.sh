@@ -21,6 +21,12 @@ if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     # "image features within 1.23e-07 of the CPU's", both towers, between two numbers
     towers() { awk -v lo="$1" -v hi="$2" '/^(image|text) features within/ { n++; if ($4 <= lo || $4 > hi) bad = 1 } END { exit bad || n != 2 }' "$T/says.out"; }
     check "and towers, in f32" towers -1 1e-5
+    if "$TICC" tests/gpu/micro.tic --target cpu,cuda -D train.micro=1 -D train.batch=8192 -D train.samples=81920 -o "$T/meet"; then
+        says "a loss without a tensor over all pairs" 0 "score         4 kernels" emulated "$T/meet" check --batch 3 --steps 1
+        check "its steps too are equal" grep -q "is equal bit by bit" "$T/says.out"
+    else
+        not_ok "a program for a large batch compiles"
+    fi
     if "$TICC" tests/gpu/columns.tic --target cpu,cuda -D train.clip_norm=0.1 -o "$T/columns"; then
         says "rows whose columns are summed too, of awkward lengths; a clipped norm" 0 "is equal bit by bit" emulated "$T/columns" check --batch 3 --steps 1
     else

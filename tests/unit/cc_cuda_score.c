@@ -73,7 +73,7 @@ static void taken(void **state)
         Graph *g = attention(&a, c);
         Fused f;
         if (!passes_simplify(g, NULL, NULL, &why) || (c->bf16 && !passes_precision(g, &why)) ||
-            !fuse(g, &(FuseOptions){cuda_takes_score}, &a, &f, &why))
+            !fuse(g, &(FuseOptions){.takes_score = cuda_takes_score}, &a, &f, &why))
             fail_msg("%s: %s", c->name, text_data(&why));
         int n = 0, reach = 0;
         const char *wanted = arena_printf(&a, "#define REACH %d\n", c->reach);

@@ -80,7 +80,7 @@ static Fused *fused(Model *m, bool step, const char *output, bool bf16)
     }
     Fused *f = NEW(&m->arena, Fused);
     ok = ok && passes_simplify(p->graph, &po, NULL, &why) && (!bf16 || passes_precision(p->graph, &why));
-    ok = ok && fuse(p->graph, &(FuseOptions){ cpu_takes_score }, &m->arena, f, &why);
+    ok = ok && fuse(p->graph, &(FuseOptions){ .takes_score = cpu_takes_score }, &m->arena, f, &why);
     if (!ok)
         fail_msg("%s: %s", m->path, text_data(&why));
     schedule(f);

@@ -126,8 +126,8 @@ static void less_memory(const FuseOptions *o, double least)
     arena_free(&a);
 }
 
-static void scores_in_memory(void **state) { less_memory(&(FuseOptions){ NULL }, 0.3); }
-static void scores_on_chip(void **state) { less_memory(&(FuseOptions){ takes_all }, 0.3); }
+static void scores_in_memory(void **state) { less_memory(&(FuseOptions){ 0 }, 0.3); }
+static void scores_on_chip(void **state) { less_memory(&(FuseOptions){ .takes_score = takes_all }, 0.3); }
 
 int main(void)
 {

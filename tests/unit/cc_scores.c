@@ -186,7 +186,7 @@ static void every_attention(void **state)
 {
     for (int i = 0; i < (int)LEN(cases); i++) {
         const Attention *c = &cases[i];
-        int stored, n = fused_equals(c, &(FuseOptions){ takes_all }, &stored);
+        int stored, n = fused_equals(c, &(FuseOptions){ .takes_score = takes_all }, &stored);
         if (n != c->kernels || stored != c->quadratic)
             fail_msg("%s: %d SCORE kernels, %d scores in memory; wanted %d and %d", c->name, n, stored, c->kernels, c->quadratic);
     }
@@ -201,7 +201,7 @@ static void what_the_back_end_refuses(void **state)
         assert_true(!cases[i].kernels || stored > 0);
     }
     int stored;
-    assert_int_equal(fused_equals(&cases[0], &(FuseOptions){ takes_forward }, &stored), 0);
+    assert_int_equal(fused_equals(&cases[0], &(FuseOptions){ .takes_score = takes_forward }, &stored), 0);
 }
 
 static bool takes_no_rows(Graph *g, const Kernel *k)
@@ -244,12 +244,12 @@ static void sums_for_rows(void **state)
     enum { READ_ELSEWHERE = 2, SHARED_KEYS = 3 };              /* of the cases above; a bias wants the sum as well */
     const Attention *c = &cases[SHARED_KEYS];
     int kernels, stored;
-    assert_int_equal(row_values(c, &(FuseOptions){ takes_all }, &kernels), 1);
+    assert_int_equal(row_values(c, &(FuseOptions){ .takes_score = takes_all }, &kernels), 1);
     assert_int_equal(kernels, c->kernels);
-    assert_int_equal(row_values(c, &(FuseOptions){ takes_no_rows }, &kernels), 0);             /* then without it */
+    assert_int_equal(row_values(c, &(FuseOptions){ .takes_score = takes_no_rows }, &kernels), 0);             /* then without it */
     assert_int_equal(kernels, c->kernels);
-    assert_int_equal(fused_equals(c, &(FuseOptions){ takes_no_rows }, &stored), c->kernels);
-    assert_int_equal(row_values(&cases[READ_ELSEWHERE], &(FuseOptions){ takes_all }, &kernels), 0);
+    assert_int_equal(fused_equals(c, &(FuseOptions){ .takes_score = takes_no_rows }, &stored), c->kernels);
+    assert_int_equal(row_values(&cases[READ_ELSEWHERE], &(FuseOptions){ .takes_score = takes_all }, &kernels), 0);
 }
 
 int main(void)

@@ -47,6 +47,7 @@ typedef struct Suite {
     const TicKernel *kernel[MOST_TARGETS];
     void *scratch;
     ARRAY(Case *) cases;
+    bool meet;                       /* graphs added from now on are fused so (FuseOptions) */
     double worst;                    /* error seen by case_check, over all cases */
 } Suite;
 
@@ -84,7 +85,7 @@ static inline Case *suite_add(Suite *s, const char *name, const char *text)
     PassOptions po = { 0 };
     Text why = { .arena = &s->arena };
     verified(&s->arena, g);
-    if (!passes_simplify(g, &po, NULL, &why) || !fuse(g, &(FuseOptions){ cpu_takes_score }, &s->arena, &c->f, &why))
+    if (!passes_simplify(g, &po, NULL, &why) || !fuse(g, &(FuseOptions){ cpu_takes_score, s->meet }, &s->arena, &c->f, &why))
         fail_msg("%s: %s", name, text_data(&why));
     schedule(&c->f);
     for (int t = 0; t < s->n_target; t++) {
