@@ -31,6 +31,7 @@ void cu_columns_begin(CuColumns *c, CuScope *s, int at, int threads)
 {
     long long size = c->n * c->points;
     cu_line(s, "float *sums = (float *)(shared + %d) + slot * %lld;", at, size);
+    cu_line(s, "TC_UNROLL_4");
     cu_line(s, "for (i32 i = (i32)threadIdx.x; i < %lld; i += %d)", c->slots * size, threads);
     cu_line(s, "    ((float *)(shared + %d))[i] = 0.0f;", at);
     cu_line(s, "tc_syncthreads();");
@@ -61,6 +62,7 @@ void cu_columns_end(CuColumns *c, CuScope *s, int at, int threads)
 {
     long long size = c->n * c->points;
     cu_line(s, "tc_syncthreads();");
+    cu_line(s, "TC_NO_UNROLL");
     cu_line(s, "for (i32 i = (i32)threadIdx.x; i < %lld; i += %d) {", size, threads);
     cu_line(s, "    const float *part = (const float *)(shared + %d) + i;", at);
     cu_line(s, "    float sum = part[0];");

@@ -408,7 +408,7 @@ static void rows_with_columns(Row *r, CuScope *root, CuScope *row, Poly rows, bo
     cu_columns_begin(c, root, at, threads);
     cu_line(root, "const %s rows = %s, size = (rows + %d) / %d, from = blockIdx.x * size;", type, cu_poly(l, rows), c->parts - 1, c->parts);
     cu_line(root, "const %s to = from + size < rows ? from + size : rows;", type);
-    cu_scope_close(row, arena_printf(l->arena, "for (%s row = from + slot; row < to; row += %d) {", type, c->slots), "}");
+    cu_scope_close(row, arena_printf(l->arena, "TC_NO_UNROLL for (%s row = from + slot; row < to; row += %d) {", type, c->slots), "}");
     cu_columns_end(c, root, at, threads);
     cu_launch(l, "row", root, cu_grid(poly_const(c->parts), 1), threads, 1, at + cu_columns_bytes(c));
     cu_columns_join(c);

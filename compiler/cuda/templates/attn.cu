@@ -18,14 +18,27 @@
 /* No score of the tile that begins at (m, n) counts. */
 #define AT_SKIP(m, n) (REACH < COLS - 1 && (n) > (m) + 15 + REACH)
 
+/* chunk i of rows first .. of a matrix of `rows` rows, d wide */
+TC_DEV void at_chunk(u32 to, const bf16 *from, i64 stride, i32 first, i32 rows, i32 d, u32 i)
+{
+    const u32 chunks = (u32)AT_UP(d) / 8;
+    const i32 row = (i32)(i / chunks), c = (i32)(i % chunks), in = first + row < rows && c * 8 < d;
+    tc_cp_async16(to + (u32)(row * AT_PITCH(d) + c * 16), in ? from + (first + row) * stride + c * 8 : from, in ? 16 : 0);
+}
+
 /* Begins to copy rows first .. first + n - 1 of a matrix of `rows` rows, d wide; `threads` threads of which this is number t */
 TC_DEV void at_copy(u32 to, const bf16 *from, i64 stride, i32 first, i32 n, i32 rows, i32 d, u32 t, u32 threads)
 {
-    const u32 chunks = (u32)AT_UP(d) / 8;
-    for (u32 i = t; i < (u32)n * chunks; i += threads) {
-        const i32 row = (i32)(i / chunks), c = (i32)(i % chunks), in = first + row < rows && c * 8 < d;
-        tc_cp_async16(to + (u32)(row * AT_PITCH(d) + c * 16), in ? from + (first + row) * stride + c * 8 : from, in ? 16 : 0);
-    }
+    for (u32 i = t; i < (u32)n * (AT_UP(d) / 8); i += threads)
+        at_chunk(to, from, stride, first, rows, d, i);
+}
+
+/* ... a resident matrix in `tiles` tiles: once a block, so the loop is worth no copies, which take long to compile */
+TC_DEV void at_copy_resident(u32 to, const bf16 *from, i64 stride, i32 tiles, i32 rows, i32 d)
+{
+    TC_NO_UNROLL
+    for (u32 i = threadIdx.x; i < (u32)tiles * 16 * (AT_UP(d) / 8); i += AT_THREADS)
+        at_chunk(to, from, stride, 0, rows, d, i);
 }
 
 /* ... AT_TILE rows of a matrix TERMS wide and of one FEATURES wide, one behind the other; of what lies behind `rows` nothing */

@@ -13,8 +13,8 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
     float *values = (float *)(smem + (second - tc_saddr(smem)) + AT_M * 16 * AT_PITCH(FEATURES));
     u32 a[AT_T][4], b[AT_F][4];
 
-    at_copy(first, q, Q_STRIDE, 0, AT_M * 16, ROWS, TERMS, threadIdx.x, AT_THREADS);
-    at_copy(second, g, G_STRIDE, 0, AT_M * 16, ROWS, FEATURES, threadIdx.x, AT_THREADS);
+    at_copy_resident(first, q, Q_STRIDE, AT_M, ROWS, TERMS);
+    at_copy_resident(second, g, G_STRIDE, AT_M, ROWS, FEATURES);
     tc_cp_commit();
     for (i32 row = (i32)warp * 4; row < ROWS; row += WARPS * 4) {       /* eight lanes a row */
         const i32 m = row + (i32)(lane >> 3);
@@ -47,8 +47,8 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
     tc_syncthreads();
 
     second = first + AT_N * 16 * AT_PITCH(TERMS);
-    at_copy(first, k, K_STRIDE, 0, AT_N * 16, COLS, TERMS, threadIdx.x, AT_THREADS);
-    at_copy(second, v, V_STRIDE, 0, AT_N * 16, COLS, FEATURES, threadIdx.x, AT_THREADS);
+    at_copy_resident(first, k, K_STRIDE, AT_N, COLS, TERMS);
+    at_copy_resident(second, v, V_STRIDE, AT_N, COLS, FEATURES);
     tc_cp_commit();
     tc_cp_wait(0);
     tc_syncthreads();

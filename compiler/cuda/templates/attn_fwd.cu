@@ -8,8 +8,8 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
     const u32 k = tc_saddr(smem), v = k + AT_N * 16 * AT_PITCH(TERMS);
     const u32 own = v + AT_N * 16 * AT_PITCH(FEATURES) + warp * 16 * AT_PITCH(TERMS);
     const bf16 *q = q_base(TC_PASS, z);
-    at_copy(k, k_base(TC_PASS, z), K_STRIDE, 0, AT_N * 16, COLS, TERMS, threadIdx.x, AT_THREADS);
-    at_copy(v, v_base(TC_PASS, z), V_STRIDE, 0, AT_N * 16, COLS, FEATURES, threadIdx.x, AT_THREADS);
+    at_copy_resident(k, k_base(TC_PASS, z), K_STRIDE, AT_N, COLS, TERMS);
+    at_copy_resident(v, v_base(TC_PASS, z), V_STRIDE, AT_N, COLS, FEATURES);
     at_copy(own, q, Q_STRIDE, (i32)warp * 16, 16, ROWS, TERMS, lane, 32);
     tc_cp_commit();
     tc_cp_wait(0);
