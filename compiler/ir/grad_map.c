@@ -68,6 +68,7 @@ typedef struct Inverse {
     uint32_t solved, summed;             /* axes of the share */
     Ext ext[WIDE];                       /* of the new axes */
     const Expr *guard;                   /* NULL: holds everywhere */
+    const Expr *read;                    /* the conditions that load something, which they may do where `guard` holds; or NULL */
 } Inverse;
 
 static void add_guard(Graph *g, Inverse *v, const Expr *condition)
@@ -75,7 +76,8 @@ static void add_guard(Graph *g, Inverse *v, const Expr *condition)
     double holds;
     if (expr_is_const(condition, &holds) && holds != 0)
         return;
-    v->guard = v->guard ? expr_op(g, OP_AND, v->guard, condition, NULL) : condition;
+    const Expr **to = expr_has_load(condition) ? &v->read : &v->guard;
+    *to = *to ? expr_op(g, OP_AND, *to, condition, NULL) : condition;
 }
 
 static void guard_zero(Graph *g, Inverse *v, const Affine *a)
@@ -300,6 +302,8 @@ static bool sum_first(Grad *d, int tensor, Item *it)
 static void to_gather(Graph *g, Item *it, const Inverse *v, int rank, const Ext *shape)
 {
     const Expr *e = expr_subst(g, it->e, v->at, MAX_AXES);
+    if (v->read)
+        e = expr_op(g, OP_WHERE, v->read, e, expr_const(g, 0));
     it->e = v->guard ? expr_op(g, OP_WHERE, v->guard, e, expr_const(g, 0)) : e;
     it->red = (it->axes & ~v->solved) << rank;
     it->axes = it->red | ((1u << rank) - 1);
