@@ -11,11 +11,11 @@ Mem tensor_mem(Low *l, int tensor)
     return (Mem){.base = gen_buffer(l->g, arg), .dtype = l->graph->tensor[tensor].dtype, .at = layout_of(&l->places, tensor)};
 }
 
-void access_loads(Low *l, const Expr *e, Accesses *out)
+void access_loads(Low *l, const Comp *c, Accesses *out)
 {
     int n;
-    const Expr **load = loads_of(&l->places, e, &n);
-    access_values(&l->places, e, out);
+    const Expr **load = loads_of(&l->places, c->body, &n);
+    access_values(&l->places, c, out);
     for (int i = 0; i < n; i++) {
         int m = kernel_member(l->k, load[i]->tensor);
         if (m >= 0 && !l->places.placed[m])
@@ -33,7 +33,7 @@ void access_store(Low *l, const Comp *c, Accesses *out)
 
 void access_comp(Low *l, const Comp *c, Accesses *out)
 {
-    access_loads(l, c->body, out);
+    access_loads(l, c, out);
     access_store(l, c, out);
 }
 

@@ -53,11 +53,11 @@ static bool analyse(Contraction *c)
     const Contract *s = &l->k->split;
     const Comp *main = l->member[0].c;
     Accesses acc = {0};
-    access_loads(l, main->body, &acc);
+    access_loads(l, main, &acc);
     c->sum = s->sum ? l->member[l->n_member - 1].c : NULL;
     for (int i = 0; i < l->n_member && l->member[i].c != c->sum; i++) {
         if (i)
-            access_loads(l, l->member[i].c->body, &acc);
+            access_loads(l, l->member[i].c, &acc);
         if (kernel_writes(l->k, l->member[i].c->out))
             access_store(l, l->member[i].c, &acc);
     }

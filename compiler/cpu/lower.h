@@ -128,7 +128,7 @@ void launch_end(Low *l, V tasks);
 /* ---- access.c */
 Mem  tensor_mem(Low *l, int tensor);
 void access_comp(Low *l, const Comp *c, Accesses *out);          /* loads from memory, and the store */
-void access_loads(Low *l, const Expr *e, Accesses *out);
+void access_loads(Low *l, const Comp *c, Accesses *out);
 void access_store(Low *l, const Comp *c, Accesses *out);
 /* the group best taken as lanes: -1 for none at all */
 int  best_lanes(const Low *l, const Accesses *acc, const Group *grp, int n);

@@ -53,7 +53,7 @@ bool lower_map(Low *l)
     const Comp *c = l->member[0].c;
     Accesses acc = {0};
     for (int i = 0; i < l->n_member; i++) {
-        access_loads(l, l->member[i].c->body, &acc);
+        access_loads(l, l->member[i].c, &acc);
         if (kernel_writes(l->k, l->member[i].c->out))
             access_store(l, l->member[i].c, &acc);
     }

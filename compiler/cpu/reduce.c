@@ -52,7 +52,7 @@ static bool analyse(Reduction *r)
     }
     for (int i = 0; i < l->n_member; i++)
         if (!is_reduced(l, i)) {
-            access_loads(l, l->member[i].c->body, &both);
+            access_loads(l, l->member[i].c, &both);
             if (kernel_writes(l->k, l->member[i].c->out))
                 access_store(l, l->member[i].c, &both);
         }

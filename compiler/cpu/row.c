@@ -137,7 +137,7 @@ static bool read_later(Low *l, const int *phase, int i)
 /* Accesses of a body, with those of members that are computed again inside it. */
 static void row_loads(Low *l, const Comp *c, Accesses *acc, int depth)
 {
-    access_loads(l, c->body, acc);
+    access_loads(l, c, acc);
     const Expr *load[64];
     int n = expr_loads(c->body, load, 64);
     for (int k = 0; k < n && k < 64 && depth < 16; k++) {
@@ -449,7 +449,7 @@ bool lower_row(Low *l)
     plan.columns = columns_find(&columns, l) ? &columns : NULL;
     Accesses acc = {0};
     for (int i = 0; i < l->n_member; i++) {
-        access_loads(l, l->member[i].c->body, &acc);
+        access_loads(l, l->member[i].c, &acc);
         if (kernel_writes(l->k, l->member[i].c->out))
             access_store(l, l->member[i].c, &acc);
     }

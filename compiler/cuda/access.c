@@ -64,11 +64,11 @@ static void add(Cu *l, int tensor, const Affine *const *idx, bool store, Accesse
     access_add(&l->places, &at, idx, store, out);
 }
 
-void cu_access_loads(Cu *l, const Expr *e, Accesses *out)
+void cu_access_loads(Cu *l, const Comp *c, Accesses *out)
 {
     int n;
-    const Expr **load = loads_of(&l->places, e, &n);
-    access_values(&l->places, e, out);
+    const Expr **load = loads_of(&l->places, c->body, &n);
+    access_values(&l->places, c, out);
     for (int i = 0; i < n; i++) {
         int m = kernel_member(l->k, load[i]->tensor);
         if (m < 0 || l->places.placed[m])

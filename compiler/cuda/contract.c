@@ -72,7 +72,7 @@ bool cu_contract_analyse(Contraction *c)
     Accesses acc = {0};
     c->sum = s->sum ? &l->k->comp[l->k->n_comp - 1] : NULL;
     for (int i = 0; i < n_points(c); i++) {
-        cu_access_loads(l, l->k->comp[i].body, &acc);
+        cu_access_loads(l, &l->k->comp[i], &acc);
         if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
     }

@@ -84,7 +84,7 @@ const TunedChoice *cu_tuned(const Cu *l, const char *arch, TunedKey key);
 bool poly_small(Poly a);               /* fits an i32 up to a batch of 32768 */
 const char *cu_poly(Cu *l, Poly p);    /* a C expression of B, i64 where it must; in brackets unless a number or a name */
 const char *cu_number(Cu *l, int64_t n);            /* n as text; is_new: not under the name of another size */
-void cu_access_loads(Cu *l, const Expr *e, Accesses *out);       /* loads from memory; members' only when placed */
+void cu_access_loads(Cu *l, const Comp *c, Accesses *out);       /* loads from memory; members' only when placed */
 void cu_access_store(Cu *l, const Comp *c, Accesses *out);
 int  cu_best_lanes(const Accesses *acc, const Group *grp, int n);        /* the group neighbouring threads run along; -1 */
 /* 4, 2 or 1: how many neighbouring points of the axis (extent n) one access can take in most of acc */

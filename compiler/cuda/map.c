@@ -21,7 +21,7 @@ static void analyse(CuMap *m)
     const Comp *c = &l->k->comp[0];
     Accesses acc = {0};
     for (int i = 0; i < l->k->n_comp; i++) {
-        cu_access_loads(l, l->k->comp[i].body, &acc);
+        cu_access_loads(l, &l->k->comp[i], &acc);
         if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
     }

@@ -35,16 +35,16 @@ static void analyse(Reduction *r)
         if (!is_reduced(r, i))
             continue;
         c = c ? c : m;
-        cu_access_loads(l, m->body, &acc);
+        cu_access_loads(l, m, &acc);
         cu_access_store(l, m, &acc);
-        cu_access_loads(l, m->body, &both);
+        cu_access_loads(l, m, &both);
         cu_access_store(l, m, &both);
         positions = positions || m->reducer == RED_ARGMAX;
         r->carried += cu_acc_width(m->reducer);
     }
     for (int i = 0; i < l->k->n_comp; i++)
         if (!is_reduced(r, i)) {
-            cu_access_loads(l, l->k->comp[i].body, &both);
+            cu_access_loads(l, &l->k->comp[i], &both);
             if (kernel_writes(l->k, l->k->comp[i].out))
                 cu_access_store(l, &l->k->comp[i], &both);
         }

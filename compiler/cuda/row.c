@@ -134,7 +134,7 @@ static void find_shapes(Row *r)
         Accesses acc = {0};
         for (int i = 0; i < l->k->n_comp; i++)
             if (r->shape[i] == k) {
-                cu_access_loads(l, l->k->comp[i].body, &acc);
+                cu_access_loads(l, &l->k->comp[i], &acc);
                 if (is_column(r, i) || (!l->k->comp[i].red && kernel_writes(l->k, l->k->comp[i].out)))
                     cu_access_store(l, &l->k->comp[i], &acc);
             }
@@ -436,7 +436,7 @@ bool cu_row(Cu *l)
         cu_columns_place(&columns, ROW_THREADS / r.threads);
     Accesses acc = {0};
     for (int i = 0; i < l->k->n_comp; i++) {
-        cu_access_loads(l, l->k->comp[i].body, &acc);
+        cu_access_loads(l, &l->k->comp[i], &acc);
         if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
     }

@@ -27,7 +27,7 @@ static void analyse(Scatter *s)
     s->width = 1;
     if (s->lanes >= 0) {
         Accesses acc = {0};
-        cu_access_loads(l, s->c->body, &acc);
+        cu_access_loads(l, s->c, &acc);
         cu_access_store(l, s->c, &acc);
         s->width = cu_width(&acc, (Group){s->lanes, s->columns});
     }

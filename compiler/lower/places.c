@@ -270,18 +270,24 @@ static void mark_values(Places *p, const Expr *e, Accesses *out, Seen *seen)
             mark_values(p, e->arg[i], out, seen);
 }
 
-void access_values(Places *p, const Expr *e, Accesses *out)
-{
-    Seen seen = {0};
-    mark_values(p, e, out, &seen);
-}
-
 const Expr **loads_of(Places *p, const Expr *e, int *n)
 {
     *n = expr_loads(e, NULL, 0);
     const Expr **load = NEWN(p->arena, const Expr *, *n);
     expr_loads(e, load, *n);
     return load;
+}
+
+void access_values(Places *p, const Comp *c, Accesses *out)
+{
+    Seen seen = {0};
+    int n;
+    const Expr **load = loads_of(p, c->body, &n);
+    mark_values(p, c->body, out, &seen);
+    for (int i = 0; i < n; i++)
+        for (int d = 0; d < load[i]->n; d++)
+            if (may_leave(p, c, load[i], d))
+                out->opaque |= aff_axes(load[i]->idx[d]);
 }
 
 /* ---- axes */

@@ -79,7 +79,8 @@ typedef struct Accesses {
     bool keep_gathered;                /* those inside gathers are opaque too */
 } Accesses;
 void access_add(Places *p, const Layout *at, const Affine *const *idx, bool store, Accesses *out);
-void access_values(Places *p, const Expr *e, Accesses *out);     /* axes that e uses as numbers */
+/* Axes that c's body uses as numbers. An index that can leave its dimension is one: it is compared with the extent. */
+void access_values(Places *p, const Comp *c, Accesses *out);
 const Expr **loads_of(Places *p, const Expr *e, int *n);
 
 /* ---- axes */

@@ -91,6 +91,10 @@ static const Shape maps[] = {
       "tensor %0 input f32[B, 70] \"x\" tensor %1 temp f32[B, $n] \"y\"\n"
       "%1[a0, a1] = where([(a1 + 1 mod 3)] == 0 and [(a1 + 1 div 3)] < 70, %0[a0, (a1 + 1 div 3)], -1)  {a0:B, a1:$n}\n"
       "output \"y\" = %1" },
+    { "guard on rows that are shorter where they are read", K_MAP,
+      "tensor %0 input f32[B, 52] \"x\" tensor %1 temp f32[B, 13, 5] \"y\"\n"
+      "%1[a0, a1, a2] = where([a2] >= 1, %0[a0, a1*4 + a2 - 1] * 0.5, 0) {a0:B, a1:13, a2:5}\n"
+      "output \"y\" = %1" },
     { "guard on a window", K_MAP,
       "tensor %0 input f32[B, $n] \"x\" tensor %1 temp f32[B, $n] \"y\"\n"
       "%1[a0, a1] = where([a1 - 2] >= 0, %0[a0, a1 - 2], 0) + where([a1 + 3] < $n, %0[a0, a1 + 3], 0)  {a0:B, a1:$n}\n"
