@@ -87,7 +87,7 @@ static bool name_taken(const Cu *l, const char *name)
 }
 
 /* "map_nn_14_7e6b3493": part, the source line it came from, and the signature's upper half: the same kernel has the same
- * name and so the same text in every program, and is compiled once. */
+ * name and text in every program, so a file of the same kernels is compiled once. */
 const char *cu_kernel_name(const Cu *l, const char *part)
 {
     Arena *a = l->m->arena;
