@@ -81,7 +81,7 @@ static int command_train(int argc, char **argv)
         { "--from", TIC_FLAG_TEXT, &o.from, 0, 0, "FILE", "start from the weights of this checkpoint" },
         { "--device", TIC_FLAG_TEXT, &device, 0, 0, "WHICH", "auto (default), cpu, cuda or cuda:N" },
         { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
-        { "--loaders", TIC_FLAG_INT, &o.loaders, 1, 1024, "N", "threads that decode images (default: half the cores, at least 1)" },
+        { "--loaders", TIC_FLAG_INT, &o.loaders, 1, 1024, "N", "threads that decode images (default: half the cores; all beside a GPU)" },
         { "--seed", TIC_FLAG_INT, &o.seed, 0, INT64_MAX, "N", "first weights, data order and crops (default: the program's)" },
         { "--vocab", TIC_FLAG_TEXT, &o.vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },
         { "--log-every", TIC_FLAG_INT, &o.log_every, 1, 1 << 30, "N", "steps between progress lines" },

@@ -1,6 +1,7 @@
 /* output.c -- what is made of the entries' kernels: LLVM and CUDA C, the texts of both, objects, and the linked program. */
 #define _GNU_SOURCE
 #include "cpu/cpu.h"
+#include "device/machine.h"
 #include "driver/gpu.h"
 #include "driver/job.h"
 #include <errno.h>
@@ -225,8 +226,8 @@ int back_end(Job *j, Program *p, Entry *entry, int n_entry)
     const Options *o = j->o;
     Text why = { .arena = &j->arena };
     bool text = job_emits(j, "llvm") || job_emits(j, "asm");
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    CpuTarget target = { o->target ? o->target : "native", NULL, text ? 1 : cores > 8 ? 8 : (int)cores, o->memory > 0 };
+    int cores = tic_processors(0);
+    CpuTarget target = { o->target ? o->target : "native", NULL, text ? 1 : cores > 8 ? 8 : cores, o->memory > 0 };
     CpuModule *m = cpu_module_new(&j->arena, &target, &why);
     if (!m) {
         fprintf(stderr, "ticc: %s\n", text_data(&why));

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "data/loader.h"
 #include "data/sample.h"
+#include "device/machine.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

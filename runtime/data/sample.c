@@ -1,7 +1,5 @@
 /* sample.c -- see sample.h. */
-#define _GNU_SOURCE
 #include "data/sample.h"
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,12 +75,4 @@ bool tic_decoder_caption(TicDecoder *d, const char **text, size_t *size, TicSkip
     *text = caption->kind == TIC_JSON_STRING ? caption->text : "";   /* null: img2dataset's missing caption */
     *size = caption->kind == TIC_JSON_STRING ? caption->size : 0;
     return true;
-}
-
-int tic_processors(int asked)
-{
-    cpu_set_t set;
-    if (asked > 0)
-        return asked;
-    return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
 }

@@ -24,6 +24,4 @@ TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample
 bool tic_decoder_caption(TicDecoder *d, const char **text, size_t *size, TicSkip *reason);
 /* The json of what was read, parsed when first asked for; NULL: none, or broken. */
 const TicJson *tic_decoder_json(TicDecoder *d);
-
-int tic_processors(int asked);     /* asked > 0 ? asked : how many this process may use */
 #endif

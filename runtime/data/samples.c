@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "data/loader.h"
 #include "data/sample.h"
+#include "device/machine.h"
 #include <ctype.h>
 #include <pthread.h>
 #include <stdlib.h>

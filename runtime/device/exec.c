@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "device/exec.h"
 #include "device/arena.h"
-#include "device/memory.h"
+#include "device/machine.h"
 #include "device/cuda.h"
 #include "device/exec_impl.h"
 #include <math.h>

@@ -2,6 +2,7 @@
  * soname at the first compilation, is loaded from the same folder first. */
 #define _GNU_SOURCE
 #include "device/nvrtc.h"
+#include "device/machine.h"
 #include <dlfcn.h>
 #include <glob.h>
 #include <inttypes.h>
@@ -287,7 +288,7 @@ bool tic_nvrtc_compile(TicNvrtc *n, TicCuda *job, int n_jobs, int threads)
     pthread_t thread[MOST_THREADS];
     int started = 0;
     if (threads <= 0)
-        threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+        threads = tic_processors(0);
     for (int i = 0; i < n_jobs; i++)
         if (!job[i].image)
             left[q.n_jobs++] = &job[i];

@@ -7,6 +7,7 @@
  * sleep on a futex: a step has hundreds of kernels, most of them short, and a sleeping worker costs 30 us to wake. */
 #define _GNU_SOURCE
 #include "device/pool.h"
+#include "device/machine.h"
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -90,12 +91,11 @@ TicPool *tic_pool_new(int threads)
     CPU_ZERO(&allowed);
     if (sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) == 0)
         CPU_SET(0, &allowed);
-    if (threads <= 0)
-        threads = CPU_COUNT(&allowed);
+    threads = tic_processors(threads);
     TicPool *p = tic_alloc_aligned(64, (sizeof *p + 63) & ~(size_t)63);
     *p = (TicPool){ .threads = threads };
     p->worker = tic_alloc((size_t)threads * sizeof *p->worker);
-    bool pin = threads <= CPU_COUNT(&allowed);
+    bool pin = threads == CPU_COUNT(&allowed);           /* of fewer, two processes would take the same ones */
     int cpu = -1;
     for (int i = 0; i < threads; i++) {
         Worker *w = &p->worker[i];

@@ -10,6 +10,7 @@
 #include "data/json.h"
 #include "data/shards.h"
 #include "data/views.h"
+#include "device/machine.h"
 #include "npy.h"
 #include "shardread.h"
 #include "sizes.h"
@@ -323,8 +324,7 @@ static const Flag flags[N_FLAGS] = {
 
 static TicStatus run(const char *const *values, const char *dir)
 {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t threads = processors < 1 ? 1 : processors > 8 ? 8 : processors;
+    int64_t threads = tic_processors(0) > 8 ? 8 : tic_processors(0);
     if (!dir || !*dir)
         return tic_fail(TIC_USER, "DIR is missing: the folder whose shards are counted");
     if (values[THREADS])

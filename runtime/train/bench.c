@@ -4,7 +4,7 @@
 #include "train/bench.h"
 #include "data/bpe.h"
 #include "device/exec.h"
-#include "device/memory.h"
+#include "device/machine.h"
 #include "device/peak.h"
 #include "train/step.h"
 #include <stdlib.h>

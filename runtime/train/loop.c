@@ -9,7 +9,7 @@
  * learning rate follow from that number. */
 #define _GNU_SOURCE
 #include "train/loop.h"
-#include "device/memory.h"
+#include "device/machine.h"
 #include "train/files.h"
 #include "train/info.h"
 #include "train/report.h"
@@ -179,7 +179,7 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     TRY(tic_model_new(p, kernels, &r->model));
     TicSourceOptions so = { .data = o->data, .vocab = o->vocab, .year = (int)year, .batch = (int)r->batch, .micro = (int)r->size.micro,
                             .seed = r->state.seed,
-                            .loaders = (int)o->loaders };
+                            .loaders = o->loaders || !r->gpu ? (int)o->loaders : tic_processors(0) };     /* nothing else wants them there */
     TRY(tic_source_open(r->model, r->pool, &so, &r->source));
     int64_t pairs = tic_source_pairs(r->source);
     r->total = r->state.total = o->steps ? o->steps : pairs / r->batch;

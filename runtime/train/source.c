@@ -1,5 +1,6 @@
 /* source.c -- see source.h. */
 #include "train/source.h"
+#include "device/machine.h"
 #include "train/files.h"
 #include "train/schedule.h"
 #include <stdio.h>
@@ -159,7 +160,6 @@ static TicStatus open_loader(TicSource *s, const TicProgram *p, const TicSourceO
         return tic_fail(TIC_USER, "`sampling = by_shard` draws from at most %d shards, and here are %d; with_replacement has no such limit",
                         TIC_MAX_SOURCES, most - s->n);
     TicLoaderSource *source = tic_alloc((size_t)most * sizeof *source);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     TicLoaderConfig c;
     int n = 0;
     for (int i = 0; i < s->n; i++) {
@@ -189,7 +189,7 @@ static TicStatus open_loader(TicSource *s, const TicProgram *p, const TicSourceO
     c.crop = (TicCrop){ p->scale_lo, p->scale_hi, p->ratio_lo, p->ratio_hi };
     c.with_replacement = p->with_replacement;
     c.seed = t > 0 ? o->seed ^ tic_hash(&t, sizeof t, 0) : o->seed;
-    c.threads = o->loaders ? o->loaders : cores > 3 ? (int)(cores / 2) : 1;
+    c.threads = o->loaders ? o->loaders : tic_processors(0) > 3 ? tic_processors(0) / 2 : 1;
     c.warn.line = warn;
     TicStatus status = TIC_OK;
     if (!p->with_replacement && !proportional(s))

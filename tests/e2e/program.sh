@@ -68,4 +68,15 @@ says "nor may it be: the parameters are looked at first" 1 "is not finite after 
 sed 's/vocab = 49408/vocab = 200/' tests/e2e/micro.tic > "$T/narrow.tic" && "$TICC" "$T/narrow.tic" -o "$T/narrow"
 says "a token table that captions would leave" 1 "the model's token table has 200 rows" "$T/narrow" --data "$DATA" --out "$T/r" --name narrow --steps 1
 says "nor is it evaluated" 1 "the model's token table has 200 rows" "$T/narrow" continual --data "$DATA" --out "$T/r" --name narrow2 --steps 1
+# threads: as many as the process may use, not as the machine has
+one() { "$@" "$P" bench --batch 2 --steps 1; }
+says "a process that may use one processor" 0 " on 1 threads" one taskset -c "$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')"
+group=/sys/fs/cgroup/cpu limit=cpu.cfs_quota_us share=100000
+[ -e /sys/fs/cgroup/cgroup.controllers ] && group=/sys/fs/cgroup limit=cpu.max share="100000 100000"
+if mkdir "$group/ticc.$$" 2>/dev/null && echo "$share" 2>/dev/null >"$group/ticc.$$/$limit"; then
+    says "a group with the time of one" 0 " on 1 threads" one sh -c "echo \$\$ >$group/ticc.$$/cgroup.procs && exec \"\$@\"" sh
+else
+    skip "a group with the time of one" "this user makes no control groups"
+fi
+rmdir "$group/ticc.$$" 2>/dev/null
 finish

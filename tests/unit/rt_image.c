@@ -11,7 +11,7 @@
 #include <cmocka.h>
 #include "data/picture.h"
 #include "data/resize_impl.h"
-#include "device/memory.h"
+#include "device/machine.h"
 
 typedef struct { uint8_t *at; size_t n; } Bytes;
 

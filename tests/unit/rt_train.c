@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "device/memory.h"
+#include "device/machine.h"
 #include "train/events.h"
 #include "train/report.h"
 
