@@ -382,7 +382,8 @@ static inline void rp_image(RpGen *g)
 static inline void rp_text(RpGen *g)
 {
     int width = 4 + rp_below(g, 8);
-    text_printf(g->out, "fn text_tower(tokens[n, t]) {\n    param table[v: %d, d: %d] ~ normal(0, 1)\n    h0[n, t, d] = table[tokens[n, t], d]\n", RP_VOCAB, width);
+    text_printf(g->out, "fn text_tower(tokens[n, t]) {\n    param table[v: %d, d: %d] ~ normal(0, 1)\n"
+                "    h0[n, t, d] = table[tokens[n, t], d]\n", RP_VOCAB, width);
     g->n = 0;
     rp_push(g, (RpShape){ 2, { RP_TOKENS, width } });
     rp_body(g, 3 + rp_below(g, 6));
@@ -392,9 +393,12 @@ static inline void rp_loss(RpGen *g)
 {
     static const char *const loss[] = {
         "    return clip_loss(u, v, 2)\n", "    return sigmoid_loss(u, v, 2, -1)\n", "    return mean[n](sum[o]((u[n, o] - v[n, o])^2))\n",
-        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n    r[i] = sum[j](max(0, 0.3 + s[i, j] - s[i, i]))\n    return mean[i](r[i]) + 0.1 * mean[i, j](s[i, j]^2)\n",
-        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n    p[i, j] = softmax[j](s[i, j])\n    return mean[i](-ln(p[i, i] + 0.01))\n",
-        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n    return mean[i, j](tanh(s[i, j] - 0.5 * s[j, i]) * (if i == j then -1 else 0.3))\n",
+        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n    r[i] = sum[j](max(0, 0.3 + s[i, j] - s[i, i]))\n"
+        "    return mean[i](r[i]) + 0.1 * mean[i, j](s[i, j]^2)\n",
+        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n    p[i, j] = softmax[j](s[i, j])\n"
+        "    return mean[i](-ln(p[i, i] + 0.01))\n",
+        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n"
+        "    return mean[i, j](tanh(s[i, j] - 0.5 * s[j, i]) * (if i == j then -1 else 0.3))\n",
     };
     text_printf(g->out, "fn pair_loss(u[n, o], v[n, o]) {\n%s}\n\n", loss[rp_below(g, (int)LEN(loss))]);
 }
@@ -411,6 +415,7 @@ static inline void random_program(uint64_t seed, Text *out)
                 "    fn loss(pixels, tokens) = pair_loss(encode_image(pixels), encode_text(tokens))\n}\n\n",
                 (unsigned long long)seed, RP_IMAGE, RP_IMAGE, RP_TOKENS);
     text_printf(out, "data d {\n    shards = \"{data}/train/{year}/**/*.tar\"\n    image  = center_crop(%d)\n}\n\n"
-                "train {\n    batch     = 4\n    samples   = 64\n    optimizer = adamw(lr = constant(peak = 1e-3, warmup = 2), weight_decay(p) = 0.1)\n}\n", RP_IMAGE);
+                "train {\n    batch     = 4\n    samples   = 64\n"
+                "    optimizer = adamw(lr = constant(peak = 1e-3, warmup = 2), weight_decay(p) = 0.1)\n}\n", RP_IMAGE);
 }
 #endif
