@@ -7,6 +7,7 @@
 #include "device/machine.h"
 #include "device/peak.h"
 #include "train/step.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,9 +41,26 @@ void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step,
         }
 }
 
+/* What the programs of a step in pieces hand each other, "feature:0", "gradient:0", ..: rows of about unit length. Numbers that lie
+ * there by chance may be denormal, which takes a multiplication many times as long. */
+static void draw_features(TicExec *x, const TicProgram *p, int64_t batch)
+{
+    const TicEntry *e = tic_exec_entry(x);
+    const TicTensor *t = TABLE(p, TicTensor, p->tensors) + e->tensor;
+    for (uint32_t i = 0; i < e->n_tensor; i++) {
+        const char *name = tic_text(p, t[i].name);
+        bool handed = t[i].kind == TIC_INPUT && t[i].dtype == TIC_F32 && (!strncmp(name, "feature:", 8) || !strncmp(name, "gradient:", 9));
+        float *value = handed ? tic_exec_input(x, name) : NULL;
+        int64_t n = tic_poly(t[i].bytes, batch) / 4;
+        for (int64_t k = 0; value && k < n; k++)
+            value[k] = (float)((2 * tic_uniform01(tic_philox(2, (uint64_t)k, i).v[0], 0) - 1) * sqrt(3.0 * (double)batch / (double)n));
+    }
+}
+
 void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step)
 {
     tic_bench_data(p, 0, batch, step, tic_exec_batch(x));
+    draw_features(x, p, batch);
     double *count = tic_exec_input(x, "step"), *total = tic_exec_input(x, "total");
     if (count)
         *count = (double)step;

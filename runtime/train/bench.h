@@ -16,6 +16,6 @@ TicStatus tic_bench(const TicProgram *p, const TicKernel *kernels, const TicBenc
 /* Random pictures and captions of a dozen words for pairs first .. first + n - 1 of a batch: a function of
  * (step, position in the batch) alone. */
 void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step, TicBatch to);
-/* The same into the inputs of a step, and its number. */
+/* The same into the inputs of a step, and its number; in a program of a step in pieces also what others hand it. */
 void tic_bench_inputs(TicExec *x, const TicProgram *p, int64_t batch, int64_t step);
 #endif

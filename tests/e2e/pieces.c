@@ -47,6 +47,28 @@ static double step(TicModel *m, TicPool *pool, int64_t batch, int64_t micro)
     return loss;
 }
 
+/* What a benchmark gives the loss alone: features as the towers make them. */
+static bool features_drawn(TicModel *m, TicPool *pool, int64_t batch)
+{
+    TicExec *x;
+    bool all = true;
+    if (tic_exec_open(m, pool, "loss", batch, &x))
+        die("the loss");
+    tic_bench_inputs(x, program, batch, 0);
+    const TicTensor *t = (const TicTensor *)(const void *)((const char *)program + program->tensors) + tic_exec_entry(x)->tensor;
+    for (uint32_t i = 0; i < tic_exec_entry(x)->n_tensor; i++) {
+        double sum = 0;
+        if (t[i].kind != TIC_INPUT || strncmp(tic_text(program, t[i].name), "feature:", 8))
+            continue;
+        const float *v = tic_exec_input(x, tic_text(program, t[i].name));
+        for (int64_t k = 0; k < tic_poly(t[i].bytes, batch) / 4; k++)
+            sum += (double)v[k] * v[k];
+        all = all && sum > 0.9 * (double)batch && sum < 1.1 * (double)batch;
+    }
+    tic_exec_close(x);
+    return all;
+}
+
 int main(int argc, char **argv)
 {
     program = (const TicProgram *)(const void *)tic_program;
@@ -57,6 +79,8 @@ int main(int argc, char **argv)
     if (tic_model_new(program, tic_kernels, &whole) || tic_model_new(program, tic_kernels, &pieces))
         die("the model");
     double loss = step(whole, pool, batch, 0);
+    if (!features_drawn(whole, pool, batch))
+        bad = !!printf("features that a benchmark draws have not unit length\n");
     for (int a = 2; a < argc; a++) {
         double in_pieces = step(pieces, pool, batch, atoll(argv[a])), worst = 0;
         const char *where = "";
