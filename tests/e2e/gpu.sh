@@ -27,6 +27,11 @@ if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     else
         not_ok "a program for a large batch compiles"
     fi
+    if "$TICC" tests/gpu/cancel.tic --target cpu,cuda -o "$T/cancel"; then
+        says "a gradient that is 0 but for rounding" 0 ", terms cancel" emulated env -u TIC_EMU_LINT "$T/cancel" check --batch 3 --steps 1 --explain
+    else
+        not_ok "a program whose terms cancel compiles"
+    fi
     if "$TICC" tests/gpu/columns.tic --target cpu,cuda -D train.clip_norm=0.1 -o "$T/columns"; then
         says "rows whose columns are summed too, of awkward lengths; a clipped norm" 0 "is equal bit by bit" emulated "$T/columns" check --batch 3 --steps 1
     else
