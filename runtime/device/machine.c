@@ -49,16 +49,14 @@ static int64_t memory_of(const char *dir, bool second)
 /* Processors that the group's share of time amounts to. */
 static int64_t processors_of(const char *dir, bool second)
 {
-    char *limit = tic_format("%s/%s", dir, second ? "cpu.max" : "cpu.cfs_quota_us"), line[64];
-    char *length = tic_format("%s/cpu.cfs_period_us", dir);
-    int64_t time = number_in(limit, ""), period = second ? -1 : number_in(length, "");
-    FILE *f = second && time > 0 ? fopen(limit, "r") : NULL;      /* "200000 100000" */
-    if (f && fgets(line, sizeof line, f) && sscanf(line, "%*d %" SCNd64, &period) != 1)
-        period = -1;
-    if (f)
-        fclose(f);
+    char *limit = tic_format("%s/%s", dir, second ? "cpu.max" : "cpu.cfs_quota_us");
+    char *length = second ? tic_strdup(limit) : tic_format("%s/cpu.cfs_period_us", dir);
+    int64_t time = number_in(limit, "");
+    char *key = tic_format("%" PRId64 " ", time);                 /* "200000 100000" */
+    int64_t period = number_in(length, second ? key : "");
     free(limit);
     free(length);
+    free(key);
     return time > 0 && period > 0 ? (time + period - 1) / period : INT64_MAX;
 }
 

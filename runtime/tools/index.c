@@ -324,7 +324,8 @@ static const Flag flags[N_FLAGS] = {
 
 static TicStatus run(const char *const *values, const char *dir)
 {
-    int64_t threads = tic_processors(0) > 8 ? 8 : tic_processors(0);
+    int64_t threads = tic_processors(0);
+    threads = threads > 8 ? 8 : threads;
     if (!dir || !*dir)
         return tic_fail(TIC_USER, "DIR is missing: the folder whose shards are counted");
     if (values[THREADS])

@@ -189,7 +189,8 @@ static TicStatus open_loader(TicSource *s, const TicProgram *p, const TicSourceO
     c.crop = (TicCrop){ p->scale_lo, p->scale_hi, p->ratio_lo, p->ratio_hi };
     c.with_replacement = p->with_replacement;
     c.seed = t > 0 ? o->seed ^ tic_hash(&t, sizeof t, 0) : o->seed;
-    c.threads = o->loaders ? o->loaders : tic_processors(0) > 3 ? tic_processors(0) / 2 : 1;
+    int cores = tic_processors(0);
+    c.threads = o->loaders ? o->loaders : cores > 3 ? cores / 2 : 1;
     c.warn.line = warn;
     TicStatus status = TIC_OK;
     if (!p->with_replacement && !proportional(s))
