@@ -176,9 +176,8 @@ static int64_t vocabulary(const Program *p)
     int64_t least = 0;
     for (int i = 0; i < p->graph->n_comp; i++) {
         const Comp *c = p->graph->comp[i];
-        int n = comp_loads(c, NULL, 0);
-        const Expr **load = NEWN(p->arena, const Expr *, n);
-        comp_loads(c, load, n);
+        int n;
+        const Expr **load = comp_all_loads(c, p->arena, &n);
         for (int k = 0; k < n; k++)
             for (int d = 0; d < load[k]->n; d++) {
                 const Affine *at = load[k]->idx[d];

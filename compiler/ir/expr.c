@@ -144,7 +144,8 @@ static void derive(Expr *e)                                    /* axes and size 
     }
 }
 
-const Expr *expr_intern(Graph *g, const Expr *e)
+/* The one node equal to *e: an old one or a copy. Fills id, axes and size. Applies no rule. */
+static const Expr *expr_intern(Graph *g, const Expr *e)
 {
     Pool *p = g->pool;
     if (2 * p->n_expr >= p->cap_expr)
@@ -342,6 +343,14 @@ int expr_loads(const Expr *e, const Expr **out, int cap)
 int comp_loads(const Comp *c, const Expr **out, int cap)
 {
     return loads_of(c->body, c->store, out, cap);
+}
+
+const Expr **comp_all_loads(const Comp *c, Arena *a, int *n)
+{
+    *n = comp_loads(c, NULL, 0);
+    const Expr **load = NEWN(a, const Expr *, *n);
+    comp_loads(c, load, *n);
+    return load;
 }
 
 bool expr_has_load(const Expr *e)

@@ -163,6 +163,7 @@ const Affine *aff_subst(Graph *g, const Affine *a, const Affine *const *map, int
 /* every distinct load, those inside index maps included, in order of first appearance; returns the count, fills up to cap */
 int  expr_loads(const Expr *e, const Expr **out, int cap);
 int  comp_loads(const Comp *c, const Expr **out, int cap);          /* body and store */
+const Expr **comp_all_loads(const Comp *c, Arena *a, int *n);       /* the same, all of them, in a */
 /* rebuild with f applied to each load (after its own index maps were rebuilt); f may return any expression for loads
  * in value position; for loads inside index maps it must return E_LOAD or E_INDEX (or a whole E_CONST) */
 typedef const Expr *(*LoadFn)(Graph *g, const Expr *load, void *ctx);
@@ -182,7 +183,7 @@ void comp_print(const Graph *g, const Comp *c, Text *out);
 void expr_print(const Graph *g, const Expr *e, Text *out);
 Graph *graph_parse(Arena *a, const char *text, char *error, size_t error_size);      /* NULL and a message on bad text */
 
-/* ---- verify (IR.md section 1): false and a sentence naming the Comp. Run after every pass. */
+/* ---- verify: what verify.c lists holds; else false and a sentence naming the Comp. Run after every pass. */
 bool graph_verify(Graph *g, const char *after, Text *why);
 
 /* ---- the reference interpreter, f64, as dull as possible */
@@ -192,7 +193,7 @@ bool interp_run(Graph *g, Env *env, Arena *a, Text *why);            /* inputs, 
 /* one point: value of Comp `c` at the given values of all its free axes (entries of reduced axes are ignored) */
 double interp_point(Graph *g, const Comp *c, const int64_t *axis, const Env *env);
 
-/* ---- gradient (IR.md section 2): appends Comps; grads[i] = tensor holding d loss / d wrt[i], or -1 when it does not
+/* ---- gradient (grad.h has the rules): appends Comps; grads[i] = tensor holding d loss / d wrt[i], or -1 when it does not
  * depend. The loss has rank 0. false and a sentence for what has no gradient (scatter); the graph is then not usable. */
 bool op_has_gradient(Op op);             /* the row of ops.def has a rule; the gradient of the others is 0 */
 bool grad_append(Graph *g, int loss, const int *wrt, int n, int *grads, Text *why);

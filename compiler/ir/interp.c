@@ -356,11 +356,9 @@ bool interp_run(Graph *g, Env *env, Arena *a, Text *why)
     }
     for (int i = 0; i < g->n_comp; i++) {
         const Comp *c = g->comp[i];
-        int n = comp_loads(c, NULL, 0);
         Arena scratch = {0};
-        const Expr **load = NEWN(&scratch, const Expr *, n);
-        comp_loads(c, load, n);
-        int missing = -1;
+        int n, missing = -1;
+        const Expr **load = comp_all_loads(c, &scratch, &n);
         for (int k = 0; k < n; k++)
             if (!env->value[load[k]->tensor] && missing < 0)
                 missing = load[k]->tensor;

@@ -10,8 +10,7 @@ typedef struct Pool {
     uint32_t n_expr, cap_expr, n_aff, cap_aff;
 } Pool;
 
-/* The one node equal to *e: an old one or a copy. Fills id, axes and size. Applies no rule. */
-const Expr *expr_intern(Graph *g, const Expr *e);
+/* The node as it stands: no rule is applied. */
 const Expr *expr_raw(Graph *g, Op op, const Expr *a, const Expr *b, const Expr *c);
 
 const Affine *aff_only(Graph *g, const Term *t);               /* the map of this one term, coefficient included */

@@ -229,9 +229,8 @@ static void put_tensor(const Graph *g, int i, Text *out)
 
 static void mark_read(bool *used, const Comp *c, Arena *scratch)
 {
-    int n = comp_loads(c, NULL, 0);
-    const Expr **load = NEWN(scratch, const Expr *, n);
-    comp_loads(c, load, n);
+    int n;
+    const Expr **load = comp_all_loads(c, scratch, &n);
     for (int i = 0; i < n; i++)
         used[load[i]->tensor] = true;
 }

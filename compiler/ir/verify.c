@@ -135,9 +135,8 @@ static bool index_loads(Verify *v, const Affine *a)
 
 static bool check_loads(Verify *v, const Comp *c, const bool *defined)
 {
-    int n = comp_loads(c, NULL, 0);
-    const Expr **load = NEWN(&v->scratch, const Expr *, n);
-    comp_loads(c, load, n);
+    int n;
+    const Expr **load = comp_all_loads(c, &v->scratch, &n);
     for (int i = 0; i < n; i++) {
         int t = load[i]->tensor;
         if (t < 0 || t >= v->g->n_tensor)

@@ -61,6 +61,11 @@ bool *roots_of(const Graph *g, Arena *a)
     return root;
 }
 
+bool same_form(const Tensor *a, const Tensor *b)
+{
+    return a->rank == b->rank && a->dtype == b->dtype && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
+}
+
 bool store_plain(const Comp *c, int rank, int *axis)
 {
     uint32_t seen = 0;
@@ -73,6 +78,41 @@ bool store_plain(const Comp *c, int rank, int *axis)
             axis[d] = a;
     }
     return true;
+}
+
+int aff_order(const Affine *a, int *axis)
+{
+    int64_t coef[MAX_AXES];
+    int n = 0;
+    for (int i = 0; i < a->n && a->term[i].kind == AT_AXIS; i++) {      /* axes come first */
+        int at = n++;
+        for (; at > 0 && coef[at - 1] < a->term[i].coef; at--) {
+            coef[at] = coef[at - 1];
+            axis[at] = axis[at - 1];
+        }
+        coef[at] = a->term[i].coef;
+        axis[at] = a->term[i].axis;
+    }
+    return n;
+}
+
+void comp_replace_body(Graph *g, Comp *c, const Expr *body)
+{
+    const Comp old = *c;
+    const Affine *map[MAX_AXES] = { NULL };
+    c->n_axes = 0;
+    c->red = 0;
+    for (int k = 0; k < old.n_axes; k++)
+        if (!(old.red >> k & 1) || body->axes >> k & 1) {
+            map[k] = aff_axis(g, c->n_axes);
+            c->red |= (old.red >> k & 1) << c->n_axes;
+            c->ext[c->n_axes++] = old.ext[k];
+        }
+    c->body = expr_subst(g, body, map, old.n_axes);
+    for (int d = 0; d < g->tensor[c->out].rank; d++)
+        c->store[d] = aff_subst(g, old.store[d], map, old.n_axes);
+    if (!c->red)
+        c->reducer = RED_NONE;
 }
 
 double points(const Ext *ext, uint32_t axes, double batch)
@@ -112,19 +152,10 @@ static void number_expr(Numbering *s, const Expr *e);
 
 static void number_aff(Numbering *s, const Affine *a)
 {
-    uint64_t done = 0;
-    for (int round = 0; round < a->n; round++) {               /* axes, the largest coefficient first */
-        int best = -1;
-        for (int i = 0; i < a->n && a->term[i].kind == AT_AXIS; i++)
-            if (!(done >> i & 1) && (best < 0 || a->term[i].coef > a->term[best].coef))
-                best = i;
-        if (best < 0)
-            break;
-        done |= 1ull << best;
-        int axis = a->term[best].axis;
-        if (s->number[axis] < 0)
-            s->number[axis] = s->n++;
-    }
+    int axis[MAX_AXES], n = aff_order(a, axis);
+    for (int i = 0; i < n; i++)
+        if (s->number[axis[i]] < 0)
+            s->number[axis[i]] = s->n++;
     for (int i = 0; i < a->n; i++) {
         if (a->term[i].kind == AT_LOAD)
             number_expr(s, a->term[i].load);

@@ -4,7 +4,6 @@
  * an update does neither, since it will live in the target's memory. Readers are redirected in the same walk, so a
  * chain of equal Comps collapses from its beginning. */
 #include "pass/pass.h"
-#include <string.h>
 
 typedef struct {
     int *to;                                                   /* by tensor: what to read instead */
@@ -15,11 +14,6 @@ static const Expr *redirect(Graph *g, const Expr *load, void *ctx)
 {
     const Renames *r = ctx;
     return r->to[load->tensor] == load->tensor ? load : expr_load(g, r->to[load->tensor], load->idx);
-}
-
-static bool same_shape(const Tensor *a, const Tensor *b)
-{
-    return a->rank == b->rank && a->dtype == b->dtype && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
 }
 
 int pass_cse(Graph *g)
@@ -56,7 +50,7 @@ int pass_cse(Graph *g)
         int at = -1, other, found = -1;
         while (found < 0 && hash_next(&seen, canon[kept - 1].hash, &at, &other))
             if (canon_equal(&canon[other], &canon[kept - 1]) &&
-                same_shape(&g->tensor[g->comp[other]->out], &g->tensor[c->out]))
+                same_form(&g->tensor[g->comp[other]->out], &g->tensor[c->out]))
                 found = other;
         if (found < 0) {
             hash_put(&a, &seen, canon[kept - 1].hash, kept - 1);

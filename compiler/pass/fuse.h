@@ -80,8 +80,6 @@ bool fuser_move(Fuser *f, int gone, int keep, const Align *al);
 /* The same of a kernel that reads what `keep` makes, as align_own_row says. */
 bool fuser_follow(Fuser *f, int gone, int keep, const Align *al);
 
-/* The load over the most points, among equals the one with the most bare axes: what a reduction mostly reads. */
-const Expr *big_load(const Fuser *f, int c);
 bool reduces_rows(const Fuser *f, int c);               /* ROW; otherwise REDUCE */
 
 /* scores.c: which Comps become SCORE kernels. Scores that more than one kernel needs are cloned, one each, in the graph. */

@@ -39,9 +39,7 @@ void fuser_init(Fuser *f, Graph *g, Arena *a, const bool *alone)
         const Comp *c = g->comp[i];
         CompInfo *k = &f->info[i];
         Sides s;
-        k->n_load = comp_loads(c, NULL, 0);
-        k->load = NEWN(a, const Expr *, k->n_load);
-        comp_loads(c, k->load, k->n_load);
+        k->load = comp_all_loads(c, a, &k->n_load);
         k->kernel = -1;
         k->diagonal = makes_diagonal(g, c) && !alone[c->out];
         k->alone = k->diagonal || alone[c->out];

@@ -19,12 +19,6 @@
  *   - the map needs it, or
  *   - it needs, of the kernel's members, only the map itself at the same point and what the map needs. */
 #include "pass/fuse.h"
-#include <string.h>
-
-static bool same_shape(const Tensor *a, const Tensor *b)
-{
-    return a->rank == b->rank && a->dtype == b->dtype && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
-}
 
 void fuse_copy_value(Graph *g, int update)
 {
@@ -53,10 +47,10 @@ bool fuse_check_updates(Graph *g, Text *why)
     for (int i = 0; i < g->n_update && good; i++) {
         Update u = g->update[i];
         const Tensor *t = &g->tensor[u.target], *v = &g->tensor[u.value];
-        good = (t->kind == T_PARAM || t->kind == T_STATE) && !target[u.target] && same_shape(t, v);
+        good = (t->kind == T_PARAM || t->kind == T_STATE) && !target[u.target] && same_form(t, v);
         if (!good) {
             text_printf(why, "the update of `%s` by `%s`: %s", t->name, v->name,
-                        target[u.target] ? "it is updated twice" : same_shape(t, v) ? "it is neither a parameter nor a state"
+                        target[u.target] ? "it is updated twice" : same_form(t, v) ? "it is neither a parameter nor a state"
                                                                                     : "the shapes differ");
             break;
         }
@@ -187,7 +181,7 @@ static bool over_temporary(Fuser *f, int writer, int target)
     int n = f->info[writer].kernel, value = g->comp[writer]->out;
     const bool *needed = ancestors(f, writer);
     bool *reads = NEWN(f->a, bool, g->n_comp);                 /* the target, also through maps that may be computed again */
-    if (!same_shape(&g->tensor[value], &g->tensor[target]) || in_kernel(f, target, n))
+    if (!same_form(&g->tensor[value], &g->tensor[target]) || in_kernel(f, target, n))
         return false;
     for (int c = 0; c <= f->build.at[n]->last; c++) {
         const CompInfo *k = &f->info[c];

@@ -111,7 +111,8 @@ static int fastest(const Expr *l)
     return -1;
 }
 
-const Expr *big_load(const Fuser *f, int c)
+/* The load over the most points, among equals the one with the most bare axes: what a reduction mostly reads. */
+static const Expr *big_load(const Fuser *f, int c)
 {
     const CompInfo *k = &f->info[c];
     const Expr *best = NULL;
@@ -149,17 +150,11 @@ static int load_order(const Comp *k, const Expr *l, uint32_t of, int *out)
     int n = 0;
     uint32_t seen = 0;
     for (int d = 0; l && d < l->n; d++) {
-        const Affine *x = l->idx[d];
-        for (int round = 0; round < x->n; round++) {
-            int at = -1;
-            for (int i = 0; i < x->n && x->term[i].kind == AT_AXIS; i++)
-                if (!(seen >> x->term[i].axis & 1) && (at < 0 || x->term[i].coef > x->term[at].coef))
-                    at = i;
-            if (at < 0)
-                break;
-            seen |= 1u << x->term[at].axis;
-            if (of >> x->term[at].axis & 1)
-                out[n++] = x->term[at].axis;
+        int axis[MAX_AXES], m = aff_order(l->idx[d], axis);
+        for (int i = 0; i < m; i++) {
+            if (of >> axis[i] & 1 & ~(seen >> axis[i]))
+                out[n++] = axis[i];
+            seen |= 1u << axis[i];
         }
     }
     for (int a = 0; a < k->n_axes; a++)

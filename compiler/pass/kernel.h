@@ -1,6 +1,6 @@
 /* kernel.h -- fused kernels: what both back ends lower.
  *
- * fuse() groups the Comps of a graph into kernels by general criteria (IR.md section 4). A kernel has an iteration
+ * fuse() groups the Comps of a graph into kernels by general criteria (fuse.c). A kernel has an iteration
  * domain `dom`; every member Comp is a copy whose axes are renumbered so that axis i < n_dom is domain axis i and
  * the member's own (inner) axes follow. Members are in dependency order. Inside a kernel a member reads another
  * member's result either at the very same point (a value still in a register) or along inner axes of the same row.
@@ -109,7 +109,7 @@ typedef struct Fused {
     int *storage;
 } Fused;
 
-/* The passes of IR.md section 3 in order, verified after each: views dce sink cse known reassoc, repeated; optionally
+/* The passes in order (pipeline.c), verified after each: views dce sink cse known reassoc, repeated; optionally
  * narrow first. Roots: outputs and updates. `log` (may be NULL) gets a line a pass with what changed. */
 typedef struct { bool narrow; } PassOptions;
 bool passes_forward(Graph *g, const PassOptions *o, Text *log, Text *why);     /* before the gradient: views, dce, narrow */
@@ -126,7 +126,7 @@ typedef struct {
     bool meet;               /* no tensor of the batch by the batch where SCORE kernels can do without (pass/meet.c) */
 } FuseOptions;
 bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why);
-/* list scheduling for memory (IR.md section 5): reorders out->kernel; a legal topological order; updates last */
+/* list scheduling for memory (schedule.c): reorders out->kernel; a legal topological order; updates last */
 void schedule(Fused *f);
 
 /* bytes or elements as a polynomial of the batch: c[0] + c[1]*B + c[2]*B^2 */

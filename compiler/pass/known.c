@@ -171,21 +171,10 @@ static bool read_sum(Known *s, Comp *c)
         if (p->n_axes <= c->n_axes || p->reducer != c->reducer || g->tensor[p->out].dtype != g->tensor[c->out].dtype ||
             !match(&m, p->body, c->body) || m.bound != axes_mask(p->n_axes) || !same_sum(&m))
             continue;
-        const Affine *idx[MAX_RANK], *map[MAX_AXES] = { NULL };
-        int n = 0;
+        const Affine *idx[MAX_RANK];
         for (int d = 0; d < g->tensor[p->out].rank; d++)
             idx[d] = m.axis[aff_plain(p->store[d])];
-        for (int a = 0; a < c->n_axes; a++)
-            if (!(c->red >> a & 1)) {
-                c->ext[n] = c->ext[a];
-                map[a] = aff_axis(g, n++);
-            }
-        c->body = expr_subst(g, expr_load(g, p->out, idx), map, c->n_axes);
-        for (int d = 0; d < g->tensor[c->out].rank; d++)
-            c->store[d] = aff_subst(g, c->store[d], map, c->n_axes);
-        c->n_axes = n;
-        c->red = 0;
-        c->reducer = RED_NONE;
+        comp_replace_body(g, c, expr_load(g, p->out, idx));
         s->n++;
         return true;
     }

@@ -42,14 +42,6 @@ typedef struct Meet {
     int *diagonal;                                             /* by tensor: the vector of its diagonal; -1: not yet made */
 } Meet;
 
-static const Expr **loads_of(const Meet *m, const Comp *c, int *n)
-{
-    *n = comp_loads(c, NULL, 0);
-    const Expr **load = NEWN(m->a, const Expr *, *n + 1);
-    comp_loads(c, load, *n);
-    return load;
-}
-
 /* ---- groups */
 
 static int first_of(const Meet *m, int t, bool *turned)
@@ -144,7 +136,7 @@ static bool is_terminal(const Meet *m, const Comp *c)
 static const Expr *pair_load(const Meet *m, const Comp *c)
 {
     int n;
-    const Expr **load = loads_of(m, c, &n);
+    const Expr **load = comp_all_loads(c, m->a, &n);
     for (int i = 0; i < n; i++)
         if (is_score(m, load[i]->tensor) && !on_diagonal(load[i]))
             return load[i];
@@ -157,7 +149,7 @@ static bool join_groups(Meet *m, const Comp *c)
     const Expr *first = pair_load(m, c);
     bool good = true;
     int n;
-    const Expr **load = loads_of(m, c, &n);
+    const Expr **load = comp_all_loads(c, m->a, &n);
     for (int i = 0; i < n; i++) {
         const Expr *l = load[i];
         if (!is_score(m, l->tensor) || on_diagonal(l))
@@ -195,7 +187,7 @@ static void find_levels(Meet *m)
     for (int i = 0; i < m->n_comp; i++) {
         const Comp *c = m->g->comp[i];
         int n, at = 0;
-        const Expr **load = loads_of(m, c, &n);
+        const Expr **load = comp_all_loads(c, m->a, &n);
         for (int j = 0; j < n; j++)
             at = m->level[load[j]->tensor] > at ? m->level[load[j]->tensor] : at;
         at += m->what[i] == TERMINAL;
@@ -246,7 +238,7 @@ static bool *needed_scores(const Meet *m, const bool *terminal)
         if (!comp[i] && !terminal[i])
             continue;
         int n;
-        const Expr **load = loads_of(m, c, &n);
+        const Expr **load = comp_all_loads(c, m->a, &n);
         for (int j = 0; j < n; j++)
             if (is_score(m, load[j]->tensor) && !on_diagonal(load[j]))
                 need[load[j]->tensor] = true;

@@ -36,7 +36,8 @@ static inline uint64_t hash2(uint64_t h, uint64_t v)
 /* ---- roots: bit array over tensors, named outputs and values of updates */
 bool *roots_of(const Graph *g, Arena *a);
 
-/* ---- Comps */
+/* ---- tensors and Comps */
+bool same_form(const Tensor *a, const Tensor *b);        /* shape and type */
 bool grows_squarely(const Graph *g, int tensor);         /* two batch axes (pass/square.c) */
 bool makes_diagonal(const Graph *g, const Comp *c);      /* a map of x[i, i] and scalars, x such a tensor */
 bool store_plain(const Comp *c, int rank, int *axis);    /* every dimension is one bare axis; axis[d] (may be NULL) */
@@ -44,6 +45,10 @@ static inline uint32_t axes_mask(int n) { return n >= 32 ? ~0u : (1u << n) - 1; 
 static inline uint32_t free_axes(const Comp *c) { return axes_mask(c->n_axes) & ~c->red; }
 /* the free axes of c that are in `of`, from the slowest in the result's memory to the fastest; returns how many */
 int store_order(const Graph *g, const Comp *c, uint32_t of, int *out);
+/* the axes of a map, the largest coefficient first (of equal ones the first); returns how many. axis[MAX_AXES] */
+int aff_order(const Affine *a, int *axis);
+/* c gets this body and keeps the reduced axes that it has; without any, c becomes a map */
+void comp_replace_body(Graph *g, Comp *c, const Expr *body);
 /* points of a set of axes, the batch counted as `batch`; saturates at 1e18 */
 double points(const Ext *ext, uint32_t axes, double batch);
 enum { TYPICAL_BATCH = 512 };                            /* where a choice depends on how large the batch is */

@@ -71,7 +71,7 @@ static bool same_sample(const Cut *c, const Expr *load, int axis)
 static Part part_of(const Cut *c, const Comp *k, Arena *a)
 {
     const Tensor *t = &c->g->tensor[k->out];
-    int dim = -1, axis = -1, batches = 0, n = comp_loads(k, NULL, 0);
+    int dim = -1, axis = -1, batches = 0, n;
     for (int i = 0; i < k->n_axes; i++)
         if (k->ext[i] == EXT_BATCH) {
             axis = i;
@@ -82,8 +82,7 @@ static Part part_of(const Cut *c, const Comp *k, Arena *a)
     for (int d = 0; d < t->rank && batches; d++)
         if (d == dim ? aff_plain(k->store[d]) != axis : places(k->store[d], axis))
             return MIXED;
-    const Expr **load = NEWN(a, const Expr *, n);
-    comp_loads(k, load, n);
+    const Expr **load = comp_all_loads(k, a, &n);
     Memo seen;
     memo_init(&seen);
     bool good = unaware(&seen, k->body, axis);
@@ -108,9 +107,8 @@ static void find_parts(Cut *c)
     for (int i = 0; i < g->n_comp; i++) {                      /* pieces of a tensor: the worst of them */
         const Comp *k = g->comp[i];
         Part part = part_of(c, k, &c->a);
-        int n = comp_loads(k, NULL, 0);
-        const Expr **load = NEWN(&c->a, const Expr *, n);
-        comp_loads(k, load, n);
+        int n;
+        const Expr **load = comp_all_loads(k, &c->a, &n);
         if (part > c->part[k->out])
             c->part[k->out] = part;
         for (int j = 0; j < n; j++)
@@ -129,9 +127,8 @@ static void find_features(Cut *c, int loss)
         const Comp *k = g->comp[i];
         if (!needed[k->out] || c->part[k->out] == BY_SAMPLE)
             continue;
-        int n = comp_loads(k, NULL, 0);
-        const Expr **load = NEWN(&c->a, const Expr *, n);
-        comp_loads(k, load, n);
+        int n;
+        const Expr **load = comp_all_loads(k, &c->a, &n);
         for (int j = 0; j < n; j++) {
             needed[load[j]->tensor] = true;
             if (c->part[load[j]->tensor] == BY_SAMPLE)
@@ -162,9 +159,8 @@ const Comp *pieces_mixes(Graph *g, int tensor)
         const Comp *k = g->comp[i];
         if (!needed[k->out])
             continue;
-        int n = comp_loads(k, NULL, 0);
-        const Expr **load = NEWN(&c.a, const Expr *, n);
-        comp_loads(k, load, n);
+        int n;
+        const Expr **load = comp_all_loads(k, &c.a, &n);
         for (int j = 0; j < n; j++)
             needed[load[j]->tensor] = true;
         if (c.part[k->out] == MIXED)
@@ -260,9 +256,8 @@ static void place_tensor(Order *o, int tensor)
     o->placed[tensor] = true;
     const CompList *p = &o->ix.pieces[tensor];
     for (int i = 0; i < p->n; i++) {
-        int n = comp_loads(p->at[i], NULL, 0);
-        const Expr **load = NEWN(&o->a, const Expr *, n);
-        comp_loads(p->at[i], load, n);
+        int n;
+        const Expr **load = comp_all_loads(p->at[i], &o->a, &n);
         for (int k = 0; k < n; k++)
             place_tensor(o, load[k]->tensor);
     }

@@ -16,9 +16,6 @@ typedef struct {
 Liveness plan_liveness(const Fused *f, Arena *a);
 /* The largest sum of live bytes over all kernels, each buffer rounded up to 64 bytes; *at (may be NULL): the kernel. */
 int64_t plan_peak(const Fused *f, const Liveness *l, int64_t batch, int *at);
-/* What the program of this schedule will need at the goal's batch: what is beside the arena, and that as runtime/device/arena.c lays
- * it out; INT64_MAX: beyond 64 bits. False and a sentence when goal->workspace says so. (In remat.c.) */
-bool plan_step_bytes(Fused *f, const MemoryGoal *goal, int64_t *bytes, Text *why);
 /* Bytes of the tensors of a kind that some kernel touches. */
 int64_t plan_kind_bytes(const Fused *f, TensorKind kind, int64_t batch);
 /* Kernels in order with class, label, source line, FLOPs and bytes read and written, then the totals. */

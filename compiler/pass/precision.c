@@ -106,9 +106,8 @@ int pass_precision(Graph *g)
     for (int i = 0; i < n_comp; i++) {
         const Comp *c = g->comp[i];
         bool contracts = eligible(g, c, &s);
-        int n_load = comp_loads(c, NULL, 0);
-        const Expr **load = NEWN(&a, const Expr *, n_load);
-        comp_loads(c, load, n_load);
+        int n_load;
+        const Expr **load = comp_all_loads(c, &a, &n_load);
         narrow[i] = contracts || (c->reducer == RED_SUM && !comp_sides(g, c, &s));
         for (int k = 0; k < n_load; k++) {
             int t = load[k]->tensor;

@@ -50,7 +50,9 @@ typedef struct Remat {
 
 /* ---- a trial */
 
-bool plan_step_bytes(Fused *f, const MemoryGoal *goal, int64_t *bytes, Text *why)
+/* What the program of this schedule will need at the goal's batch: what is beside the arena, and that as runtime/device/arena.c lays
+ * it out; INT64_MAX: beyond 64 bits. False and a sentence when goal->workspace says so. */
+static bool step_bytes(Fused *f, const MemoryGoal *goal, int64_t *bytes, Text *why)
 {
     const Graph *g = f->graph;
     Arena a = { 0 };
@@ -90,14 +92,13 @@ static const Expr *redirect(Graph *g, const Expr *load, void *ctx)
 /* Scores are computed again in any case, by the kernel that needs them later: from the copies, where there are some. */
 static bool *with_scores(const Remat *r, const Graph *g, const bool *set)
 {
-    enum { CAP = 256 };
     bool *all = NEWN(r->a, bool, r->g->n_tensor);
-    const Expr *load[CAP];
     memcpy(all, set, (size_t)r->g->n_tensor);
     for (int i = 0; i < g->n_comp; i++) {                      /* in topological order */
         const Comp *k = g->comp[i];
-        int n = r->score[k->out] ? comp_loads(k, load, CAP) : 0;
-        for (int j = 0; j < n && j < CAP; j++)
+        int n = 0;
+        const Expr **load = r->score[k->out] ? comp_all_loads(k, r->a, &n) : NULL;
+        for (int j = 0; j < n; j++)
             all[k->out] |= all[load[j]->tensor];
     }
     return all;
@@ -144,7 +145,7 @@ static bool try_set(Remat *r, const bool *set, Trial *t)
     Liveness l = plan_liveness(&t->f, &a);
     plan_peak(&t->f, &l, r->batch, &t->at);
     arena_free(&a);
-    return plan_step_bytes(&t->f, r->goal, &t->bytes, r->why);
+    return step_bytes(&t->f, r->goal, &t->bytes, r->why);
 }
 
 /* ---- what there is to choose */
@@ -173,9 +174,8 @@ static bool add(const Remat *r, bool *set, int t, double *flops)
     *flops += flops_of(r, t);
     for (int i = 0; i < r->index.pieces[t].n; i++) {
         const Comp *c = r->index.pieces[t].at[i];
-        int n = comp_loads(c, NULL, 0);
-        const Expr **load = NEWN(r->a, const Expr *, n + 1);
-        comp_loads(c, load, n);
+        int n;
+        const Expr **load = comp_all_loads(c, r->a, &n);
         for (int j = 0; j < n; j++) {
             int x = load[j]->tensor;
             bool there = r->g->tensor[x].kind != T_TEMP || (r->kept[x] && !set[x]) || r->bytes[x] * SMALL <= r->bytes[t];

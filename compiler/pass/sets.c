@@ -133,10 +133,9 @@ static int64_t sweep(const Graph *g, const Comp *c, int tensor, const Affine *co
 /* The same of a total: of some tensor that it reads. */
 static int64_t sweep_total(Setter *s, const Comp *c, int64_t *coef)
 {
-    int n = comp_loads(c, NULL, 0);
+    int n;
     int64_t points = 0;
-    const Expr **load = NEWN(&s->own, const Expr *, n);
-    comp_loads(c, load, n);
+    const Expr **load = comp_all_loads(c, &s->own, &n);
     for (int i = 0; i < n && points <= 1; i++)
         points = sweep(s->f->graph, c, load[i]->tensor, load[i]->idx, coef);
     return points;
@@ -216,9 +215,8 @@ static void declare_reads(Setter *s, Kernel *k)
 {
     Ints reads = { 0 };
     for (int i = 0; i < k->n_comp; i++) {
-        int n = comp_loads(&k->comp[i], NULL, 0);
-        const Expr **load = NEWN(&s->own, const Expr *, n);
-        comp_loads(&k->comp[i], load, n);
+        int n;
+        const Expr **load = comp_all_loads(&k->comp[i], &s->own, &n);
         for (int j = 0; j < n; j++) {
             bool known = false;
             for (int m = 0; m < k->n_comp; m++)

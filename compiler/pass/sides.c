@@ -18,7 +18,7 @@
 #include "pass/pass.h"
 #include <stdio.h>
 
-static bool guarded_load(const Graph *g, const Expr *load, const Ext *ext)
+static bool may_leave(const Graph *g, const Expr *load, const Ext *ext)
 {
     for (int d = 0; d < load->n; d++) {
         Ext n = g->tensor[load->tensor].shape[d];
@@ -40,7 +40,7 @@ static bool needs_guard(const Graph *g, const Expr *e, const Ext *ext)
     int n = expr_loads(e, load, CAP);
     bool needs = n > CAP;
     for (int i = 0; i < n && !needs; i++)
-        needs = guarded_load(g, load[i], ext);
+        needs = may_leave(g, load[i], ext);
     return needs;
 }
 
@@ -185,7 +185,7 @@ static bool choose(Split *s)
 }
 
 /* Axes of `of` in memory order of the load of e that has the most of them; the others stand outside. */
-static int memory_order(const Graph *g, const Expr *e, uint32_t of, int *out)
+static int memory_order(const Expr *e, uint32_t of, int *out)
 {
     enum { CAP = 64 };
     const Expr *load[CAP], *best = NULL;
@@ -195,18 +195,11 @@ static int memory_order(const Graph *g, const Expr *e, uint32_t of, int *out)
             best = load[i];
     uint32_t seen = 0;
     for (int d = 0; best && d < best->n; d++) {
-        const Affine *x = best->idx[d];
-        for (int round = 0; round < x->n; round++) {           /* the largest coefficient is outermost */
-            int at = -1;
-            for (int i = 0; i < x->n && x->term[i].kind == AT_AXIS; i++)
-                if (!(seen >> x->term[i].axis & 1) && (at < 0 || x->term[i].coef > x->term[at].coef))
-                    at = i;
-            if (at < 0)
-                break;
-            int axis = x->term[at].axis;
-            seen |= 1u << axis;
-            if (of >> axis & 1)
-                inner[n_inner++] = axis;
+        int axis[MAX_AXES], m = aff_order(best->idx[d], axis); /* the largest coefficient is outermost */
+        for (int i = 0; i < m; i++) {
+            if (of >> axis[i] & 1 & ~(seen >> axis[i]))
+                inner[n_inner++] = axis[i];
+            seen |= 1u << axis[i];
         }
     }
     for (int k = 0; k < MAX_AXES; k++)
@@ -245,22 +238,27 @@ static const Expr *new_tensor(Graph *g, const Comp *c, const char *suffix, const
     return expr_load(g, t, idx);
 }
 
-/* c becomes a map: out = body over c's free axes */
-static void become_map(Graph *g, Comp *c, const Expr *body)
+/* e where all those guards hold that the bits name, else 0 */
+static const Expr *guarded(Graph *g, const Expr *const *guard, int n, uint32_t bits, const Expr *e)
 {
-    const Affine *map[MAX_AXES] = { NULL };
-    int n = 0;
-    for (int k = 0; k < c->n_axes; k++)
-        if (!(c->red >> k & 1)) {
-            map[k] = aff_axis(g, n);
-            c->ext[n++] = c->ext[k];
-        }
-    c->body = expr_subst(g, body, map, c->n_axes);
-    for (int d = 0; d < g->tensor[c->out].rank; d++)
-        c->store[d] = aff_subst(g, c->store[d], map, c->n_axes);
-    c->n_axes = n;
-    c->red = 0;
-    c->reducer = RED_NONE;
+    for (int i = 0; i < n; i++)
+        if (bits >> i & 1)
+            e = expr_op(g, OP_WHERE, guard[i], e, expr_const(g, 0));
+    return e;
+}
+
+/* A side as a load: of a new tensor, unless it is one already. What is reduced and of this side alone is summed there. NULL: the
+ * tensor would have too many dimensions. */
+static const Expr *side_load(const Split *s, int side, uint32_t guards)
+{
+    const Expr *e = side_product(s, side);
+    uint32_t own = s->axis_of[side] & s->c->red & ~s->axis_of[!side];
+    int order[MAX_AXES];
+    if (side_is_load(s, side, guards, s->axis_of[!side]))
+        return e;
+    e = guarded(s->g, s->in.guard, s->in.n_guard, guards, e);
+    int n = memory_order(e, s->axis_of[side] & ~own, order);
+    return n > MAX_RANK ? NULL : new_tensor(s->g, s->c, side ? "b" : "a", order, n, own, e);
 }
 
 /* Rewrites one sum; true when something changed. */
@@ -302,48 +300,22 @@ static bool split_comp(Graph *g, Comp *c)
         const Expr *side[2];
         uint32_t at[2];
         deal_guards(&s, s.axis_of, at);
-        for (int i = 0; i < 2; i++) {
-            uint32_t own = s.axis_of[i] & c->red & ~s.axis_of[!i];
-            side[i] = side_product(&s, i);
-            if (side_is_load(&s, i, at[i], s.axis_of[!i]))
-                continue;
-            for (int k = 0; k < s.in.n_guard; k++)
-                if (at[i] >> k & 1)
-                    side[i] = expr_op(g, OP_WHERE, s.in.guard[k], side[i], expr_const(g, 0));
-            int order[MAX_AXES], n_order = memory_order(g, side[i], s.axis_of[i] & ~own, order);
-            if (n_order > MAX_RANK)
+        for (int i = 0; i < 2; i++)
+            if (!(side[i] = side_load(&s, i, at[i])))
                 return false;
-            side[i] = new_tensor(g, c, i ? "b" : "a", order, n_order, own, side[i]);
-        }
         body = product_expr(g, all.scale, side, 2);
     } else {
         body = expr_op(g, OP_MUL, inner, expr_const(g, all.scale), NULL);
-        for (int k = 0; k < s.in.n_guard; k++)
-            body = expr_op(g, OP_WHERE, s.in.guard[k], body, expr_const(g, 0));
+        body = guarded(g, s.in.guard, s.in.n_guard, ~0u, body);
     }
     if (!outside) {
-        /* private axes of a side have been summed there */
-        const Affine *map[MAX_AXES] = { NULL };
-        Comp old = *c;
-        c->n_axes = 0;
-        c->red = 0;
-        for (int k = 0; k < old.n_axes; k++)
-            if (!(old.red >> k & 1) || body->axes >> k & 1) {
-                map[k] = aff_axis(g, c->n_axes);
-                c->red |= (old.red >> k & 1) << c->n_axes;
-                c->ext[c->n_axes++] = old.ext[k];
-            }
-        c->body = expr_subst(g, body, map, old.n_axes);
-        for (int d = 0; d < g->tensor[c->out].rank; d++)
-            c->store[d] = aff_subst(g, old.store[d], map, old.n_axes);
+        comp_replace_body(g, c, body);                         /* axes of one side alone have been summed there */
         return true;
     }
     const Expr *sum = new_tensor(g, c, "sum", axes, n, body->axes & c->red, body);
     epilogue[n_epilogue++] = sum;
     body = product_expr(g, 1, epilogue, n_epilogue);
-    for (int i = 0; i < n_guard; i++)
-        body = expr_op(g, OP_WHERE, guard[i], body, expr_const(g, 0));
-    become_map(g, c, body);
+    comp_replace_body(g, c, guarded(g, guard, n_guard, ~0u, body));
     return true;
 }
 

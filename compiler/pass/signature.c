@@ -168,11 +168,8 @@ static void sort_members(const Fused *f, Kernel *k, uint64_t *made_by, Arena *a)
     bool *before = NEWN(a, bool, (size_t)n * (size_t)n), *done = NEWN(a, bool, n);
     Comp *sorted = NEWN(a, Comp, n);
     Loads *load = NEWN(a, Loads, n);
-    for (int i = 0; i < n; i++) {
-        load[i].n = comp_loads(&k->comp[i], NULL, 0);
-        load[i].at = NEWN(a, const Expr *, load[i].n);
-        comp_loads(&k->comp[i], load[i].at, load[i].n);
-    }
+    for (int i = 0; i < n; i++)
+        load[i].at = comp_all_loads(&k->comp[i], a, &load[i].n);
     for (int i = 0; i < n; i++) {
         t.n = 0;
         put_comp(&w, &k->comp[i]);

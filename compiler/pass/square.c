@@ -23,17 +23,6 @@ bool grows_squarely(const Graph *g, int tensor)
     return tensor_bytes(g, tensor).c[2] > 0;
 }
 
-/* Loads of c, in c's own order. */
-typedef struct Loads { const Expr **at; int n; } Loads;
-
-static Loads loads_of(const Comp *c, Arena *a)
-{
-    Loads l = { .n = comp_loads(c, NULL, 0) };
-    l.at = NEWN(a, const Expr *, l.n);
-    comp_loads(c, l.at, l.n);
-    return l;
-}
-
 /* Every index is a bare axis; distinct ones if `apart`. */
 static bool plain_load(const Expr *l, bool apart)
 {
@@ -103,10 +92,11 @@ static int part_diagonals(Graph *g, Arena *a)
     int n = 0, n_comp = g->n_comp;
     for (int i = 0; i < n_comp; i++) {
         Comp *c = g->comp[i];
-        Loads l = loads_of(c, a);
-        for (int k = 0; k < l.n && !makes_diagonal(g, c); k++)
-            if (diagonal(g, c, l.at[k])) {
-                Swap s = { l.at[k], own_tensor(g, c, l.at[k]) };
+        int n_load;
+        const Expr **load = comp_all_loads(c, a, &n_load);
+        for (int k = 0; k < n_load && !makes_diagonal(g, c); k++)
+            if (diagonal(g, c, load[k])) {
+                Swap s = { load[k], own_tensor(g, c, load[k]) };
                 c->body = expr_map_loads(g, c->body, swap_load, &s);
                 n++;
             }
@@ -164,19 +154,20 @@ static bool only_factors(Graph *g, const Expr *body, const Expr *load)
 }
 
 /* Can every load of c's result be c's body? */
-static bool all_take(Graph *g, const Comp *c, bool factors, const GraphIndex *ix, Arena *a)
+static bool all_take(const Comp *c, bool factors, const GraphIndex *ix, Arena *a)
 {
     for (int i = 0; i < ix->users[c->out].n; i++) {
         const Comp *u = ix->users[c->out].at[i];
-        Loads l = loads_of(u, a);
+        int n;
+        const Expr **load = comp_all_loads(u, a, &n);
         bool reads = false;
-        for (int k = 0; k < l.n; k++) {
-            bool own = l.at[k]->tensor == c->out;
+        for (int k = 0; k < n; k++) {
+            bool own = load[k]->tensor == c->out;
             reads |= own;
-            if (own && (!plain_load(l.at[k], false) || (u->reducer == RED_SUM && u->n_axes > c->n_axes && !factors)))
+            if (own && (!plain_load(load[k], false) || (u->reducer == RED_SUM && u->n_axes > c->n_axes && !factors)))
                 return false;
-            for (int d = 0; d < l.at[k]->n && !own; d++)
-                if (aff_has_atoms(l.at[k]->idx[d]))
+            for (int d = 0; d < load[k]->n && !own; d++)
+                if (aff_has_atoms(load[k]->idx[d]))
                     return false;
         }
         if (!reads || u->reducer == RED_SCATTER)
@@ -203,14 +194,13 @@ static int inline_cheap(Graph *g, Arena *a)
     bool *root = roots_of(g, a);
     int n = 0;
     for (int i = 0; i < g->n_comp; i++) {
-        GraphIndex ix;
         const Comp *c = g->comp[i];
         const Expr *load = cheap_source(g, c);
         if (!load || root[c->out])
             continue;
-        ix = graph_index(g, a);                                /* what went before has changed who reads what */
+        GraphIndex ix = graph_index(g, a);                                /* what went before has changed who reads what */
         if (ix.pieces[c->out].n != 1 || ix.users[load->tensor].n < 2 || !ix.users[c->out].n ||
-            !all_take(g, c, only_factors(g, c->body, load), &ix, a))
+            !all_take(c, only_factors(g, c->body, load), &ix, a))
             continue;
         Inline in = { .c = c };
         store_plain(c, g->tensor[c->out].rank, in.axis);
@@ -230,10 +220,11 @@ static bool sum_by_rows(Graph *g, Comp *c, Arena *a)
     const Expr *big = NULL;
     if (c->reducer != RED_SUM || free_axes(c) || c->n_axes < 2 || g->tensor[c->out].dtype != DT_F32)
         return false;
-    Loads l = loads_of(c, a);
-    for (int k = 0; k < l.n; k++)
-        if (grows_squarely(g, l.at[k]->tensor) && plain_load(l.at[k], true) && l.at[k]->axes == axes_mask(c->n_axes))
-            big = big ? big : l.at[k];
+    int n_load;
+    const Expr **load = comp_all_loads(c, a, &n_load);
+    for (int k = 0; k < n_load; k++)
+        if (grows_squarely(g, load[k]->tensor) && plain_load(load[k], true) && load[k]->axes == axes_mask(c->n_axes))
+            big = big ? big : load[k];
     if (!big)
         return false;
     const Affine *map[MAX_AXES] = { NULL }, *store[MAX_RANK] = { NULL };
