@@ -8,7 +8,8 @@
 
 /* ---- architectures */
 
-uint32_t gpu_arch_code(const char *name)
+/* TicGpuImage.arch */
+static uint32_t gpu_arch_code(const char *name)
 {
     char *end;
     unsigned long n = strtoul(name + 3, &end, 10);

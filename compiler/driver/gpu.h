@@ -7,7 +7,6 @@
 
 /* "sm_80,sm_90a": the names, in the arena. NULL and a sentence for what is no architecture. */
 const char **gpu_architectures(Arena *a, const char *list, int *n, Text *why);
-uint32_t gpu_arch_code(const char *name);                    /* TicGpuImage.arch */
 
 /* The architecture whose measurements the text for all GPUs but sm_90a follows: the first of `arch` that it is for, else sm_80. */
 const char *gpu_portable(const char *const *arch, int n_arch);

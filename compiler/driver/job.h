@@ -48,7 +48,6 @@ int  build_others(Job *j, Program *p, Entry *entry, int *n);
 bool runs_on_gpu(const Entry *e);
 
 /* ---- output.c */
-const char *output_path(Job *j);                             /* of the program */
 bool output_free(Job *j);                                    /* before any work: nothing is against writing it there; else says what */
 uint64_t program_hash(Job *j, const char *target);           /* of all that decides the code */
 /* Kernels, and what -o and --emit ask of them. */

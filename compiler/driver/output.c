@@ -18,7 +18,7 @@ extern char **environ;
 
 /* ---- the program's file */
 
-const char *output_path(Job *j)
+static const char *output_path(Job *j)
 {
     if (j->o->output)
         return j->o->output;

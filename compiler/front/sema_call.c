@@ -79,7 +79,7 @@ static Value run_pointwise(Sema *s, Eq *q, const Closure *fn)
     return v;
 }
 
-static Value run(Sema *s, Eq *q, const Closure *fn, bool pointwise, Span at)
+static Value run(Sema *s, Eq *q, const Closure *fn, bool pointwise)
 {
     if (pointwise)
         return run_pointwise(s, q, fn);
@@ -169,7 +169,7 @@ static Value call(Sema *s, Eq *q, const Closure *fn, Value *arg, bool *given, co
         }
     }
     if (ok)
-        result = run(s, q, fn, pointwise, at);
+        result = run(s, q, fn, pointwise);
     frame_close(s, f);
     s->calls--;
     if (result.kind != V_ERROR)

@@ -55,7 +55,7 @@ Poly poly_mul(Places *p, Poly a, Poly b)
     return out;
 }
 
-bool poly_same(Poly a, Poly b)
+static bool poly_same(Poly a, Poly b)
 {
     return !memcmp(&a, &b, sizeof a);
 }

@@ -28,7 +28,6 @@ Poly poly_ext(Ext e);
 Poly poly_add(Poly a, Poly b);
 Poly poly_scale(Poly a, int64_t k);
 Poly poly_mul(Places *p, Poly a, Poly b);                        /* a power above the square is a fault */
-bool poly_same(Poly a, Poly b);
 bool poly_is(Poly a, int64_t c);
 bool poly_fixed(Poly a, int64_t *c);                             /* independent of the batch */
 int  poly_order(Poly a, Poly b);                                 /* by size at a large batch: < 0, 0, > 0 */

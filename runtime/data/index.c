@@ -329,7 +329,6 @@ void tic_index_close(TicIndex *x)
 }
 
 int64_t tic_index_total(const TicIndex *x) { return x->first[x->list.count]; }
-int tic_index_shards(const TicIndex *x) { return x->list.count; }
 const char *tic_index_path(const TicIndex *x, int shard) { return x->list.shard[shard].path; }
 int64_t tic_index_damaged(const TicIndex *x) { return atomic_load(&((TicIndex *)x)->damaged); }
 

@@ -43,7 +43,6 @@ TicStatus tic_index_open(const TicShardList *list, int threads, TicWarn warn, Ti
 void tic_index_close(TicIndex *x);
 
 int64_t tic_index_total(const TicIndex *x);          /* samples, as stated or counted */
-int tic_index_shards(const TicIndex *x);
 const char *tic_index_path(const TicIndex *x, int shard);
 
 /* The shard and the place in it of position `at` in [0, total). */

@@ -114,7 +114,6 @@ typedef struct TicSamples TicSamples;
 TicStatus tic_samples_open(const TicSamplesConfig *config, TicSamples **out);
 /* TIC_OK and the next usable sample; TIC_END after the last. Unusable ones are counted and passed over. */
 TicStatus tic_samples_next(TicSamples *s, TicSample *sample);
-int64_t tic_samples_total(const TicSamples *s);      /* samples in the shards, as stated or counted; usable or not */
 void tic_samples_stats(const TicSamples *s, TicLoaderStats *stats);
 void tic_samples_close(TicSamples *s);
 #endif

@@ -189,8 +189,6 @@ TicStatus tic_samples_next(TicSamples *s, TicSample *sample)
     }
 }
 
-int64_t tic_samples_total(const TicSamples *s) { return s->total; }
-
 void tic_samples_stats(const TicSamples *s, TicLoaderStats *stats)
 {
     *stats = s->stats;

@@ -695,5 +695,3 @@ void tic_exec_run_timed(TicExec *x, TicTiming *timing)
         timing[i].calls++;
     }
 }
-
-int64_t tic_exec_arena_bytes(const TicExec *x) { return x->arena_bytes + x->kept_bytes; }

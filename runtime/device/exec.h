@@ -98,7 +98,6 @@ void tic_exec_run_update(TicExec *x);
 void tic_exec_find_not_finite(TicExec *x, char *text, size_t size);
 /* Like tic_exec_run, adding each launch's time to timing[i]. */
 void tic_exec_run_timed(TicExec *x, TicTiming *timing);
-int64_t tic_exec_arena_bytes(const TicExec *x);
 void tic_exec_close(TicExec *x);
 
 /* Peak bytes that tic_exec_open_all allocates for entries on that device, without allocating: arena and inputs; parameters and

@@ -130,7 +130,6 @@ TicNvrtc *tic_nvrtc_open(char *why, size_t size)
 }
 
 void tic_nvrtc_close(TicNvrtc *n) { free(n); }
-int tic_nvrtc_version(const TicNvrtc *n) { return n->major * 1000 + n->minor * 10; }
 
 /* ---- what is kept: a file for each job, the log's bytes (zero included), the log, the image */
 
@@ -138,7 +137,7 @@ static char *cache_path(const TicNvrtc *n, const TicCuda *job)
 {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     const char *parts[] = { job->prelude, job->text, job->arch, job->ptx ? "ptx" : "", tic_nvrtc_options };
-    uint64_t h = (uint64_t)tic_nvrtc_version(n), k = ~h;
+    uint64_t h = (uint64_t)(n->major * 1000 + n->minor * 10), k = ~h;
     for (size_t i = 0; i < TIC_LEN(parts); i++) {
         h = tic_hash(parts[i], strlen(parts[i]) + 1, h);
         k = tic_hash(parts[i], strlen(parts[i]) + 1, k ^ h);

@@ -12,7 +12,6 @@ typedef struct TicNvrtc TicNvrtc;
 TicNvrtc *tic_nvrtc_open(char *why, size_t size);
 /* Frees `n`, NULL too; the library stays in the process, as it does not survive being unloaded. */
 void tic_nvrtc_close(TicNvrtc *n);
-int tic_nvrtc_version(const TicNvrtc *n);        /* 13000 for 13.0 */
 
 /* One text for one architecture ("sm_80", "sm_90a"). After tic_nvrtc_compile: image is the cubin (or PTX, a string), log
  * what the compiler said, both to be freed; image NULL: the text was refused and log says why. What was compiled is kept in

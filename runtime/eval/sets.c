@@ -17,7 +17,7 @@ static bool is_folder(const char *path)
 
 /* ---- side files */
 
-void tic_lines_clear(TicLines *lines)
+static void clear_lines(TicLines *lines)
 {
     for (int i = 0; i < lines->count; i++)
         free(lines->line[i]);
@@ -25,7 +25,8 @@ void tic_lines_clear(TicLines *lines)
     *lines = (TicLines){ 0 };
 }
 
-TicStatus tic_lines_read(const char *path, TicLines *lines)
+/* The lines of a text file, blanks at both ends removed, blank lines left out. */
+static TicStatus read_lines(const char *path, TicLines *lines)
 {
     char *text;
     size_t size;
@@ -56,7 +57,7 @@ static TicStatus side_file(const char *folder, const char *name, TicLines *lines
 {
     char *path = tic_format("%s/%s", folder, name);
     TicStatus status = access(path, F_OK) ? tic_fail(TIC_USER, "%s: the folder has no %s, which zero-shot classification needs", folder, name)
-                                          : tic_lines_read(path, lines);
+                                          : read_lines(path, lines);
     if (!status && !lines->count)
         status = tic_fail(TIC_USER, "%s: the file is empty", path);
     free(path);
@@ -155,7 +156,7 @@ static TicStatus list_shards(const char *folder, const char *side, TicShardList 
         free(count);
         count = tic_format("%s/nshards.txt", side);
     }
-    TicStatus status = access(count, F_OK) ? TIC_OK : tic_lines_read(count, &lines);
+    TicStatus status = access(count, F_OK) ? TIC_OK : read_lines(count, &lines);
     long n = lines.count == 1 ? strtol(lines.line[0], NULL, 10) : -1;
     if (!status && lines.count && (n < 1 || n > TIC_MAX_SHARDS))
         status = tic_fail(TIC_USER, "%s: the number of shards wanted, found `%s`", count, lines.line[0]);
@@ -170,7 +171,7 @@ static TicStatus list_shards(const char *folder, const char *side, TicShardList 
     } else if (!status) {
         status = tic_shards_add(list, folder);
     }
-    tic_lines_clear(&lines);
+    clear_lines(&lines);
     free(count);
     return status;
 }
@@ -209,8 +210,8 @@ void tic_eval_set_clear(TicEvalSet *set)
 {
     free(set->folder);
     tic_shards_clear(&set->shards);
-    tic_lines_clear(&set->classes);
-    tic_lines_clear(&set->templates);
+    clear_lines(&set->classes);
+    clear_lines(&set->templates);
     *set = (TicEvalSet){ 0 };
 }
 

@@ -26,9 +26,6 @@ typedef struct {
 TicStatus tic_eval_set_open(const char *root, const TicEvalTask *task, TicEvalSet *set);
 void tic_eval_set_clear(TicEvalSet *set);
 
-/* The lines of a text file, blanks at both ends removed, blank lines left out. */
-TicStatus tic_lines_read(const char *path, TicLines *lines);
-void tic_lines_clear(TicLines *lines);
 /* Reads classnames.txt and the templates of a folder; the classes must be `wanted` many where that is not 0. */
 TicStatus tic_classes_read(const char *folder, int64_t wanted, TicLines *classes, TicLines *templates);
 /* Appends the keys of all TiC tasks that `root` holds data for, retrieval first, years in order. */

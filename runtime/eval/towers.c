@@ -101,7 +101,7 @@ static void finish(Queue *q)
     collect(q);
 }
 
-static void begin(TicTowers *t, Queue *q, Rows rows, void *context)
+static void begin(Queue *q, Rows rows, void *context)
 {
     q->filled = q->running = 0;
     q->rows = rows;
@@ -189,8 +189,8 @@ TicStatus tic_towers_pairs(TicTowers *t, const TicShardList *shards, TicFeatures
     TicStatus status;
     Append image = { &f->image, &f->image_room, f->images, t->width }, text = { &f->text, &f->text_room, f->texts, t->width };
     TRY(open_samples(t, shards, &samples));
-    begin(t, &t->image, append, &image);
-    begin(t, &t->text, append, &text);
+    begin(&t->image, append, &image);
+    begin(&t->text, append, &text);
     while (!(status = tic_samples_next(samples, &s))) {
         const char *at = s.caption, *line;
         size_t n;
@@ -235,7 +235,7 @@ TicStatus tic_towers_classifier(TicTowers *t, const TicLines *classes, const Tic
     float *texts = NULL, *rows = tic_alloc((size_t)(classes->count * t->width) * sizeof *rows);
     int64_t room = 0;
     Append text = { &texts, &room, 0, t->width };
-    begin(t, &t->text, append, &text);
+    begin(&t->text, append, &text);
     for (int c = 0, from = 0; c < classes->count; c++) {
         for (int k = 0; k < templates->count; k++) {
             char *line = filled(templates->line[k], classes->line[c]);
@@ -280,7 +280,7 @@ TicStatus tic_towers_classify(TicTowers *t, const TicShardList *shards, const fl
     TicStatus status;
     TRY(open_samples(t, shards, &samples));
     Labelled l = labelled(t, c, classifier);
-    begin(t, &t->image, count_rows, &l);
+    begin(&t->image, count_rows, &l);
     while (!(status = tic_samples_next(samples, &s))) {
         if (s.class_id < 0) {
             counts->unlabelled++;
@@ -382,7 +382,7 @@ TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const flo
     TicStatus status = list_classes(&p, folder, c->classes);
     Decode d = { .towers = t, .planes = tic_alloc((size_t)(t->batch * picture_size(t))), .bad = tic_alloc((size_t)t->batch) };
     Labelled l = labelled(t, c, classifier);
-    begin(t, &t->image, count_rows, &l);
+    begin(&t->image, count_rows, &l);
     for (int64_t at = 0; at < p.count && !status; at += t->batch) {
         int64_t n = at + t->batch < p.count ? t->batch : p.count - at;
         void *buf[] = { &d };

@@ -258,12 +258,6 @@ int64_t tic_source_damaged(const TicSource *s)
     return stats.damaged_shards;
 }
 
-const TicShare *tic_source_shares(const TicSource *s, int *n)
-{
-    *n = s->n;
-    return s->share;
-}
-
 int64_t tic_source_pairs(const TicSource *s) { return s->pairs; }
 
 TicStatus tic_source_piece(TicSource *s, int64_t step, int pass, int64_t piece, TicBatch to)

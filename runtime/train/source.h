@@ -29,7 +29,6 @@ TicStatus tic_source_plan(TicModel *m, TicPool *pool, const TicSourceOptions *o,
 /* Adds the draws that had to be replaced so far, by reason. */
 void tic_source_skipped(const TicSource *s, int64_t skipped[TIC_SKIP_REASONS]);
 int64_t tic_source_damaged(const TicSource *s);          /* shards found damaged so far */
-const TicShare *tic_source_shares(const TicSource *s, int *n);
 int64_t tic_source_pairs(const TicSource *s);            /* what the strategy lets the step see */
 /* Batch `step`; with `micro`, piece `piece` of it, in pass 0 or 1 over the pieces (else both are 0). */
 TicStatus tic_source_piece(TicSource *s, int64_t step, int pass, int64_t piece, TicBatch to);
