@@ -156,8 +156,8 @@ static void rewrite_piece(Narrow *s, Comp *c, PieceRow p, const Affine *row)
         if (d != s->dim)
             store[left++] = c->store[d];
     }
-    for (int d = 0; d < left; d++)
-        c->store[d] = store[d];
+    for (int d = 0; d < rank; d++)
+        c->store[d] = d < left ? store[d] : NULL;
     c->out = s->to;
     if (p.axis >= 0 && makes_sums(c)) {
         Comp copy = *c;              /* graph_comp may move the list, not the Comps; axes stay those of c */

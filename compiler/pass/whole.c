@@ -205,6 +205,7 @@ int pass_whole(Graph *g)
             one->body = expr_map_loads(g, one->body, see_whole, &w);
         else
             graph_comp(g, t, made.rank, made.shape, 0, RED_NONE, w.value, store, made.span, w.piece[w.n - 1].comp->tag);
+        x = graph_index(g, &a);                                /* what copies read, their reader reads now */
         n++;
     }
     if (n)

@@ -37,6 +37,11 @@ static const Equations pieces[] = {
     { "one row among zeros", PADDED ROW_OF("0") "%2[a0, a1 + 1, a2] = 0  {a0:B, a1:16, a2:9}\n" SPREAD, 2 },
     { "the last row", PADDED ROW_OF("16") "%2[a0, a1, a2] = 2  {a0:B, a1:16, a2:9}\n" SPREAD, 2 },
     { "in the middle", PADDED "%2[a0, a1, a2] = 0  {a0:B, a1:8, a2:9}\n" ROW_OF("8") "%2[a0, a1 + 9, a2] = -1  {a0:B, a1:8, a2:9}\n" SPREAD, 2 },
+    { "a copy of another, which has a later number",
+      "tensor %0 input f32[B, 3] \"p\" tensor %1 temp f32[B, 9] \"x\" tensor %2 temp f32[B, 6] \"inner\" tensor %3 temp f32[B, 9] \"y\"\n"
+      "%2[a0, a1] = 0.5  {a0:B, a1:3}\n%2[a0, a1 + 3] = exp(%0[a0, a1])  {a0:B, a1:3}\n"
+      "%1[a0, a1] = %2[a0, a1]  {a0:B, a1:6}\n%1[a0, a1 + 6] = sqrt(%0[a0, a1])  {a0:B, a1:3}\n"
+      "%3[a0, a1] = %1[a0, a1] * 3  {a0:B, a1:9}\noutput \"y\" = %3\n", 3 },
     { "more than little to copy", PADDED "%2[a0, a1 + 3, a2] = sum{a3:5}(%0[a0, a3] * %1[a2, a3]) {a0:B, a1:14, a2:9}\n"
       "%2[a0, a1, a2] = 0  {a0:B, a1:3, a2:9}\n" SPREAD, 4 },
 };
