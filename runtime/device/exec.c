@@ -622,8 +622,11 @@ static void run(TicExec *x, bool first, bool second)
     }
     if (!x->failed && first)           /* another entry may have left the parameters on a GPU */
         x->failed = tic_model_to_host(x->model);
-    for (uint32_t i = from; i < to && !x->failed; i++)
+    for (uint32_t i = from; i < to && !x->failed; i++) {
+        if (x->between)
+            x->between(x->between_context);
         launch(x, &tic_exec_launches(x)[i], x->args[i]);
+    }
     if (from < to && second && x->entry->first_update < x->entry->n_launch)
         tic_model_changed(x->model);
 }
@@ -631,6 +634,11 @@ static void run(TicExec *x, bool first, bool second)
 void tic_exec_run(TicExec *x) { run(x, true, true); }
 void tic_exec_run_forward_backward(TicExec *x) { run(x, true, false); }
 void tic_exec_run_update(TicExec *x) { run(x, false, true); }
+void tic_exec_between(TicExec *x, TicBetween *f, void *context)
+{
+    x->between = f;
+    x->between_context = context;
+}
 TicStatus tic_exec_status(const TicExec *x) { return x->failed; }
 const char *tic_exec_device(const TicExec *x) { return x->gpu ? tic_gpu_name(x->model->gpu) : NULL; }
 const TicEntry *tic_exec_entry(const TicExec *x) { return x->entry; }

@@ -87,6 +87,9 @@ const void *tic_exec_output(TicExec *x, const char *name, int64_t *count);
 double tic_exec_scalar(TicExec *x, const char *name, double missing);          /* a rank-0 output as a number */
 /* A run that fails (a GPU can) leaves outputs NaN and says so in tic_exec_status, with the message in tic_error. */
 void tic_exec_run(TicExec *x);
+/* f is called before each launch of a run on the CPU from now on; NULL: nothing is. */
+typedef void TicBetween(void *context);
+void tic_exec_between(TicExec *x, TicBetween *f, void *context);
 TicStatus tic_exec_status(const TicExec *x);
 const char *tic_exec_device(const TicExec *x);               /* the GPU's name; NULL: it runs on the CPU */
 const TicEntry *tic_exec_entry(const TicExec *x);            /* whose launches tic_exec_run_timed times */

@@ -23,6 +23,8 @@ struct TicExec {
     void ***args;            /* [n_launch] -> buffers of that launch */
     void **arg_memory;
     struct TicExecGpu *gpu;  /* NULL: runs on the CPU */
+    TicBetween *between;     /* may be NULL */
+    void *between_context;
     TicStatus failed;        /* of the device: nothing runs any more */
 };
 

@@ -41,7 +41,7 @@ static void spin_task(void *const *buf, int64_t batch, int64_t task, void *scrat
 #endif
 }
 
-double tic_peak_f32(TicPool *pool)
+double tic_peak_round(TicPool *pool)
 {
     int64_t width = 0;
     double flops = 0;
@@ -55,14 +55,17 @@ double tic_peak_f32(TicPool *pool)
         flops = 12.0 * 8 * 2 * 2 * ROUNDS;
     }
 #endif
-    if (!width)
-        return 0;
-    double best = 0;
     int64_t tasks = (int64_t)tic_pool_threads(pool) * TASKS_PER_THREAD;
-    for (int round = 0; round < 3; round++) {        /* the best of three: an interruption only ever lowers it */
-        double t = tic_now();
+    if (width)
         tic_pool_run(pool, spin_task, NULL, width, tasks);
-        double rate = flops * (double)tasks / (tic_now() - t);
+    return flops * (double)tasks;
+}
+
+double tic_peak_f32(TicPool *pool)
+{
+    double best = 0;
+    for (int round = 0; round < 3; round++) {
+        double t = tic_now(), flops = tic_peak_round(pool), rate = flops / (tic_now() - t);
         best = rate > best ? rate : best;
     }
     return best;

@@ -3,8 +3,10 @@
 #define TIC_DEVICE_PEAK_H
 #include "device/pool.h"
 
-/* FLOP/s (2 a multiply-add) of all the pool's threads together, by register-only loops of some 50 ms; 0 when this
- * processor is none the function knows. */
+/* All the pool's threads multiply and add in registers alone, for some 6 ms: the FLOPs (2 a multiply-add) of it. 0, at once, when
+ * this processor is none the function knows. */
+double tic_peak_round(TicPool *pool);
+/* FLOP/s of the best of three rounds, since an interruption only ever lowers it; 0 likewise. */
 double tic_peak_f32(TicPool *pool);
 /* Bytes a second, read and written, of all threads copying between buffers far larger than any cache share of theirs;
  * the best of three rounds. 0 when there is no memory for the buffers (128 MB). */

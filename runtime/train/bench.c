@@ -1,6 +1,6 @@
-/* bench.c -- see bench.h. The whole step is timed unprofiled, with the machine's peak measured after each (a machine that
- * others share has another peak every second; medians are compared); then one more step is timed kernel by kernel for the
- * shares (the clock calls between kernels cost well under a percent). */
+/* bench.c -- see bench.h. The whole step is timed unprofiled; then one more step is timed kernel by kernel for the shares (the
+ * clock calls between kernels cost well under a percent). A machine that others share has another peak every second, so what
+ * multiply-adds alone reach is sampled between the step's kernels, out of its time: both have the same neighbours. */
 #include "train/bench.h"
 #include "data/bpe.h"
 #include "device/exec.h"
@@ -129,7 +129,8 @@ static void explain_all(const TicProgram *p, const Part *part, int n, double pea
 }
 
 typedef struct {
-    double median, peak, flops;                          /* seconds, FLOP/s, FLOPs of a step */
+    double median, flops;                                /* seconds, FLOPs of a step */
+    double peak, share, best;                            /* FLOP/s beside the steps, the steps' share of it; of the best sample */
     double all, class_seconds[32], class_flops[32];      /* by kernels, of a step */
 } Measured;
 
@@ -137,9 +138,9 @@ static void print_json(const TicProgram *p, const Measured *m, TicStepSize size,
 {
     const uint32_t *class_name = TABLE(p, uint32_t, p->class_names);
     fprintf(out, "{\"batch\": %lld, \"micro\": %lld, \"device\": \"%s\", \"threads\": %d, \"step_ms\": %.3f, \"pairs_per_second\": %.4g, "
-            "\"gflops\": %.4g, \"peak_gflops\": %.4g, \"peak_share\": %.4f, \"resident_bytes\": %lld, \"classes\": {", (long long)size.batch, (long long)size.micro,
+            "\"gflops\": %.4g, \"peak_gflops\": %.4g, \"peak_share\": %.4f, \"best_gflops\": %.4g, \"resident_bytes\": %lld, \"classes\": {", (long long)size.batch, (long long)size.micro,
             device, threads, m->median * 1e3, (double)size.batch / m->median, m->flops / m->median * 1e-9, m->peak * 1e-9,
-            m->peak > 0 ? m->flops / m->median / m->peak : 0, (long long)tic_memory_peak());
+            m->share, m->best * 1e-9, (long long)tic_memory_peak());
     for (uint32_t c = 0, shown = 0; c < p->n_class_names && c < 32; c++)
         if (m->class_seconds[c] > 0)
             fprintf(out, "%s\"%s\": %.4f", shown++ ? ", " : "", tic_text(p, class_name[c]), m->class_seconds[c] / m->all);
@@ -157,46 +158,90 @@ static void print_text(const TicProgram *p, const Measured *m, TicStepSize size,
                 (long long)size.batch, pieces, gpu, (long long)steps, (double)size.batch / m->median, m->flops / m->median * 1e-12);
     else
         fprintf(out, "step        %.1f ms at batch %lld%s on %d threads (median of %lld): %.2f pairs/s\n"
-                "arithmetic  %.1f GFLOP/s of %.1f measured: %.1f %% of peak\n", m->median * 1e3, (long long)size.batch, pieces, threads,
+                "arithmetic  %.1f GFLOP/s; multiply-adds alone, between its kernels, %.1f: %.1f %% of peak (at best %.1f)\n", m->median * 1e3, (long long)size.batch, pieces, threads,
                 (long long)steps, (double)size.batch / m->median, m->flops / m->median * 1e-9, m->peak * 1e-9,
-                m->peak > 0 ? 100 * m->flops / m->median / m->peak : 0);
+                100 * m->share, m->best * 1e-9);
     for (uint32_t c = 0; c < p->n_class_names && c < 32; c++)
         if (m->class_seconds[c] > 0)
             fprintf(out, "  %-12s %8.1f ms  %5.1f %%  %7.1f GFLOP/s\n", tic_text(p, class_name[c]), m->class_seconds[c] * 1e3,
                     100 * m->class_seconds[c] / m->all, m->class_flops[c] / m->class_seconds[c] * 1e-9);
 }
 
-static void take_medians(double *seconds, double *peaks, int64_t steps, Measured *m)
+/* Samples of the peak in the step or run under way, and the best of all. */
+typedef struct Beside { TicPool *pool; double last, seconds, flops, best; } Beside;
+
+static void sample(void *context)
 {
-    qsort(seconds + 1, (size_t)steps, sizeof *seconds, by_value);
-    qsort(peaks, (size_t)steps + 1, sizeof *peaks, by_value);
-    m->median = seconds[1 + (steps - 1) / 2];
-    m->peak = peaks[(steps + 1) / 2];
+    enum { SAMPLES_PER_SECOND = 6 };
+    Beside *b = context;
+    double t = tic_now();
+    if (b->last && t < b->last + 1.0 / SAMPLES_PER_SECOND)
+        return;
+    double flops = tic_peak_round(b->pool);
+    b->last = tic_now();
+    b->flops += flops;
+    b->seconds += b->last - t;
+    if (flops > b->best * (b->last - t))
+        b->best = flops / (b->last - t);
+}
+
+/* Seconds of steps and the peak beside each, from the second on. */
+typedef struct Times { double *seconds, *peak; int64_t n; } Times;
+
+static Times times_new(int64_t n) { return (Times){ tic_alloc((size_t)n * sizeof(double)), tic_alloc((size_t)n * sizeof(double)), 0 }; }
+
+static void times_add(Times *t, double seconds, Beside *b)
+{
+    t->seconds[t->n] = seconds - b->seconds;
+    t->peak[t->n++] = b->seconds > 0 ? b->flops / b->seconds : 0;
+    *b = (Beside){ .pool = b->pool, .best = b->best };
+}
+
+static void times_end(Times *t, const Beside *b, Measured *m)
+{
+    int64_t middle = (t->n - 1) / 2;
+    double *share = tic_alloc((size_t)t->n * sizeof *share);
+    for (int64_t i = 0; i < t->n; i++)
+        share[i] = t->peak[i] > 0 ? m->flops / t->seconds[i] / t->peak[i] : 0;
+    double *sorted[] = { t->seconds, t->peak, share };
+    for (int i = 0; i < 3; i++)
+        qsort(sorted[i], (size_t)t->n, sizeof(double), by_value);
+    m->median = t->seconds[middle];
+    m->peak = t->peak[middle];
+    m->share = share[middle];
+    m->best = b->best;
+    free(share);
+}
+
+static void times_free(Times *t)
+{
+    free(t->seconds);
+    free(t->peak);
 }
 
 /* Whole steps; the first one warms up. */
-static TicStatus time_steps(const TicProgram *p, TicStep *step, TicPool *pool, TicStepSize size, int64_t steps, Measured *m)
+static TicStatus time_steps(const TicProgram *p, TicStep *step, const Part *part, int n_part, TicPool *pool, TicStepSize size, int64_t steps, Measured *m)
 {
-    double *seconds = tic_alloc((size_t)(steps + 1) * sizeof *seconds), *peaks = tic_alloc((size_t)(steps + 1) * sizeof *peaks), loss;
-    bool gpu = tic_step_device(step);
-    Data d = { p, size.micro ? size.micro : size.batch, gpu, 0 };
+    Times times = times_new(steps);
+    Beside beside = { .pool = pool };
+    Data d = { p, size.micro ? size.micro : size.batch, tic_step_device(step), 0 };
     TicStatus status = TIC_OK;
-    tic_step_set(step, "total", 1000);
     for (int64_t s = 0; s <= steps && !status; s++) {
+        for (int i = 0; s == 1 && i < n_part; i++)
+            tic_exec_between(part[i].x, sample, &beside);
         d.drawing = 0;
         tic_step_set(step, "step", (double)s);
-        double t = tic_now();
+        double t = tic_now(), loss;
         status = tic_step_gradient(step, s, true, feed, &d, &loss);
         if (!status)
             status = tic_step_update(step);
         tic_step_scalar(step, "lr", 0);          /* a GPU has done it when its last output is here */
-        seconds[s] = tic_now() - t - d.drawing;
-        peaks[s] = gpu ? 0 : tic_peak_f32(pool);
+        if (s)
+            times_add(&times, tic_now() - t - d.drawing, &beside);
     }
     if (!status)
-        take_medians(seconds, peaks, steps, m);
-    free(peaks);
-    free(seconds);
+        times_end(&times, &beside, m);
+    times_free(&times);
     return status;
 }
 
@@ -221,22 +266,24 @@ static TicStatus time_kernels(const TicProgram *p, const Part *part, int n, Meas
 /* A program that is not a step, as often. */
 static TicStatus time_tower(const TicProgram *p, const Part *part, TicPool *pool, int64_t steps, Measured *m)
 {
-    double *seconds = tic_alloc((size_t)(steps + 1) * sizeof *seconds), *peaks = tic_alloc((size_t)(steps + 1) * sizeof *peaks);
+    Times times = times_new(steps);
+    Beside beside = { .pool = pool };
     const TicOutput *result = TABLE(p, TicOutput, p->outputs) + part->e->output;
     const TicLaunch *l = TABLE(p, TicLaunch, p->launches) + part->e->launch;
     for (int64_t s = 0; s <= steps; s++) {
+        if (s == 1)
+            tic_exec_between(part->x, sample, &beside);
         tic_bench_inputs(part->x, p, part->batch, s);
         double t = tic_now();
         tic_exec_run(part->x);
         tic_exec_output(part->x, tic_text(p, result->name), NULL);     /* a GPU has done it when its result is here */
-        seconds[s] = tic_now() - t;
-        peaks[s] = tic_exec_device(part->x) ? 0 : tic_peak_f32(pool);
+        if (s)
+            times_add(&times, tic_now() - t, &beside);
     }
     for (uint32_t i = 0; i < part->e->n_launch; i++)
         m->flops += (double)tic_poly(l[i].flops, part->batch);
-    take_medians(seconds, peaks, steps, m);
-    free(peaks);
-    free(seconds);
+    times_end(&times, &beside, m);
+    times_free(&times);
     return tic_exec_status(part->x);
 }
 
@@ -249,14 +296,12 @@ static TicStatus bench(const TicProgram *p, TicModel *m, TicPool *pool, const Ti
     int n = tower != NULL, threads = tic_pool_threads(pool);
     Measured got = { .flops = tower ? 0 : tic_step_flops(p, size) };
     tic_model_init(m, pool, 0);
-    if (!tower)
-        TRY(time_steps(p, step, pool, size, o->steps, &got));
     for (; !tower && n < MOST_PARTS && (part[n].x = tic_step_part(step, n, &part[n].name, &part[n].times, &part[n].batch)); n++) {}
     for (int i = 0; i < n; i++) {
         part[i].e = tic_exec_entry(part[i].x);
         part[i].timing = tic_alloc((part[i].e->n_launch + 1) * sizeof *part[i].timing);
     }
-    TicStatus status = tower ? time_tower(p, part, pool, o->steps, &got) : TIC_OK;
+    TicStatus status = tower ? time_tower(p, part, pool, o->steps, &got) : time_steps(p, step, part, n, pool, size, o->steps, &got);
     if (!status)
         status = time_kernels(p, part, n, &got);
     if (!status && o->json)

@@ -4,7 +4,7 @@
  *     bench_linear --serve [--threads N]           for linear.py: a line "name m n k" a product, then for each number read the
  *                                                  milliseconds of one run of that product
  *
- * Rows are those of 8 pictures (8 * 197 tokens). Packing of operands is inside the time, as in a step. */
+ * Rows are those of 8 pictures (8 * 197 tokens), or of --pictures N. Packing of operands is inside the time, as in a step. */
 #define _GNU_SOURCE
 #include "cpu/cpu.h"
 #include "device/peak.h"
@@ -19,10 +19,11 @@
 
 typedef enum { FORWARD, DATA, WEIGHT } Kind;
 typedef struct { Kind kind; int m, n, k; } Product;        /* m x n out, k terms */
-static const Product product[] = {
-    { FORWARD, 1576, 768, 768 }, { FORWARD, 1576, 2304, 768 }, { FORWARD, 1576, 3072, 768 }, { FORWARD, 1576, 768, 3072 },
-    { DATA, 1576, 768, 2304 }, { DATA, 1576, 768, 3072 }, { DATA, 1576, 3072, 768 },
-    { WEIGHT, 768, 768, 1576 }, { WEIGHT, 2304, 768, 1576 }, { WEIGHT, 3072, 768, 1576 }, { WEIGHT, 768, 3072, 1576 },
+enum { TOKENS = 197, PICTURES = 8 };
+static Product product[] = {                               /* 0: a row for each token */
+    { FORWARD, 0, 768, 768 }, { FORWARD, 0, 2304, 768 }, { FORWARD, 0, 3072, 768 }, { FORWARD, 0, 768, 3072 },
+    { DATA, 0, 768, 2304 }, { DATA, 0, 768, 3072 }, { DATA, 0, 3072, 768 },
+    { WEIGHT, 768, 768, 0 }, { WEIGHT, 2304, 768, 0 }, { WEIGHT, 3072, 768, 0 }, { WEIGHT, 768, 3072, 0 },
 };
 enum { N_PRODUCT = (int)LEN(product), MOST_LAUNCHES = 2, MOST_TENSORS = 4, MOST_ROUNDS = 101 };
 static const char *const kind_name[] = { "forward", "data", "weight" };
@@ -165,7 +166,7 @@ static void serve(TicPool *pool, const TicKernel *kernels, const Run *r)
 
 int main(int argc, char **argv)
 {
-    int threads = 1, rounds = 15;
+    int threads = 1, rounds = 15, pictures = PICTURES;
     bool serving = false;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--serve"))
@@ -174,8 +175,14 @@ int main(int argc, char **argv)
             threads = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--rounds") && i + 1 < argc && atoi(argv[i + 1]) > 0 && atoi(argv[i + 1]) <= MOST_ROUNDS)
             rounds = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--pictures") && i + 1 < argc && atoi(argv[i + 1]) > 0 && atoi(argv[i + 1]) <= 1024)
+            pictures = atoi(argv[++i]);
         else
-            die(argv[i], "wanted --serve, --threads N or --rounds N (1 to 101)");
+            die(argv[i], "wanted --serve, --threads N, --rounds N (1 to 101) or --pictures N (1 to 1024)");
+    }
+    for (int i = 0; i < N_PRODUCT; i++) {
+        int *tokens = product[i].kind == WEIGHT ? &product[i].k : &product[i].m;
+        *tokens = pictures * TOKENS;
     }
     Arena a = { 0 };
     Text why = { .arena = &a };
