@@ -520,6 +520,39 @@ static V make_pack_sum(Contraction *c)
 
 /* ---- a task */
 
+/* What the epilogue reads beside the tile, a row of it for each of the result's: fetched while the tile is computed. First element,
+ * bytes from row to row and from slice to slice; nothing: the scratch. */
+typedef struct Beside { V first, row, slice; } Beside;
+
+static Beside find_beside(Contraction *c, V outer)
+{
+    Low *l = c->l;
+    Gen *g = c->g;
+    for (int i = 1; c->n_m == 1 && i < l->n_member && l->member[i].c != c->sum; i++) {
+        int n;
+        const Expr **load = loads_of(&l->places, l->member[i].c->body, &n);
+        for (int k = 0; k < n; k++) {
+            if (kernel_member(l->k, load[k]->tensor) >= 0)
+                continue;
+            Lin at = tensor_linear(&l->places, load[k]->tensor, load[k]->idx);
+            if (at.n_atoms || !poly_is(at.axis[c->n.axis], 1) || poly_is(at.axis[c->m[0].axis], 0))
+                continue;
+            Scope root, s, in;
+            scope_root(&root, l);
+            scope_zero(&root, c->zero);
+            scope_in(&s, &root, NULL);
+            bind(&s, c->outer, c->n_outer, outer);
+            scope_in(&in, &s, NULL);
+            scope_bind(&in, c->m[0].axis, ic(g, 0));
+            scope_bind(&in, c->n.axis, ic(g, 0));
+            int64_t size = l->graph->tensor[load[k]->tensor].dtype == DT_BF16 ? 2 : 4;
+            return (Beside){operand(c, &in, load[k]), i_mul(g, gen_poly(g, at.axis[c->m[0].axis]), ic(g, size)),
+                            ic(g, size * tile_columns(g->t))};
+        }
+    }
+    return (Beside){g->scratch, ic(g, 0), ic(g, 0)};
+}
+
 static void build_task(Contraction *c)
 {
     Gen *g = c->g;
@@ -548,8 +581,9 @@ static void build_task(Contraction *c)
     } else if (c->sum) {
         b = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, i, ic(g, 0), ""), c->pack_sum, b);
     }
+    Beside e = find_beside(c, outer);
     V arg[] = {g->bufs, g->batch, outer, g->scratch, gen_poly(g, c->terms), m_from, m_to, s_from, s_to, a,
-               gen_poly(g, c->a_row), b, c->finish};
+               gen_poly(g, c->a_row), b, c->finish, e.first, e.row, e.slice};
     call(g, part_product(c->l, c->pack_a != NULL, c->half), arg, (int)LEN(arg));
 }
 

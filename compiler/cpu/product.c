@@ -77,8 +77,8 @@ static V micro_kernel(Low *l, bool packed, bool half)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty t[] = {g->t->i64, g->t->i64, g->t->ptr, g->t->i64, g->t->ptr, g->t->ptr, g->t->i64}, unit = half ? g->t->i32 : g->t->f32;
-    aside_begin(l, &aside, name, g->t->none, t, 7);
+    Ty word = g->t->i64, p = g->t->ptr, t[] = {word, word, p, word, p, p, word, p, word}, unit = half ? g->t->i32 : g->t->f32;
+    aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
     fn = g->fn;
     int w = g->t->lanes, mr = tile_rows(g->t), nr = tile_columns(g->t), n_acc = mr * NV, stride = packed ? mr : 1;
     unsigned align = half && !packed ? 2 : 4;
@@ -90,9 +90,22 @@ static V micro_kernel(Low *l, bool packed, bool half)
         row[r] = packed ? gep(g, unit, a, ic(g, r)) : gep(g, half ? g->t->i16 : unit, a, i_mul(g, i_min(g, ic(g, r), last), rs));
     for (int i = 0; i < n_acc; i++)
         carry[i] = fc(g, 0);
-    V whole = LLVMBuildAnd(g->b, units, ic(g, -4), ""), from = ic(g, 0), to = whole;
+    V whole = LLVMBuildAnd(g->b, units, ic(g, -4), ""), beside = LLVMGetParam(fn, 7), beside_row = LLVMGetParam(fn, 8), from, to;
+    V eighth = LLVMBuildAnd(g->b, i_div(g, whole, ic(g, mr)), ic(g, -4), "");
     for (int unroll = 4; unroll; unroll = unroll == 4 ? 1 : 0) {
-        Loop loop;
+        Loop loop, part;
+        if (unroll > 1) {
+            loop_begin(g, &part, ic(g, 0), ic(g, mr), 1, carry, n_acc);
+            V row_beside = gep(g, g->t->i8, beside, i_mul(g, part.i, beside_row));
+            for (int v = 0; v < NV; v++)
+                fetch_ahead(g, gep(g, g->t->f32, row_beside, ic(g, v * w)));
+            V next = i_add(g, part.i, ic(g, 1));
+            from = i_mul(g, part.i, eighth);
+            to = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, next, ic(g, mr), ""), whole, i_mul(g, next, eighth));
+        } else {
+            from = whole;
+            to = units;
+        }
         loop_begin(g, &loop, from, to, unroll, carry, n_acc);
         loop.aligned = unroll > 1;
         V at = i_mul(g, loop.i, ic(g, stride)), pb = gep(g, unit, b, i_mul(g, loop.i, ic(g, nr)));
@@ -106,8 +119,8 @@ static V micro_kernel(Low *l, bool packed, bool half)
             }
         }
         loop_end(g, &loop, carry);
-        from = to;
-        to = units;
+        if (unroll > 1)
+            loop_end(g, &part, carry);
     }
     Branch f;
     if (half) {                        /* one term is left: its partner, in A past the end, counts as zero */
@@ -431,7 +444,7 @@ V part_product(Low *l, bool packed, bool half)
     V micro = micro_kernel(l, packed, half);
     Gen *g = l->g;
     Aside aside;
-    Ty i = g->t->i64, p = g->t->ptr, f32 = g->t->f32, t[] = {p, i, i, p, i, i, i, i, i, p, i, p, p};
+    Ty i = g->t->i64, p = g->t->ptr, f32 = g->t->f32, t[] = {p, i, i, p, i, i, i, i, i, p, i, p, p, p, i, i};
     aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
     fn = g->fn;
     int mr = tile_rows(g->t), nr = tile_columns(g->t);
@@ -439,6 +452,7 @@ V part_product(Low *l, bool packed, bool half)
     V terms = LLVMGetParam(fn, 4), m_from = LLVMGetParam(fn, 5), m_to = LLVMGetParam(fn, 6), s_from = LLVMGetParam(fn, 7);
     V s_to = LLVMGetParam(fn, 8), a0 = LLVMGetParam(fn, 9), a_row = LLVMGetParam(fn, 10);
     V pack_b = LLVMGetParam(fn, 11), finish = LLVMGetParam(fn, 12), s_count = i_sub(g, s_to, s_from);
+    V beside = LLVMGetParam(fn, 13), beside_row = LLVMGetParam(fn, 14), beside_slice = LLVMGetParam(fn, 15);
     V a_panel = gep(g, f32, scratch, ic(g, (int64_t)NB_MOST * K_ROOM * nr));
     V tiles = gep(g, f32, a_panel, ic(g, packed ? MC * K_ROOM : 0));
     KBlocks k;
@@ -470,8 +484,10 @@ V part_product(Low *l, bool packed, bool half)
         V units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len;
         step = i_add(g, i_mul(g, k.room, ic(g, mr)), i_mul(g, in, i_mul(g, units, ic(g, mr / NB_MOST))));
     }
-    V arg[] = {len, rows, a, step, b, at, kb.i};
-    call(g, micro, arg, 7);
+    V beside_at = i_add(g, i_mul(g, tile.i, beside_row), i_mul(g, panel.i, beside_slice));
+    V next_beside = select_(g, last_block, gep(g, g->t->i8, beside, beside_at), at);
+    V arg[] = {len, rows, a, step, b, at, kb.i, next_beside, select_(g, last_block, beside_row, ic(g, 0))};
+    call(g, micro, arg, (int)LEN(arg));
     Branch f;
     if_begin(g, &f, last_block, NULL, 0);
     V done[] = {bufs, batch, outer, at, tile.i, rows, i_mul(g, panel.i, ic(g, nr))};
