@@ -223,6 +223,9 @@ static bool pair(Sema *s, const Node *call, const char *name, double least, doub
     return true;
 }
 
+/* As the model asks for it, where there is one to ask. */
+static long long image_edge(const Sema *s) { return s->image ? (long long)s->image->shape[2] : 224; }
+
 static void check_image(Sema *s, const Node *n)
 {
     static const char *const words[] = { "random_resized_crop", "center_crop", NULL };
@@ -235,7 +238,7 @@ static void check_image(Sema *s, const Node *n)
     const Node *edge = word_argument(n, NULL), *filter = word_argument(n, "filter");
     if (!edge) {
         sema_error(s, n->span, "`%s` does not say how many pixels wide the crop is", n->a->text);
-        sema_help(s, "write `%s(%lld)`", n->a->text, s->image ? (long long)s->image->shape[2] : 224);
+        sema_help(s, "write `%s(%lld)`", n->a->text, image_edge(s));
         return;
     }
     if (!whole_entry(s, edge, n->a->text, 1, 4096, &size))
@@ -308,7 +311,7 @@ void sema_data(Sema *s, const Node *block)
     memcpy(d->std, std, sizeof std);
     check_entries(s, block, data_entries, NULL);
     const Node *shards = wanted(s, B_DATA, "shards", "\"{data}/train/{year}/**/*.tar\"");
-    const Node *image = wanted(s, B_DATA, "image", "random_resized_crop(224)");
+    const Node *image = wanted(s, B_DATA, "image", arena_printf(s->arena, "random_resized_crop(%lld)", image_edge(s)));
     const Node *sampling = block_value(s, B_DATA, "sampling"), *decode = block_value(s, B_DATA, "decode");
     if (shards)
         check_shards(s, shards);

@@ -68,13 +68,14 @@ static void check_steps(Sema *s, const Node *n)
     for (int i = 0; i < v.n; i++, e = e ? e->next : NULL) {
         Span at = e ? e->span : n->span;
         YearRange *r = &c->step[i];
-        if (!read_step(s, &v.elem[i], at, r))
-            return;
-        if (i && r->lo <= r[-1].hi) {
+        bool good = read_step(s, &v.elem[i], at, r);
+        if (good && i && r->lo <= r[-1].hi) {
             sema_error(s, at, "steps go forward in time without overlap, and %d follows %d", r->lo, r[-1].hi);
-            return;
+            good = false;
         }
-        c->n_step = i + 1;
+        c->n_step = good ? i + 1 : 0;            /* `start` is not held against half a list */
+        if (!good)
+            return;
     }
 }
 

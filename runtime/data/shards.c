@@ -363,6 +363,37 @@ static char *find_year(const char *root, int year, const char *ending)
     return NULL;
 }
 
+/* A folder or list of uids whose name is a year's number. */
+static int year_name(const struct dirent *e)
+{
+    size_t n = strspn(e->d_name, "0123456789");
+    return n > 0 && n < 7 && (!e->d_name[n] || !strcmp(e->d_name + n, ".npy"));
+}
+
+/* "; there are 2014, 2015", or "" where no folder looks like a year's. Caller frees. */
+static char *years_there(const char *root)
+{
+    enum { MOST = 12 };
+    char *text = tic_strdup("");
+    static const char *const place[] = { "train", "." };
+    for (size_t i = 0; i < TIC_LEN(place) && !*text; i++) {
+        struct dirent **entry;
+        char *folder = tic_format("%s/%s", root, place[i]);
+        int n = scandir(folder, &entry, year_name, by_name);
+        for (int k = 0; k < n; k++) {
+            char *longer = k > MOST ? tic_strdup(text)
+                         : tic_format("%s%s%s", text, k ? ", " : "; there are ", k == MOST ? "..." : entry[k]->d_name);
+            free(text);
+            free(entry[k]);
+            text = longer;
+        }
+        if (n >= 0)
+            free(entry);
+        free(folder);
+    }
+    return text;
+}
+
 /* Adds what one root has of a year; *found tells whether it has any. */
 static TicStatus add_year(TicShardList *list, const char *root, int year, bool *found)
 {
@@ -409,9 +440,13 @@ static TicStatus add_years(TicShardList *list, const char *text, char *const *ro
         bool missing = !found && (found_any || n_roots > 1 || !holds_tars(root[0]));
         if (missing && !years[i])            /* a program without a continual block */
             return tic_fail(TIC_USER, "%s: holds no shards itself, and the program does not say of which year; --start YEAR does", text);
-        if (missing)
-            return tic_fail(TIC_USER, "%s: no training shards of %d; looked for %s/train/%d and %s/%d", text, years[i], root[0], years[i],
-                            root[0], years[i]);
+        if (missing) {
+            char *there = years_there(root[0]);
+            TicStatus status = tic_fail(TIC_USER, "%s: no training shards of %d; looked for %s/train/%d and %s/%d%s", text, years[i], root[0],
+                                        years[i], root[0], years[i], there);
+            free(there);
+            return status;
+        }
         if (!found && i + 1 == n_years)
             return add_path(list, root[0]);
         found_any += found;

@@ -1,8 +1,12 @@
 /* results.c -- see results.h. */
+#define _GNU_SOURCE
 #include "eval/results.h"
 #include "data/json.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 enum { LARGEST_FILE = 1 << 30 };
@@ -28,7 +32,7 @@ static size_t append(char *out, size_t at, const char *line, size_t size)
     return at + size + 1;
 }
 
-TicStatus tic_results_put(const char *path, const char *line)
+static TicStatus put(const char *path, const char *line)
 {
     char *old = NULL, *id = identity(line, strlen(line));
     size_t size = 0, at = 0;
@@ -40,7 +44,7 @@ TicStatus tic_results_put(const char *path, const char *line)
         return status;
     }
     char *new = tic_alloc(size + strlen(line) + 2);
-    bool put = false;
+    bool placed = false;
     for (char *s = old, *end; s < old + size; s = end + 1) {
         end = memchr(s, '\n', (size_t)(old + size - s));
         if (!end)
@@ -48,16 +52,31 @@ TicStatus tic_results_put(const char *path, const char *line)
         char *other = identity(s, (size_t)(end - s));
         if (!other || strcmp(other, id))
             at = append(new, at, s, (size_t)(end - s));
-        else if (!put)
-            at = append(new, at, line, strlen(line)), put = true;
+        else if (!placed)
+            at = append(new, at, line, strlen(line)), placed = true;
         free(other);
     }
-    if (!put)
+    if (!placed)
         at = append(new, at, line, strlen(line));
     status = tic_write_file(path, new, at);
     free(new);
     free(old);
     free(id);
+    return status;
+}
+
+/* Evaluations of several checkpoints may share the file, so they read and replace it in turns. The folder is what is locked: the file
+ * is another one after each turn, and nothing is left behind. A file system without locks keeps nobody out. */
+TicStatus tic_results_put(const char *path, const char *line)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? tic_format("%.*s", (int)(slash - path + 1), path) : tic_strdup(".");
+    int lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (lock >= 0 && flock(lock, LOCK_EX) && errno == EINTR) {}
+    TicStatus status = put(path, line);
+    if (lock >= 0)
+        close(lock);
+    free(dir);
     return status;
 }
 

@@ -26,8 +26,9 @@ typedef struct {
     char *parent;                /* what it begins with, of the step before; "" for fresh weights */
     TicShare *share;
     int n_share;
-    int64_t pairs, steps, skipped;
+    int64_t pairs, steps, batch, skipped;
     State state;
+    const TicJson *was;          /* what lineage.json says of it, once it was begun; or NULL */
     bool recorded;               /* lineage.json says it is trained */
 } Step;
 
@@ -36,8 +37,9 @@ typedef struct {
     const TicKernel *kernels;
     const TicContinualOptions *o;
     char *dir;
+    TicJson *lineage;            /* what lineage.json said when this process began; or NULL */
     Step *step;
-    int n, first;
+    int n, first, lock;
     int64_t batch, micro;
     uint64_t seed;
     bool after;
@@ -52,6 +54,8 @@ static void close_continual(Continual *c)
         free(c->step[t].share);
     }
     free(c->step);
+    tic_json_free(c->lineage);
+    tic_unlock_folder(c->lock);
     free(c->dir);
 }
 
@@ -160,7 +164,7 @@ static void put_step(FILE *f, const Continual *c, int t)
     fprintf(f, ", \"lo\": %d, \"hi\": %d, ", s->years->lo, s->years->hi);
     put_text(f, "parent", s->parent);
     fprintf(f, ", \"pairs\": %" PRId64 ", \"optimizer_steps\": %" PRId64 ", \"batch\": %" PRId64 ",\n     \"shares\": [",
-            s->steps * c->batch, s->steps, c->batch);
+            s->steps * s->batch, s->steps, s->batch);
     for (int y = 0; y < s->n_share; y++) {
         fprintf(f, "%s{", y ? ", " : "");
         put_text(f, "name", s->share[y].name);
@@ -171,6 +175,46 @@ static void put_step(FILE *f, const Continual *c, int t)
     fprintf(f, ", ");
     put_text(f, "checkpoint", s->result);
     fprintf(f, ", \"skipped\": %" PRId64 ", \"state\": \"%s\"}%s\n", s->skipped, state_name[s->state], t + 1 < c->n ? "," : "");
+}
+
+static const TicJson *recorded_share(const Step *s, const char *name)
+{
+    const TicJson *shares = tic_json_get(s->was, "shares"), *found = NULL;
+    for (const TicJson *y = shares ? shares->child : NULL; y && !found; y = y->next) {
+        const TicJson *is = tic_json_get(y, "name");
+        found = is && is->kind == TIC_JSON_STRING && !strcmp(is->text, name) ? y : NULL;
+    }
+    return found;
+}
+
+/* How lineage.json has a step that was begun, where this plan has it otherwise: part of a sentence, or "". Caller frees. */
+static char *changed_step(const Step *s)
+{
+    int64_t n;
+    if (tic_json_integer(tic_json_get(s->was, "optimizer_steps"), &n) && n != s->steps)
+        return tic_format("step %s had %" PRId64 " optimiser steps and has %" PRId64, s->name, n, s->steps);
+    for (int y = 0; y < s->n_share; y++)
+        if (tic_json_integer(tic_json_get(recorded_share(s, s->share[y].name), "available"), &n) && n != s->share[y].available)
+            return tic_format("step %s drew from %" PRId64 " samples of %s and draws from %" PRId64, s->name, n, s->share[y].name,
+                              s->share[y].available);
+    return tic_strdup("");
+}
+
+/* A forked run's record of a finished step is of how it was made, not of how it would be made now. */
+static void keep_record(Step *s)
+{
+    int64_t n;
+    if (tic_json_integer(tic_json_get(s->was, "optimizer_steps"), &n))
+        s->steps = n;
+    if (tic_json_integer(tic_json_get(s->was, "batch"), &n))
+        s->batch = n;
+    for (int y = 0; y < s->n_share; y++) {
+        const TicJson *was = recorded_share(s, s->share[y].name), *share = tic_json_get(was, "share");
+        if (tic_json_integer(tic_json_get(was, "available"), &n))
+            s->share[y].available = n;
+        if (share && share->kind == TIC_JSON_NUMBER)
+            s->share[y].share = share->number;
+    }
 }
 
 static TicStatus write_lineage(const Continual *c)
@@ -204,16 +248,15 @@ static TicStatus write_lineage(const Continual *c)
 }
 
 /* What the folder's lineage says differs from this program? */
-static TicStatus same_run(const Continual *c, const TicJson *root, const char *path)
+static TicStatus same_run(const Continual *c, const char *path)
 {
     const TicProgram *p = c->program;
-    const TicJson *program = tic_json_get(root, "program"), *seed = tic_json_get(root, "seed");
+    const TicJson *root = c->lineage, *program = tic_json_get(root, "program"), *seed = tic_json_get(root, "seed");
     char hash[20];
-    int64_t n;
     snprintf(hash, sizeof hash, "%016" PRIx64, p->hash);
-    if (seed && tic_json_integer(seed, &n) && (uint64_t)n != c->seed)
-        return tic_fail(TIC_USER, "%s: the run was begun with seed %" PRId64 ", and this is %" PRIu64 "; --fork goes on with it", path, n,
-                        c->seed);
+    if (seed && seed->kind == TIC_JSON_NUMBER && seed->number != (double)c->seed)
+        return tic_fail(TIC_USER, "%s: the run was begun with seed %.0f, and this is %" PRIu64 "; --fork goes on with it", path,
+                        seed->number, c->seed);
     char *facts = changed_facts(c, root), *line = changed_line(c);
     bool same = (!program || program->kind != TIC_JSON_STRING || !strcmp(program->text, hash)) && !*facts;
     const char *what = *facts ? facts : *line ? line : "its library, -D or flags differ";
@@ -223,13 +266,20 @@ static TicStatus same_run(const Continual *c, const TicJson *root, const char *p
                           path, what, *facts && *line ? "; " : "", *facts && *line ? line : "");
     free(facts);
     free(line);
+    for (int t = c->first; t < c->n && !status; t++) {
+        char *differs = changed_step(&c->step[t]);
+        if (*differs)
+            status = tic_fail(TIC_USER, "%s: the run was begun with other numbers: %s; another --name begins anew, --fork goes on with these",
+                              path, differs);
+        free(differs);
+    }
     return status;
 }
 
 /* What only the run itself could count. */
-static void recall_counts(Continual *c, const TicJson *root)
+static void recall_steps(Continual *c)
 {
-    const TicJson *steps = tic_json_get(root, "steps");
+    const TicJson *steps = tic_json_get(c->lineage, "steps");
     for (const TicJson *s = steps ? steps->child : NULL; s; s = s->next) {
         const TicJson *index = tic_json_get(s, "index"), *skipped = tic_json_get(s, "skipped");
         int64_t t, n;
@@ -238,8 +288,9 @@ static void recall_counts(Continual *c, const TicJson *root)
         if (skipped && tic_json_integer(skipped, &n))
             c->step[t].skipped = n;
         const TicJson *state = tic_json_get(s, "state");
-        c->step[t].recorded = state && state->kind == TIC_JSON_STRING &&
-                              (!strcmp(state->text, state_name[TRAINED]) || !strcmp(state->text, state_name[EVALUATED]));
+        bool known = state && state->kind == TIC_JSON_STRING;
+        c->step[t].was = known && strcmp(state->text, state_name[PLANNED]) ? s : NULL;
+        c->step[t].recorded = known && (!strcmp(state->text, state_name[TRAINED]) || !strcmp(state->text, state_name[EVALUATED]));
     }
 }
 
@@ -247,18 +298,16 @@ static TicStatus check_lineage(Continual *c)
 {
     char *path = tic_format("%s/lineage.json", c->dir), *text = NULL;
     size_t size;
-    TicJson *root = NULL;
     TicStatus status = TIC_OK;
     if (access(path, F_OK) == 0) {
         status = tic_read_file(path, 16 << 20, &text, &size);
         if (!status)
-            status = tic_json_parse(text, size, &root);
-        if (!status && !c->o->fork)
-            status = same_run(c, root, path);
+            status = tic_json_parse(text, size, &c->lineage);
         if (!status)
-            recall_counts(c, root);
+            recall_steps(c);
+        if (!status && !c->o->fork)
+            status = same_run(c, path);
     }
-    tic_json_free(root);
     free(text);
     free(path);
     return status;
@@ -284,6 +333,7 @@ static TicStatus plan_step(Continual *c, TicModel *m, TicPool *pool, int t)
     TicSourceOptions so = { .data = o->data, .vocab = o->vocab, .batch = (int)c->batch, .seed = c->seed, .loaders = (int)o->loaders };
     s->years = tic_year_step(p, t);
     s->name = tic_text(p, s->years->name);
+    s->batch = c->batch;
     so.year = s->years->hi;
     s->folder = s->years->lo == s->years->hi ? tic_format("step_%02d_%d", t, s->years->hi)
                                              : tic_format("step_%02d_%d-%d", t, s->years->lo, s->years->hi);
@@ -341,7 +391,7 @@ static void print_plan(const Continual *c)
     printf("step        draws   from\n");
     for (int t = c->first; t < c->n; t++) {
         const Step *s = &c->step[t];
-        printf("%-10s %7" PRId64 "   ", s->name, s->steps * c->batch);
+        printf("%-10s %7" PRId64 "   ", s->name, s->steps * s->batch);
         for (int y = 0, more = 0; y < s->n_share; y++) {
             if (s->share[y].share > 0)
                 printf("%s%s %.3g %%", more++ ? ", " : "", s->share[y].name, 100 * s->share[y].share);
@@ -542,23 +592,27 @@ static TicStatus run_step(Continual *c, int t, int *stopped)
 
 TicStatus tic_continual(const TicProgram *p, const TicKernel *kernels, const TicContinualOptions *o, int *stopped)
 {
-    Continual c = { .program = p, .kernels = kernels, .o = o };
+    Continual c = { .program = p, .kernels = kernels, .o = o, .lock = -1 };
     *stopped = 0;
     TicStatus status = plan(&c);
     if (!status)
         status = tic_make_dirs(c.dir);
+    if (!status)
+        status = tic_lock_folder(c.dir, &c.lock);
     if (!status)
         status = check_lineage(&c);
     if (!status && !o->no_eval) {
         TicEvalOptions e = eval_options(&c);
         status = tic_evaluate_check(p, &e);
     }
-    if (!status)
-        print_plan(&c);
     for (int t = c.first; t < c.n && !status; t++) {
         c.step[t].state = state_of(&c, &c.step[t]);
         status = check_result(&c, &c.step[t]);
+        if (c.step[t].state >= TRAINED)
+            keep_record(&c.step[t]);
     }
+    if (!status)
+        print_plan(&c);
     if (!status)
         status = keep_source(&c);
     if (!status)

@@ -200,10 +200,10 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
             free(key);
         }
         const char *parent = tic_checkpoint_str(ck, "ticc.parent");
-        if (!s->parent && parent && *parent) {
-            snprintf(s->parent_text, sizeof s->parent_text, "%s", parent);
-            s->parent = s->parent_text;
-        }
+        if (s->parent && strcmp(s->parent, parent ? parent : ""))
+            fprintf(stderr, "warning: %s: the run goes on with its own weights; those of %s are not read\n", path, s->parent);
+        snprintf(s->parent_text, sizeof s->parent_text, "%s", parent ? parent : "");
+        s->parent = *s->parent_text ? s->parent_text : NULL;
         warn_int(ck, "ticc.total", s->total, path);
         warn_int(ck, "ticc.batch", s->batch, path);
         warn_micro(ck, s->micro, path);

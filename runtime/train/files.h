@@ -6,7 +6,7 @@
 #include "device/exec.h"
 
 typedef struct {
-    const char *name, *parent;   /* parent NULL: none, or when resuming the one that the checkpoint names */
+    const char *name, *parent;   /* parent NULL: none; after tic_resume the one that the checkpoint names */
     char parent_text[512];
     int64_t step, total, batch, micro, year, saved;    /* micro: pairs of a piece; 0: batches at once */
     int64_t carried;             /* updates of the moments before step 0: those of the checkpoint the run began with */

@@ -21,7 +21,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+enum { SAVE_EVERY = 500 };       /* steps between checkpoints, where nothing is said */
 
 static volatile sig_atomic_t caught;
 
@@ -157,6 +160,22 @@ static TicStatus enough_memory(const Run *r)
                     gigabytes(m.fixed), gigabytes(m.working), gigabytes(m.data), gigabytes(available), r->size.micro ? "micro" : "batch");
 }
 
+/* A disk that fills at the end costs the whole run. A checkpoint is written beside the one that it replaces. */
+static TicStatus enough_space(const Run *r)
+{
+    struct statvfs disk;
+    bool first = r->state.step == 0 && access(r->latest, F_OK);
+    int64_t save_every = r->o->save_every ? r->o->save_every : SAVE_EVERY;
+    int64_t files = 2 + (first && save_every < r->total) + (r->o->keep > 0), each = tic_model_bytes(r->program);
+    if (statvfs(r->checkpoints, &disk) || !disk.f_blocks)        /* not all systems say */
+        return TIC_OK;
+    double room = (double)disk.f_bavail * (double)disk.f_frsize;
+    if (room >= (double)(files * each))
+        return TIC_OK;
+    return tic_fail(TIC_USER, "%s: %.2f GB are free, and the checkpoints of this run need %.2f (%lld of %.2f)", r->checkpoints, room * 1e-9,
+                    gigabytes(files * each), (long long)files, gigabytes(each));
+}
+
 static TicStatus open_run(Run *r, const TicKernel *kernels)
 {
     const TicProgram *p = r->program;
@@ -192,6 +211,7 @@ static TicStatus open_run(Run *r, const TicKernel *kernels)
     TRY(first_state(r));
     if (r->state.step >= r->total)
         return TIC_OK;
+    TRY(enough_space(r));
     TRY(tic_step_open(r->model, r->pool, r->size, &r->step));
     r->gpu = tic_step_device(r->step);                   /* not where the GPU has no room */
     if (distills(r))
@@ -227,7 +247,7 @@ static TicStatus not_a_number(Run *r, double loss)
 static TicStatus train(Run *r)
 {
     const TicTrainOptions *o = r->o;
-    int64_t save_every = o->save_every ? o->save_every : 500;
+    int64_t save_every = o->save_every ? o->save_every : SAVE_EVERY;
     int t_index = tic_step_of_year(r->program, (int)r->state.year);
     int64_t keep_at = r->o->keep > 0 ? (int64_t)fmax(1, r->o->keep * (double)r->total + 0.5) : 0;
     r->state.saved = r->state.step;
@@ -292,7 +312,7 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
     *stopped = 0;
     TicStatus status = open_run(r, kernels);
     if (!status && r->state.step >= r->total) {
-        tic_report_say(NULL, "nothing to do: %s has all %lld steps", r->latest, (long long)r->total);
+        tic_report_say(NULL, "nothing to do: %s has %lld of %lld steps", r->latest, (long long)r->state.step, (long long)r->total);
         summary(r);
     } else if (!status) {
         TicReport *head = r->state.step ? NULL : r->report;      /* a resumed run's log has it already */

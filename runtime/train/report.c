@@ -215,8 +215,8 @@ static void show(TicReport *r, const TicProgress *p)
 {
     char line[256], left[32], bar[BAR + 4] = "";
     duration(left, sizeof left, r->step_seconds * (double)(p->total - p->step));
-    snprintf(line, sizeof line, "step %*lld/%lld  loss %.4f  lr %.3g  scale %.2f  %.3g samples/s  data wait %.0f%%  left %s",
-             digits(p->total), (long long)p->step, (long long)p->total, p->loss, p->lr, p->logit_scale, rate(r), 100 * wait_share(r), left);
+    snprintf(line, sizeof line, "step %*lld/%lld  loss %.4f  lr %.3g  scale %.2f  %.*f samples/s  data wait %.0f%%  left %s",
+             digits(p->total), (long long)p->step, (long long)p->total, p->loss, p->lr, p->logit_scale, rate(r) < 100, rate(r), 100 * wait_share(r), left);
     if (!r->terminal) {
         puts(line);
     } else {

@@ -86,6 +86,21 @@ sed 's/heads = 2, patch = 8/heads = 4, patch = 8/' tests/e2e/micro.tic >"$T/othe
 "$TICC" "$T/other.tic" -o "$T/other" -D "continual.strategy=patching(alpha = 0.25)"
 says "nor one of another text" 1 'line 9 of the .tic file was `' "$T/other" continual --data "$DATA" --steps 12 --name run --out "$T/whole"
 check "which shows the line" grep -qF 'heads = 4, patch = 8' "$T/says.out"
+says "nor one of more steps" 1 "step 2014..2016 had 12 optimiser steps and has 20" "$P" continual --data "$DATA" --steps 20 --name run --out "$T/whole"
+mkdir "$T/grown" && cp -r "$DATA/train" "$DATA/eval" "$T/grown"
+cp "$T/grown/train/2017/00000000.tar" "$T/grown/train/2017/more.tar"
+says "nor one of other data" 1 "samples of 2017 and draws from" "$P" continual --data "$T/grown" --steps 12 --name run --out "$T/whole"
+cp -r "$T/whole/run" "$T/forked"
+check "forked, it goes on" "$P" continual --data "$T/grown" --steps 20 --name forked --out "$T" --fork
+for what in pairs optimizer_steps share available; do
+    numbers() { grep -o "\"$what\": [0-9.]*" "$1/lineage.json"; }
+    check "and its finished steps keep their $what" test "$(numbers "$T/forked")" = "$(numbers "$T/whole/run")"
+done
+if command -v flock >/dev/null; then
+    says "two at once in one folder" 1 "is at work in this folder" flock "$T/whole/run/.lock" "${P}" continual "${common[@]}" --out "$T/whole"
+else
+    skip "two at once in one folder" "no flock here"
+fi
 cp -r "$T/whole/run" "$T/kept"
 rm "$T/whole/run/step_01_2017/checkpoints/epoch_1_after.pt"
 says "a finished checkpoint that is gone" 1 "step_01_2017/checkpoints/epoch_1_after.pt: the checkpoint of step 2017 is missing" run "$T/whole"

@@ -35,6 +35,15 @@ says "the log line of OpenCLIP" 0 "Train Epoch: 0 [16/80 (20%)] Data (t): " cat 
 says "a second run in the same folder" 1 "already holds a run" "$P" --data "$DATA" --out "$T/r" --name five --steps 5 --batch 16
 says "resuming a finished run" 0 "nothing to do" "$P" --data "$DATA" --out "$T/r" --name five --steps 5 --batch 16 --resume
 says "starting from a checkpoint" 0 "checkpoint:" "$P" --data "$DATA" --out "$T/r" --name from --steps 1 --batch 8 --from "$T/r/five/checkpoints/epoch_1.pt"
+child() { "$P" --data "$DATA" --out "$T/r" --name child --batch 8 --resume "$@"; }
+check "from a checkpoint, to be resumed" child --steps 2 --from "$T/r/five/checkpoints/epoch_1.pt"
+check "resumed by the same words: nothing to say" sh -c "! '$P' --data '$DATA' --out '$T/r' --name child --batch 8 --resume --steps 2 \
+    --from '$T/r/five/checkpoints/epoch_1.pt' 2>&1 | grep warning"
+says "resumed with another --from" 0 "goes on with its own weights; those of $T/r/from/checkpoints/epoch_1.pt are not read" \
+    child --steps 3 --from "$T/r/from/checkpoints/epoch_1.pt"
+check "it keeps the parent that it has" grep -q "five/checkpoints/epoch_1.pt" "$T/r/child/checkpoints/epoch_latest.pt"
+check "and gets no other" sh -c "! grep -q from/checkpoints/epoch_1.pt '$T/r/child/checkpoints/epoch_latest.pt'"
+says "a finished run of more steps than are wanted" 0 "has 3 of 2 steps" child --steps 2
 says "evaluation" 0 "recall@1" "$P" eval --ckpt "$T/r/five/checkpoints/epoch_latest.pt" --data "$DATA"
 says "evaluation without a checkpoint" 1 "--ckpt" "$P" eval --data "$DATA"
 

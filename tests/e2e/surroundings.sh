@@ -44,6 +44,17 @@ pool gz cp "$T/shard.gz"
 says "a compressed shard" 1 "shards of its list: byte 0: a header with a wrong checksum (compressed by gzip: a plain tar is wanted)" \
     "$P" --data "$T/gz" --out "$T/r" --name g --start 2016 --steps 1
 
+# a disk without room for the checkpoints: said before the first step, not after the last
+mkdir "$T/disk"
+if unshare -rm mount -t tmpfs -o size=20m none "$T/disk" 2>/dev/null; then
+    says "no room for the checkpoints" 1 "0.02 GB are free, and the checkpoints of this run need 0.04 (2 of 0.02)" unshare -rm sh -c \
+        "mount -t tmpfs -o size=20m none '$T/disk' && '$P' --data '$DATA' --out '$T/disk' --name a --steps 2 --batch 4"
+    check "room for them" unshare -rm sh -c \
+        "mount -t tmpfs -o size=48m none '$T/disk' && '$P' --data '$DATA' --out '$T/disk' --name a --steps 2 --batch 4"
+else
+    skip "no room for the checkpoints" "no file systems of one's own here"
+fi
+
 # weights that are no numbers would give scores of 0 and JSON that no parser reads
 check "weights as safetensors" "$P" export --ckpt "$T/r/open/checkpoints/epoch_latest.pt" --to safetensors --out "$T/st"
 W=$(find "$T/st" -name '*.safetensors' | head -n 1)

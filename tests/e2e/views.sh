@@ -20,6 +20,7 @@ for y in 2014 2015 2016; do ln -s "$DATA/train/$y" "$T/both/a/train/$y"; done
 for y in 2017 2018; do mkdir "$T/both/b/train/$y"; cp -r "$DATA/train/$y" "$T/both/b/train/$y/0"; done
 check "several roots, one folder more" train roots --data "$T/both/a::$T/both/b"
 check "train as one does" test "$(losses roots)" = "$(losses folders)"
+says "which years there are is said" 1 "$T/both/a/2017; there are 2014, 2015, 2016" train none --data "$T/both/a" --start 2017
 says "a year that none of them has" 1 "no training shards of 2017" train none --data "$T/both/a::$T/both/a" --start 2017
 mv "$T/pool/shards/2018/00000000.tar" "$T/moved"; head -c 20480 "$T/moved" >"$T/pool/shards/2018/00000000.tar"
 says "a shard that is not the one that was indexed" 1 "not the shard that was indexed" train changed --data "$T/pool"

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "base.h"
@@ -92,11 +93,45 @@ static void test_results(void **state)
     free(path);
 }
 
+/* Evaluations of several checkpoints at once, into one file: every line arrives. */
+static void test_results_at_once(void **state)
+{
+    enum { WRITERS = 4, LINES = 25 };
+    char dir[] = "/tmp/rt_eval_XXXXXX", *text;
+    assert_non_null(mkdtemp(dir));
+    char *path = tic_format("%s/eval_results.jsonl", dir);
+    size_t size;
+    int lines = 0, code;
+    for (int w = 0; w < WRITERS; w++)
+        if (!fork()) {
+            for (int i = 0; i < LINES; i++) {
+                char *line = tic_format("{\"key\": \"%d\", \"checkpoint\": \"%d\"}", i, w);
+                if (tic_results_put(path, line))
+                    _exit(1);
+                free(line);
+            }
+            _exit(0);
+        }
+    for (int w = 0; w < WRITERS; w++) {
+        assert_true(wait(&code) > 0);
+        assert_int_equal(code, 0);
+    }
+    assert_int_equal(tic_read_file(path, 1 << 20, &text, &size), TIC_OK);
+    for (size_t i = 0; i < size; i++)
+        lines += text[i] == '\n';
+    assert_int_equal(lines, WRITERS * LINES);
+    unlink(path);
+    rmdir(dir);
+    free(text);
+    free(path);
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counts), cmocka_unit_test(test_ties_and_empty), cmocka_unit_test(test_results),
+        cmocka_unit_test(test_results_at_once),
     };
     return cmocka_run_group_tests_name("recall", tests, NULL, NULL);
 }
