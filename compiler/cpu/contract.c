@@ -18,7 +18,7 @@ typedef struct Contraction {
     Gen *g;
     int mr, nr;
     const Expr *a, *b;
-    Group outer[MAX_AXES], m[MAX_AXES], n, k[MAX_AXES];
+    Group *outer, *m, n, *k;
     int n_outer, n_m, n_k;
     uint32_t zero;
     AMode mode;
@@ -38,72 +38,36 @@ typedef struct Contraction {
 
 /* ---- shapes */
 
-/* The groups of one role: at least one, if only of a single point. */
-static int merge_role(Contraction *c, const Accesses *acc, const int *axis, int n, Group *out)
-{
-    int count = merge_axes(&c->l->places, acc, c->l->member[0].c->ext, axis, n, out, &c->zero);
-    if (!count && n)
-        out[count++] = (Group){axis[n - 1], poly_const(1)};
-    return count;
-}
-
 static bool analyse(Contraction *c)
 {
     Low *l = c->l;
     const Contract *s = &l->k->split;
-    const Comp *main = l->member[0].c;
     Accesses acc = {0};
-    access_loads(l, main, &acc);
+    ContractAxes x;
     c->sum = s->sum ? l->member[l->n_member - 1].c : NULL;
     for (int i = 0; i < l->n_member && l->member[i].c != c->sum; i++) {
-        if (i)
-            access_loads(l, l->member[i].c, &acc);
+        access_loads(l, l->member[i].c, &acc);
         if (kernel_writes(l->k, l->member[i].c->out))
             access_store(l, l->member[i].c, &acc);
     }
-    int m[MAX_AXES], n[MAX_AXES], k[MAX_AXES], outer[MAX_AXES], n_m = s->n_m, n_n = s->n_n, n_outer = s->n_batch;
-    memcpy(m, s->m, sizeof m);
-    memcpy(n, s->n, sizeof n);
-    memcpy(k, s->k, sizeof k);
-    memcpy(outer, s->batch, sizeof outer);
-    c->a = s->a;
-    c->b = s->b;
     int unit = unit_axis(l->member[0].c, &acc);
     if (c->sum)
         access_store(l, c->sum, &acc);
-    if (unit >= 0 && has_axis(m, n_m, unit)) {
-        memcpy(m, s->n, sizeof m);
-        memcpy(n, s->m, sizeof n);
-        n_m = s->n_n;
-        n_n = s->n_m;
-        c->a = s->b;
-        c->b = s->a;
-    }
-    for (int i = 0; i < acc.a.n; i++)
-        if (acc.a.at[i].store) {
-            sort_axes(&acc.a.at[i], m, n_m);
-            sort_axes(&acc.a.at[i], n, n_n);
-            break;
-        }
-    Group rows[MAX_AXES], columns[MAX_AXES];
-    c->n_outer = merge_axes(&l->places, &acc, main->ext, outer, n_outer, c->outer, &c->zero);
-    c->n_k = merge_role(c, &acc, k, s->n_k, c->k);
-    int n_rows = merge_role(c, &acc, m, n_m, rows), n_columns = merge_role(c, &acc, n, n_n, columns);
-    if (!n_columns || !n_rows || !c->n_k) {
-        low_fail(l, "a contraction without rows, columns or terms");
+    if (!contract_axes(&l->places, &acc, unit, &x))
         return false;
-    }
     /* short runs of columns would leave most of a tile empty: then rather columns whose stores are not unit-stride */
-    bool turn = n_columns > 1 && n_rows == 1 && poly_guess(columns[n_columns - 1].n) < tile_columns(l->g->t) && poly_guess(rows[0].n) >= tile_columns(l->g->t);
-    memcpy(c->m, turn ? columns : rows, sizeof c->m);
-    c->n_m = turn ? n_columns : n_rows;
-    if (turn) {
-        const Expr *a = c->a;
-        c->a = c->b;
-        c->b = a;
-        columns[0] = rows[0];
-        n_columns = 1;
-    }
+    bool turn = x.n_n > 1 && x.n_m == 1 && poly_guess(x.n[x.n_n - 1].n) < tile_columns(l->g->t) && poly_guess(x.m[0].n) >= tile_columns(l->g->t);
+    const Group *columns = turn ? x.m : x.n;
+    int n_columns = turn ? x.n_m : x.n_n;
+    c->a = turn ? x.b : x.a;
+    c->b = turn ? x.a : x.b;
+    c->outer = x.outer;
+    c->n_outer = x.n_outer;
+    c->m = turn ? x.n : x.m;
+    c->n_m = turn ? x.n_n : x.n_m;
+    c->k = x.k;
+    c->n_k = x.n_k;
+    c->zero = x.zero;
     for (int i = 0; i + 1 < n_columns; i++)    /* columns that do not run together: all but the innermost are batches */
         c->outer[c->n_outer++] = columns[i];
     c->n_folded = n_columns - 1;

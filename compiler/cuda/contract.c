@@ -28,14 +28,6 @@ enum { JOIN_THREADS = 256 };
 
 /* ---- shapes */
 
-static int merge_role(Contraction *c, const Accesses *acc, const int *axis, int n, Group *out)
-{
-    int count = merge_axes(&c->l->places, acc, c->l->k->comp[0].ext, axis, n, out, &c->zero);
-    if (!count && n)
-        out[count++] = (Group){axis[n - 1], poly_const(1)};
-    return count;
-}
-
 /* How a side can be read: along terms (1) or along its rows (2), and how many elements at once. */
 static void find_unit(Contraction *c, Side *s)
 {
@@ -68,50 +60,30 @@ bool cu_contract_analyse(Contraction *c)
 {
     Cu *l = c->l;
     const Contract *s = &l->k->split;
-    const Comp *main = &l->k->comp[0];
     Accesses acc = {0};
+    ContractAxes x;
     c->sum = s->sum ? &l->k->comp[l->k->n_comp - 1] : NULL;
     for (int i = 0; i < n_points(c); i++) {
         cu_access_loads(l, &l->k->comp[i], &acc);
         if (kernel_writes(l->k, l->k->comp[i].out))
             cu_access_store(l, &l->k->comp[i], &acc);
     }
-    int m[MAX_AXES], n[MAX_AXES], k[MAX_AXES], outer[MAX_AXES], n_m = s->n_m, n_n = s->n_n;
-    memcpy(m, s->m, sizeof m);
-    memcpy(n, s->n, sizeof n);
-    memcpy(k, s->k, sizeof k);
-    memcpy(outer, s->batch, sizeof outer);
-    c->a.load = s->a;
-    c->b.load = s->b;
     int unit = unit_axis(&l->k->comp[0], &acc);
     if (c->sum)
         cu_access_store(l, c->sum, &acc);
-    if (unit >= 0 && has_axis(m, n_m, unit)) {
-        memcpy(m, s->n, sizeof m);
-        memcpy(n, s->m, sizeof n);
-        n_m = s->n_n;
-        n_n = s->n_m;
-        c->a.load = s->b;
-        c->b.load = s->a;
-    }
-    for (int i = 0; i < acc.a.n; i++)
-        if (acc.a.at[i].store) {
-            sort_axes(&acc.a.at[i], m, n_m);
-            sort_axes(&acc.a.at[i], n, n_n);
-            break;
-        }
-    c->n_outer = merge_axes(&l->places, &acc, main->ext, outer, s->n_batch, c->outer, &c->zero);
-    c->n_m = merge_role(c, &acc, m, n_m, c->m);
-    c->n_n = merge_role(c, &acc, n, n_n, c->n);
-    c->n_k = merge_role(c, &acc, k, s->n_k, c->k);
-    if (!c->n_n || !c->n_m || !c->n_k) {
-        cu_fail(l, "a contraction without rows, columns or terms");
+    if (!contract_axes(&l->places, &acc, unit, &x))
         return false;
-    }
-    c->a.grp = c->m;
-    c->a.n_grp = c->n_m;
-    c->b.grp = c->n;
-    c->b.n_grp = c->n_n;
+    c->outer = x.outer;
+    c->n_outer = x.n_outer;
+    c->m = x.m;
+    c->n_m = x.n_m;
+    c->n = x.n;
+    c->n_n = x.n_n;
+    c->k = x.k;
+    c->n_k = x.n_k;
+    c->zero = x.zero;
+    c->a = (Side){.load = x.a, .grp = x.m, .n_grp = x.n_m};
+    c->b = (Side){.load = x.b, .grp = x.n, .n_grp = x.n_n};
     c->summed = !c->sum ? NULL : s->sum == c->a.load ? &c->a : &c->b;
     find_unit(c, &c->a);
     find_unit(c, &c->b);

@@ -19,7 +19,7 @@ typedef struct Contraction {
     Cu *l;
     const GemmTemplate *t, *hopper;      /* for sm_90a; NULL: as for all others */
     Side a, b;
-    Group outer[MAX_AXES], m[MAX_AXES], n[MAX_AXES], k[MAX_AXES];
+    const Group *outer, *m, *n, *k;
     int n_outer, n_m, n_n, n_k;
     uint32_t zero;
     Poly rows, columns, terms, batches;
@@ -29,7 +29,7 @@ typedef struct Contraction {
     ARRAY(struct Aside { const Expr *load; bool column; const char *name; }) asides;
 } Contraction;
 
-/* Fills all of *c (its l is the caller's) but templates, parts and asides. False: cu_fail has said why. */
+/* Fills all of *c (its l is the caller's) but templates, parts and asides. False: it cannot be lowered, and l says why. */
 bool cu_contract_analyse(Contraction *c);
 bool cu_side_is_bf16(const Contraction *c, const Side *s);
 uint32_t cu_group_axes(const Group *grp, int n);

@@ -434,15 +434,45 @@ void split_axes(Places *p, const Comp *c, const Accesses *acc, bool positions, G
     *n_red = merge_axes(p, acc, c->ext, goes, n_go, red, zero);
 }
 
-/* ---- members */
-
-bool has_axis(const int *axis, int n, int a)
+static bool has_axis(const int *axis, int n, int a)
 {
     for (int i = 0; i < n; i++)
         if (axis[i] == a)
             return true;
     return false;
 }
+
+/* The groups of one role: at least one, if only of a single point. */
+static Group *merge_role(Places *p, const Accesses *acc, const int *axis, int n, int *count, uint32_t *zero)
+{
+    Group *out = NEWN(p->arena, Group, MAX_AXES);
+    *count = merge_axes(p, acc, p->k->comp[0].ext, axis, n, out, zero);
+    if (!*count && n)
+        out[(*count)++] = (Group){axis[n - 1], poly_const(1)};
+    return out;
+}
+
+bool contract_axes(Places *p, const Accesses *acc, int unit, ContractAxes *out)
+{
+    const Contract *s = &p->k->split;
+    int m[MAX_AXES], n[MAX_AXES];
+    bool swap = unit >= 0 && has_axis(s->m, s->n_m, unit);
+    int n_m = swap ? s->n_n : s->n_m, n_n = swap ? s->n_m : s->n_n;
+    memcpy(m, swap ? s->n : s->m, sizeof m);
+    memcpy(n, swap ? s->m : s->n, sizeof n);
+    sort_stored(acc, m, n_m);
+    sort_stored(acc, n, n_n);
+    *out = (ContractAxes){.a = swap ? s->b : s->a, .b = swap ? s->a : s->b, .outer = NEWN(p->arena, Group, MAX_AXES)};
+    out->n_outer = merge_axes(p, acc, p->k->comp[0].ext, s->batch, s->n_batch, out->outer, &out->zero);
+    out->m = merge_role(p, acc, m, n_m, &out->n_m, &out->zero);
+    out->n = merge_role(p, acc, n, n_n, &out->n_n, &out->zero);
+    out->k = merge_role(p, acc, s->k, s->n_k, &out->n_k, &out->zero);
+    if (!out->n_m || !out->n_n || !out->n_k)
+        places_fault(p, "a contraction without rows, columns or terms");
+    return !p->fault;
+}
+
+/* ---- members */
 
 bool same_inner(const Comp *a, const Comp *b, int n_dom)
 {

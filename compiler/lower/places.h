@@ -106,9 +106,18 @@ int  scatter_axes(Places *p, const Comp *c, Poly *rows, Poly *columns, Group *ou
 /* Of a reduction, what stays (sorted as it is stored) and what is reduced (sorted as the first access reads it, when
  * positions do not matter). */
 void split_axes(Places *p, const Comp *c, const Accesses *acc, bool positions, Group *dom, int *n_dom, Group *red, int *n_red, uint32_t *zero);
+/* The axes of a contraction by role, outermost first: rows (of a), columns (of b), terms, and batch indices. Columns are those along
+ * which the first result is stored without gaps; the sides are exchanged for that. */
+typedef struct ContractAxes {
+    const Expr *a, *b;
+    Group *outer, *m, *n, *k;          /* MAX_AXES each; of m, n and k at least one, if only of a single point */
+    int n_outer, n_m, n_n, n_k;
+    uint32_t zero;
+} ContractAxes;
+/* acc: all that the kernel touches, its first result's store before other stores; unit: unit_axis of that result. False: a fault. */
+bool contract_axes(Places *p, const Accesses *acc, int unit, ContractAxes *out);
 
 /* ---- members */
-bool has_axis(const int *axis, int n, int a);
 bool same_inner(const Comp *a, const Comp *b, int n_dom);        /* extents of own axes are equal: the two can share a loop */
 bool same_point(const Expr *load, const Comp *c);                /* reads what c makes at this point */
 int  member_read(const Kernel *k, const Expr *load);             /* that makes the load's point, or its tensor; -1 */
