@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static double now(void)
 {
@@ -39,14 +40,14 @@ static const char *find_module(void *ctx, const char *name, const char **path)
     Job *j = ctx;
     const char *slash = strrchr(j->o->input, '/');
     *path = arena_printf(&j->arena, "%.*s%s.tic", slash ? (int)(slash - j->o->input + 1) : 0, j->o->input, name);
-    FILE *f = strcmp(*path, j->o->input) ? fopen(*path, "rb") : NULL;
-    if (f) {
-        Text t = { .arena = &j->arena };
-        char buf[4096];
-        for (size_t n; (n = fread(buf, 1, sizeof buf, f)) > 0;)
-            text_bytes(&t, buf, n);
-        fclose(f);
-        return text_data(&t);
+    if (strcmp(*path, j->o->input) && !access(*path, F_OK)) {
+        size_t size;
+        const char *text = diag_read(&j->diag, *path, &size);
+        if (text && strlen(text) < size) {
+            diag_error(&j->diag, (Span){ 0 }, "`%s` holds the byte 0x00, which has no meaning", *path);
+            return NULL;
+        }
+        return text;
     }
     for (const StdlibModule *m = ticc_stdlib; m->name; m++)
         if (!strcmp(m->name, name)) {
@@ -151,7 +152,7 @@ static int run(Job *j)
     const Options *o = j->o;
     if (o->gpu && !read_tuned(j))
         return USER_FAULT;
-    j->file = diag_load(&j->diag, o->input, (Span){ 0, 0 });
+    j->file = diag_load(&j->diag, o->input);
     if (j->file < 0)
         return USER_FAULT;
     if (!o->check && !o->tune && (o->output || !o->emit) && !output_free(j))

@@ -71,7 +71,7 @@ static int format_file(const char *path)
     Sources sources = { .arena = &arena };
     Diag diag = { .sources = &sources };
     Text out = { .arena = &arena };
-    int code = 0, file = diag_load(&diag, path, (Span){ 0, 0 });
+    int code = 0, file = diag_load(&diag, path);
     if (file < 0 || !fmt_source(&arena, &diag, file, &out)) {
         diag_print(&diag, stderr);
         code = 1;

@@ -128,37 +128,40 @@ const char *source_text(const Sources *s, Span at)
     return text_data(&t);
 }
 
-int diag_load(Diag *d, const char *path, Span from)
+const char *diag_read(Diag *d, const char *path, size_t *size)
 {
     struct stat info;
+    Text t = { .arena = d->sources->arena };
+    char piece[16 << 10];
     FILE *file = fopen(path, "rb");
     if (!file) {
-        diag_error(d, from, "cannot read `%s`: %s", path, strerror(errno));
-        return -1;
+        diag_error(d, (Span){ 0 }, "cannot read `%s`: %s", path, strerror(errno));
+        return NULL;
     }
-    int id = -1;
-    if (!fstat(fileno(file), &info) && S_ISDIR(info.st_mode)) {
-        diag_error(d, from, "cannot read `%s`: it is a folder", path);
-    } else {
-        size_t cap = 64 << 10, n = 0;
-        char *text = arena_alloc(d->sources->arena, cap);
-        for (;;) {
-            n += fread(text + n, 1, cap - n, file);
-            if (n < cap || n > FILE_LIMIT)
-                break;
-            char *more = arena_alloc(d->sources->arena, 2 * cap);
-            memcpy(more, text, n);
-            text = more;
-            cap *= 2;
-        }
-        if (ferror(file))
-            diag_error(d, from, "cannot read `%s`: %s", path, strerror(errno));
-        else if (n > FILE_LIMIT)
-            diag_error(d, from, "`%s` is larger than 16 MiB", path);
-        else if ((id = source_add(d->sources, path, text, n)) < 0)
-            diag_error(d, from, "`%s` does not fit: all source files together are larger than 1 GiB", path);
+    bool good = fstat(fileno(file), &info) || !S_ISDIR(info.st_mode);
+    if (!good)
+        diag_error(d, (Span){ 0 }, "cannot read `%s`: it is a folder", path);
+    for (size_t n; good && t.n <= FILE_LIMIT && (n = fread(piece, 1, sizeof piece, file)) > 0;)
+        text_bytes(&t, piece, n);
+    if (good && ferror(file)) {
+        good = false;
+        diag_error(d, (Span){ 0 }, "cannot read `%s`: %s", path, strerror(errno));
+    } else if (t.n > FILE_LIMIT) {
+        good = false;
+        diag_error(d, (Span){ 0 }, "`%s` is larger than 16 MiB", path);
     }
     fclose(file);
+    *size = t.n;
+    return good ? text_data(&t) : NULL;
+}
+
+int diag_load(Diag *d, const char *path)
+{
+    size_t size;
+    const char *text = diag_read(d, path, &size);
+    int id = text ? source_add(d->sources, path, text, size) : -1;
+    if (text && id < 0)
+        diag_error(d, (Span){ 0 }, "`%s` does not fit: all source files together are larger than 1 GiB", path);
     return id;
 }
 

@@ -79,9 +79,11 @@ void diag_verror(Diag *d, Span at, const char *fmt, va_list args) __attribute__(
 void diag_note(Diag *d, Span at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void diag_help(Diag *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Reads a file into the sources. `from` is the place that asks for it (a `use`), or zero. -1 after an error:
- * missing, not readable, a folder, over 16 MiB. */
-int diag_load(Diag *d, const char *path, Span from);
+/* The text of a file, which may hold zero bytes and has one behind it; in the arena of the sources. NULL after an error: missing,
+ * not readable, a folder, over 16 MiB. */
+const char *diag_read(Diag *d, const char *path, size_t *size);
+/* Reads a file into the sources. -1 after an error: those, or no room among the sources. */
+int diag_load(Diag *d, const char *path);
 
 void diag_text(const Diag *d, Text *out);
 void diag_print(const Diag *d, FILE *out);

@@ -65,7 +65,7 @@ typedef struct Program {
     struct Sema *sema;                   /* private: scopes, stdlib functions, for sema_update */
 } Program;
 
-/* Finds the text of `use NAME`: first beside the file, then the compiled-in standard library. NULL: not found. */
+/* Finds the text of `use NAME`: first beside the file, then the compiled-in standard library. NULL: not found, or after an error. */
 typedef const char *(*ModuleFn)(void *ctx, const char *name, const char **path);
 
 /* The file is source `file` (already loaded); modules are loaded through `module`. False after any error (all reported). */

@@ -87,15 +87,17 @@ static void use_module(Sema *s, const Node *n)
         if (!strcmp(s->loaded.at[i], n->text))
             return;
     }
+    int errors = s->diag->errors, file;
     const char *text = s->module ? s->module(s->module_ctx, n->text, &path) : NULL;
+    if (!text && s->diag->errors > errors)
+        return;                                                /* it is there and cannot be read */
     if (!text) {
         sema_error(s, n->word, "there is no module `%s`: neither `%s.tic` beside the file nor in the library", n->text, n->text);
         suggest_or_list(s, n->text, library, "modules of the library");
         return;
     }
     PUSH(s->arena, s->loaded, n->text);
-    int errors = s->diag->errors, file = source_add(s->diag->sources, path, text, strlen(text));
-    if (file < 0) {
+    if ((file = source_add(s->diag->sources, path, text, strlen(text))) < 0) {
         sema_error(s, n->word, "module `%s` is too large", n->text);
         return;
     }

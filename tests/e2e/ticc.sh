@@ -35,6 +35,13 @@ else refuses "a file that may not be read" "Permission denied" "$TICC" "$T/secre
 head -c 3000 /dev/urandom >"$T/noise.tic"
 says "noise" 1 "error:" "$TICC" "$T/noise.tic"
 
+printf 'use module\nfn g(x) = f(x)\n' >"$T/uses.tic"
+printf 'fn f(x) = x\n\0fn lost(x) = y\n' >"$T/module.tic"
+refuses "a module with a zero byte" "$T/module.tic\` holds the byte 0x00" "$TICC" "$T/uses.tic" --check
+rm "$T/module.tic" && mkdir "$T/module.tic"
+refuses "a module that is a folder" "it is a folder" "$TICC" "$T/uses.tic" --check
+rmdir "$T/module.tic"
+
 refuses "a program that would replace its source" "-o $P: names a source file" "$TICC" "$P" -o "$P"
 ln "$P" "$T/other_name"
 refuses "the same under another name" "is the source file itself" "$TICC" "$P" -o "$T/other_name"

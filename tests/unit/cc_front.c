@@ -78,7 +78,7 @@ static void test_library_and_models(void **state)
     }
     for (size_t i = 0; i < files.gl_pathc; i++) {
         Front *f = front();
-        int source = diag_load(&f->diag, files.gl_pathv[i], (Span){ 0 });
+        int source = diag_load(&f->diag, files.gl_pathv[i]);
         assert_true(source >= 0);
         formatted(f, source);
         assert_int_equal(f->diag.errors, 0);

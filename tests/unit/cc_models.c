@@ -31,7 +31,7 @@ static void model_open(Model *m, const char *path)
     *m = (Model){ .path = path };
     m->sources.arena = &m->arena;
     m->diag.sources = &m->sources;
-    m->file = diag_load(&m->diag, path, (Span){ 0, 0 });
+    m->file = diag_load(&m->diag, path);
     assert_true(m->file >= 0);
 }
 

@@ -37,7 +37,7 @@ static void names(void **state)
         Sources sources = { .arena = &arena };
         Diag diag = { .sources = &sources };
         Program p = { 0 };
-        int file = diag_load(&diag, open_clip[i].path, (Span){ 0, 0 });
+        int file = diag_load(&diag, open_clip[i].path);
         if (file < 0 || !sema_program(&p, &arena, &diag, file, NULL, 0, module_text, NULL)) {
             diag_print(&diag, stderr);
             fail_msg("%s does not compile", open_clip[i].path);
