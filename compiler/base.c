@@ -112,9 +112,9 @@ char *arena_printf(Arena *a, const char *fmt, ...)
 
 void *arena_grow(Arena *a, const void *old, int *cap, size_t bytes)
 {
-    int more = *cap ? 2 * *cap : 8;
     if (*cap >= LARGEST_ARRAY)
         out_of_memory(SIZE_MAX);
+    int more = *cap ? 2 * *cap : 8;
     void *array = arena_array(a, (size_t)more, bytes);
     if (old)
         memcpy(array, old, (size_t)*cap * bytes);

@@ -373,6 +373,7 @@ extern const char *const builtin_words[];
 /* ---- sema_index.c */
 void eq_begin(Sema *s, Eq *q, EqMode mode, const char *name);
 int eq_push(Sema *s, Eq *q, const char *name, Ext ext, Span at, const char *why);   /* the number, -1: too many */
+bool eq_push_rest(Sema *s, Eq *q, Span at);                    /* the axes that `..` stands for; false after an error */
 int eq_find(const Eq *q, const char *name);
 const Affine *index_map(Sema *s, Eq *q, const Node *n);        /* NULL after an error */
 Value index_load(Sema *s, Eq *q, Def *def, const char *name, const Node *indices, Span at);   /* name: as the text calls it */

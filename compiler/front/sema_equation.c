@@ -342,19 +342,7 @@ static bool left_rest(Sema *s, Eq *q, const Node *n, bool first)
         sema_error(s, n->span, "`..` stands for leading axes: it comes first");
         return false;
     }
-    if (!s->frame->has_rest) {
-        sema_error(s, n->span, "`..` stands for the leading axes of an argument, and `%s` has no argument like `x[.., d]`",
-                   s->frame->name ? s->frame->name : "this");
-        return false;
-    }
-    q->has_rest = true;
-    q->n_rest = s->frame->n_rest;
-    for (int k = 0; k < q->n_rest; k++) {
-        q->rest[k] = eq_push(s, q, "..", s->frame->rest[k], n->span, "`..`");
-        if (q->rest[k] < 0)
-            return false;
-    }
-    return true;
+    return eq_push_rest(s, q, n->span);
 }
 
 /* Fills store[]; returns the rank, or -1 after an error. */

@@ -24,12 +24,27 @@ int eq_push(Sema *s, Eq *q, const char *name, Ext ext, Span at, const char *why)
     return q->n++;
 }
 
-static void push_rest(Sema *s, Eq *q, Span at)
+/* Has the function an argument whose leading axes `..` may stand for? */
+static bool has_leading_axes(Sema *s, Span at)
 {
+    if (!s->frame->has_rest)
+        sema_error(s, at, "`..` stands for the leading axes of an argument, and `%s` has no argument like `x[.., d]`",
+                   s->frame->name ? s->frame->name : "this");
+    return s->frame->has_rest;
+}
+
+bool eq_push_rest(Sema *s, Eq *q, Span at)
+{
+    if (!has_leading_axes(s, at))
+        return false;
     q->has_rest = true;
     q->n_rest = s->frame->n_rest;
-    for (int k = 0; k < q->n_rest; k++)
+    for (int k = 0; k < q->n_rest; k++) {
         q->rest[k] = eq_push(s, q, "..", s->frame->rest[k], at, "`..`");
+        if (q->rest[k] < 0)
+            return false;
+    }
+    return true;
 }
 
 void eq_begin(Sema *s, Eq *q, EqMode mode, const char *name)
@@ -38,7 +53,7 @@ void eq_begin(Sema *s, Eq *q, EqMode mode, const char *name)
     if (mode != EQ_RESULT)
         return;
     if (s->frame->has_rest)
-        push_rest(s, q, s->frame->call);
+        eq_push_rest(s, q, s->frame->call);
     for (int i = 0; i < s->frame->index.n; i++) {
         const Index *x = &s->frame->index.at[i];
         if (x->bound && eq_push(s, q, x->name, x->ext, x->at, x->why) < 0)
@@ -361,10 +376,7 @@ static bool rest_in_sight(Sema *s, const Eq *q, Span at)
 {
     if (q->has_rest)
         return true;
-    if (!s->frame->has_rest) {
-        sema_error(s, at, "`..` stands for the leading axes of an argument, and `%s` has no argument like `x[.., d]`",
-                   s->frame->name ? s->frame->name : "this");
-    } else {
+    if (has_leading_axes(s, at)) {
         sema_error(s, at, "`..` is on the right but not on the left");
         sema_help(s, "write it on the left too, or reduce over it: `sum[..](...)`");
     }

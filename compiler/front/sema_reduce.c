@@ -89,23 +89,11 @@ static bool index_is_free(Sema *s, const Eq *q, const Node *n, const char *reduc
 static bool push_index(Sema *s, Eq *q, const Node *n, const char *reducer)
 {
     if (n->kind == AST_REST) {
-        if (!s->frame->has_rest) {
-            sema_error(s, n->span, "`..` stands for the leading axes of an argument, and `%s` has no argument like "
-                       "`x[.., d]`", s->frame->name ? s->frame->name : "this");
-            return false;
-        }
         if (q->has_rest && q->mode == EQ_EXPLICIT) {
             sema_error(s, n->span, "`..` is on the left and cannot be reduced");
             return false;
         }
-        q->has_rest = true;
-        q->n_rest = s->frame->n_rest;
-        for (int k = 0; k < q->n_rest; k++) {
-            q->rest[k] = eq_push(s, q, "..", s->frame->rest[k], n->span, "`..`");
-            if (q->rest[k] < 0)
-                return false;
-        }
-        return true;
+        return eq_push_rest(s, q, n->span);
     }
     if (n->kind != AST_NAME && n->kind != AST_AXIS) {
         sema_error(s, n->span, "a reducer takes index names, and this is `%s`", sema_text(s, n));

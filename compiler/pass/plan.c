@@ -1,24 +1,14 @@
 /* plan.c -- sizes, work and liveness of a schedule. */
 #include "pass/plan.h"
+#include "ir/pool.h"
 #include "pass/pass.h"
 #include <stdio.h>
 
 /* ---- polynomials of the batch */
 
-static int64_t saturating(int64_t a, int64_t b)
-{
-    int64_t p;
-    return checked_mul(a, b, &p) ? p : INT64_MAX;
-}
-
 int64_t poly_at(Poly p, int64_t batch)
 {
-    int64_t sum = p.c[0];
-    for (int i = 1; i < 3; i++) {
-        int64_t v = saturating(p.c[i], i == 1 ? batch : saturating(batch, batch)), s;
-        sum = checked_add(sum, v, &s) ? s : INT64_MAX;
-    }
-    return sum;
+    return sat_add(sat_add(p.c[0], sat_mul(p.c[1], batch)), sat_mul(p.c[2], sat_mul(batch, batch)));
 }
 
 /* each * product of extents; more than two batches cannot be said and count as two */
@@ -31,7 +21,7 @@ static Poly product(const Ext *ext, int n, uint32_t which, int64_t each)
             if (ext[k] == EXT_BATCH)
                 power++;
             else
-                each = saturating(each, ext[k]);
+                each = sat_mul(each, ext[k]);
         }
     p.c[power < 2 ? power : 2] = each;
     return p;
@@ -77,7 +67,7 @@ Poly kernel_flops(const Fused *f, const Kernel *k)
         }
         Poly p = comp_flops(c, contraction);
         for (int j = 0; j < 3; j++)
-            sum.c[j] += p.c[j];
+            sum.c[j] = sat_add(sum.c[j], p.c[j]);
     }
     return sum;
 }
@@ -155,7 +145,7 @@ int64_t plan_kind_bytes(const Fused *f, TensorKind kind, int64_t batch)
     }
     for (int t = 0; t < f->graph->n_tensor; t++)
         if (touched[t] && f->graph->tensor[t].kind == kind)
-            sum += poly_at(tensor_bytes(f->graph, t), batch);
+            sum = sat_add(sum, poly_at(tensor_bytes(f->graph, t), batch));
     arena_free(&a);
     return sum;
 }
@@ -176,7 +166,7 @@ static int64_t sum_bytes(const Fused *f, const int *t, int n, int64_t batch)
 {
     int64_t sum = 0;
     for (int i = 0; i < n; i++)
-        sum += poly_at(tensor_bytes(f->graph, t[i]), batch);
+        sum = sat_add(sum, poly_at(tensor_bytes(f->graph, t[i]), batch));
     return sum;
 }
 
