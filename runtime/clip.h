@@ -8,8 +8,8 @@
  *         fprintf(stderr, "%s\n", clip_error());
  *     clip_free(c);
  *
- * Functions return 0, or another number when they fail; then clip_error() says why. There is no global state: a Clip may
- * be used from several threads at once, and several Clips beside each other. Running out of memory ends the process. */
+ * Functions return 0, or another number when they fail, on null pointers too; then clip_error() says why. There is no
+ * global state: a Clip may be used from several threads at once, and several Clips beside each other. Running out of memory ends the process. */
 #ifndef CLIP_H
 #define CLIP_H
 #include <stddef.h>

@@ -421,6 +421,7 @@ void call_dry(Sema *s, const Closure *fn);
 /* ---- sema_builtin.c */
 Value builtin_call(Sema *s, Eq *q, const Node *call, Module *module);   /* of one of builtin_words */
 void unknown_function(Sema *s, const Node *callee);            /* the message about it */
+bool foreign_help(Sema *s, const char *name);                  /* how a name from elsewhere is said here, `np.log` too */
 
 /* ---- sema_exec.c */
 void exec_items(Sema *s, const Node *items);
@@ -444,6 +445,7 @@ const char *const *block_entries(enum BlockKind kind);         /* the entries a 
 void check_entries(Sema *s, const Node *block, const char *const *list, const char *inner);
 const Node *entry_find(const Node *items, const char *name);
 /* Which of the words (NULL-terminated) an entry is; -1 after an error. */
+void without_quotes(Sema *s, const Node *n, const char *const *list);
 int block_choice(Sema *s, const Node *n, const char *name, const char *const *list);
 const Node *block_value(Sema *s, enum BlockKind kind, const char *name);   /* -D first, then the block's; or NULL */
 void sema_data(Sema *s, const Node *block);

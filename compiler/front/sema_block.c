@@ -116,6 +116,14 @@ static bool whole_entry(Sema *s, const Node *n, const char *name, int64_t least,
     return false;
 }
 
+/* A word of the list that stands in quotes: how it is written. */
+void without_quotes(Sema *s, const Node *n, const char *const *list)
+{
+    for (int k = 0; n->kind == AST_STR && list[k]; k++)
+        if (!strncmp(n->text + 1, list[k], strlen(n->text) - 2) && strlen(list[k]) == strlen(n->text) - 2)
+            sema_help(s, "write `%s`, without quotes", list[k]);
+}
+
 /* One of a few words; -1 after an error. */
 int block_choice(Sema *s, const Node *n, const char *name, const char *const *list)
 {
@@ -129,6 +137,8 @@ int block_choice(Sema *s, const Node *n, const char *name, const char *const *li
     sema_error(s, n->span, "`%s` is %s, and this is `%s`", name, text_data(&t), sema_text(s, n));
     if (n->kind == AST_NAME)
         sema_suggest(s, n->text, list);
+    else
+        without_quotes(s, n, list);
     return -1;
 }
 

@@ -12,7 +12,11 @@ static bool count_arguments(Sema *s, const Node *n, int want)
     int n_args = tree_count(n->b);
     for (const Node *a = n->b; a; a = a->next) {
         if (a->kind == AST_NAMED) {
+            Text t = { .arena = s->arena };
+            for (const Node *b = n->b; b; b = b->next)
+                text_printf(&t, "%s%s", b == n->b ? "" : ", ", sema_text(s, b->kind == AST_NAMED ? b->b : b));
             sema_error(s, a->span, "the arguments of `%s` have no names", n->a->text);
+            sema_help(s, "write `%s(%s)`", n->a->text, text_data(&t));
             return false;
         }
     }
@@ -172,19 +176,46 @@ static const struct { const char *word, *ours; } foreign[] = {
     { "range", "a range is `0..<n`" },
     { "zeros", "a tensor of zeros is an equation: `z[i: 4] = 0`" },
     { "ones", "a tensor of ones is an equation: `z[i: 4] = 1`" },
+    { "T", "write the indices in another order: `y[j, i] = x[i, j]`" },
+    { "permute", "write the indices in another order: `y[j, i] = x[i, j]`" },
+    { "view", "write the equation: `y[r*16 + i] = x[r, i]`" },
+    { "cat", "define the parts: `y[b, 0, d] = c[d]` and `y[b, 1 + t, d] = x[b, t, d]`" },
+    { "concat", "define the parts: `y[b, 0, d] = c[d]` and `y[b, 1 + t, d] = x[b, t, d]`" },
+    { "silu", "write `x / (1 + exp(-x))`" },
+    { "mse", "write the equation: `mean[i, j]((a[i, j] - b[i, j])^2)`" },
+    { "cross_entropy", "write the equation: `logsumexp[j](z[i, j]) - z[i, i]`" },
+    { "normalize", "the library has `l2_normalize(x)`: `use nn`" },
+    { "dropout", "there is none: a step draws nothing but its data" },
+    { "print", "`--emit=graph` shows every tensor; a run shows the loss" },
 };
+
+/* The last part is what counts: np.log, torch.relu, x.mean. */
+bool foreign_help(Sema *s, const char *name)
+{
+    static const char *const reducers[] = { "sum", "mean", "max", "min", "argmax", "softmax", "logsumexp" };
+    const char *dot = strrchr(name, '.'), *last = dot ? dot + 1 : name;
+    for (size_t i = 0; i < LEN(foreign); i++) {
+        if (!strcmp(foreign[i].word, last)) {
+            sema_help(s, "%s", foreign[i].ours);
+            return true;
+        }
+    }
+    for (size_t i = 0; dot && i < LEN(reducers); i++) {
+        if (!strcmp(reducers[i], last)) {
+            sema_help(s, "write `%s[i](...)` with the index that it goes over", last);
+            return true;
+        }
+    }
+    return false;
+}
 
 void unknown_function(Sema *s, const Node *callee)
 {
     static const char *const modules[] = { "nn", "clip", "optim", "init", NULL };
     const char *name = callee->text;
     sema_error(s, callee->span, "there is no function `%s`", name);
-    for (size_t i = 0; i < LEN(foreign); i++) {
-        if (!strcmp(foreign[i].word, name)) {
-            sema_help(s, "%s", foreign[i].ours);
-            return;
-        }
-    }
+    if (foreign_help(s, name))
+        return;
     const char *line = arena_printf(s->arena, "\nfn %s(", name);
     for (const char *const *m = modules; *m && s->module; m++) {
         const char *path, *text = NULL;

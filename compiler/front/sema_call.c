@@ -212,6 +212,12 @@ static Value call_closure(Sema *s, Eq *q, const Closure *fn, const Node *n, Modu
             text_printf(&t, "%s`%s`", i ? ", " : "", missing.list.at[i]);
         sema_error(s, n->span, "`%s` misses argument%s %s", fn->name, missing.list.n == 1 ? "" : "s", text_data(&t));
         sema_note(s, fn->at, "it is defined here");
+        Value own;
+        for (const Node *f = fn->formals; f; f = f->next)
+            if (implied(s, f, &own)) {
+                sema_help(s, "`step` and `total` come by themselves; name what is given: `%s = ...`", missing.list.at[0]);
+                break;
+            }
         return value_error();
     }
     if (!ok || calls_itself(s, fn, n->span) || poison || (fn == s->samples.fn && !knows_samples(s, &arg[0], n->b->span)))

@@ -73,6 +73,8 @@ static void check_steps(Sema *s, const Node *n)
             sema_error(s, at, "steps go forward in time without overlap, and %d follows %d", r->lo, r[-1].hi);
             good = false;
         }
+        if (!good && e && e->kind == AST_BINARY)
+            sema_help(s, "a range of years is written `2014..2016`");
         c->n_step = good ? i + 1 : 0;            /* `start` is not held against half a list */
         if (!good)
             return;
@@ -157,6 +159,8 @@ static Closure *strategy_entry(Sema *s, const Node *strategy, const Node *n)
             word = n->b->kind == AST_NAME && !strcmp(n->b->text, init_words[k]);
         if (!word)
             sema_error(s, n->b->span, "`init` is `previous`, `random` or `rewind`, and this is `%s`", sema_text(s, n->b));
+        if (!word)
+            without_quotes(s, n->b, (const char *const[]){ "previous", "random", "rewind", NULL });
         return NULL;
     }
     bool formals = target->kind == AST_CALL && tree_count(target->b) == rule->n;
@@ -200,6 +204,7 @@ static void try_mix(Sema *s, const Closure *fn, int steps)
         }
         if (sum == 0) {
             sema_error(s, fn->value->span, "all shares of `mix` are 0 for t = %d: step %d would draw nothing", t, t);
+            sema_help(s, "`y` and `t` count the time steps from 0; they are no years");
             return;
         }
     }
@@ -363,11 +368,12 @@ static void try_strategy(Sema *s, const Node *strategy, const Node *args, Span a
     bool seen_mix = false;
     for (const Node *n = strategy->c; n && ok; n = n->next) {
         Closure *fn = strategy_entry(s, strategy, n);
+        const Node *name = entry_name(n);
+        seen_mix |= name && !strcmp(name->text, "mix");
         if (!fn && n->kind == AST_SET && n->a->kind == AST_NAME && plain_entry(n->a->text))
             read_plain(s, n);
         if (!fn)
             continue;
-        seen_mix |= !strcmp(fn->name, "mix");
         if (!strcmp(fn->name, "mix"))
             try_mix(s, fn, steps);
         else if (!strcmp(fn->name, "budget"))
@@ -442,7 +448,10 @@ void sema_continual(Sema *s, const Node *block)
     }
     const Node *name = n->kind == AST_CALL ? n->a : n;
     if (name->kind != AST_NAME) {
-        sema_error(s, n->span, "`strategy` is the name of a strategy, and this is `%s`", sema_text(s, n));
+        const char *text = sema_text(s, n);
+        sema_error(s, n->span, "`strategy` is the name of a strategy, and this is `%s`", text);
+        if (n->kind == AST_STR)
+            sema_help(s, "write it without quotes: `%.*s`", (int)strlen(text) - 2, text + 1);
         return;
     }
     const Node *strategy = strategy_find(s, name);

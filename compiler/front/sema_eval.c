@@ -59,6 +59,8 @@ static void unknown_name(Sema *s, const Eq *q, const Node *n)
     if (s->frame->lost)             /* what did not run may have defined it */
         return;
     sema_error(s, n->span, "there is no `%s` here", n->text);
+    if (foreign_help(s, n->text))
+        return;
     Words w = { { 0 } }, parts = { { 0 } };
     scope_words(s, q, &w);
     const char *dot = strchr(n->text, '.');

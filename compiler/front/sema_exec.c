@@ -150,7 +150,7 @@ static Def *shared_param(Sema *s, const Param *known, const Node *n, const char 
             return NULL;
         }
         sema_note(s, call, "it comes from this call");
-        sema_help(s, "give each call a scope of its own: `f(...) as NAME`");
+        sema_help(s, "give each call a scope of its own: `f(...) as NAME`; in a loop over `i`, `f(...) as NAME[i]`");
         return NULL;
     }
     if (def->rank != rank || memcmp(def->shape, shape, sizeof *shape * (size_t)rank)) {

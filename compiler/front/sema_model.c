@@ -126,10 +126,20 @@ static Def *input(Sema *s, const Closure *fn, const char *name, int rank, const 
     return def;
 }
 
+/* The side of the square that the author seems to mean: the largest extent that stands there, or 224. */
+static int edge_of(const Closure *image)
+{
+    int edge = 0;
+    for (const Node *a = image->formals->a; a; a = a->next)
+        if (a->kind == AST_AXIS && a->a->kind == AST_NUM && atoi(a->a->text) > edge)
+            edge = atoi(a->a->text);
+    return edge > 3 ? edge : 224;
+}
+
 static bool inputs(Sema *s, const Closure *image, const Closure *text)
 {
     Ext pixels[MAX_RANK], tokens[MAX_RANK];
-    static const char image_form[] = "encode_image(pixels[n, ch: 3, y: 224, x: 224])";
+    const char *image_form = arena_printf(s->arena, "encode_image(pixels[n, ch: 3, y: %d, x: %d])", edge_of(image), edge_of(image));
     static const char text_form[] = "encode_text(tokens[n, t: 77])";
     bool ok = input_shape(s, image, image_form, 4, pixels);
     ok &= input_shape(s, text, text_form, 2, tokens);

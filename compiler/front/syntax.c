@@ -202,6 +202,9 @@ static bool wrong_equals(Slip *s)
         parse_help(p, "write `{` here, and `}` on a line of its own after the block");
     } else if (got == TOK_END && s->want->open && s->item[0].kind != TOK_IF && layout_deeper(p)) {
         missing_body(s);
+    } else if (got == ':' && s->last.kind == TOK_NAME && s->item[0].kind == TOK_FN && s->in.open == '(') {
+        parse_error(p, s->got.span, "an argument has no type");
+        parse_help(p, "a tensor has its axes, `%s[b, d]`; all else is only named, `%s`", s->last.text, s->last.text);
     } else if (got == ':' && s->last.kind == TOK_NAME) {
         parse_error(p, s->got.span, "a name gets its value by `=`");
         parse_help(p, "write `%s = %s`", s->last.text, is_operand(s->next) && p->look.text ? p->look.text : "...");
@@ -229,6 +232,8 @@ static bool wrong_if(Slip *s)
             parse_help(p, "write `(%s)`", text);
         else
             parse_help(p, "write `(if a then b else c)`");
+    } else if (got == TOK_IF && s->want->infix && layout_same_line(p, s->last.span.hi, s->got.span.lo)) {
+        parse_error(p, s->got.span, "a choice is written `if a then b else c`, with the condition first");
     } else if (got == TOK_THEN && s->want->open) {
         parse_error(p, s->got.span, "an `if` statement takes a block: `if c { ... }`");
         text = last_if(s, s->got.span.lo);
@@ -256,7 +261,10 @@ static void operands(Slip *s)
 {
     Parse *p = s->p;
     bool far = !layout_same_line(p, s->last.span.hi, s->got.span.lo);
-    if (s->in.open != '{' && (s->next == '=' || far || s->in.open == '[')) {
+    if (s->last.kind == TOK_NAME && !strcmp(s->last.text, "lambda")) {
+        parse_error(p, s->last.span, "`lambda` is not part of the language");
+        parse_help(p, "an argument that is a function has its own argument at its name: `activation(x) = max(x, 0)`");
+    } else if (s->in.open != '{' && (s->next == '=' || far || s->in.open == '[')) {
         parse_error(p, far ? s->gap : s->got.span, "a comma is missing %s", far ? "here" : "before this");
     } else if (s->in.open == '{' && (s->next == '=' || s->next == '(') && s->got.kind == TOK_NAME) {
         parse_error(p, s->got.span, "two statements on one line need `;` between them");
@@ -290,6 +298,20 @@ static void comma(Slip *s)
     }
 }
 
+/* `(0.9, 0.98)` */
+static void tuple(Slip *s)
+{
+    parse_error(s->p, s->got.span, "these parentheses hold one value: there are no tuples");
+    parse_help(s->p, "a list is written `[a, b]`, a range `a..b`");
+}
+
+/* `use "nn"` */
+static void quoted_module(Slip *s)
+{
+    parse_error(s->p, s->got.span, "the name of a module stands without quotes");
+    parse_help(s->p, "write `use %.*s`", (int)strlen(s->got.text) - 2, s->got.text + 1);
+}
+
 static bool wrong_operator(Slip *s)
 {
     Parse *p = s->p;
@@ -299,6 +321,10 @@ static bool wrong_operator(Slip *s)
                                                          : "a value is missing before this comma");
     else if (got == ',' && s->in.open == '{')
         comma(s);
+    else if (got == ',' && s->in.open == '(' && s->want->infix)
+        tuple(s);
+    else if (got == TOK_STR && s->last.kind == TOK_USE)
+        quoted_module(s);
     else if (s->want->value && is_infix(got))
         parse_error(p, s->got.span, "a value is missing before this operator");
     else if (s->want->value && (got == TOK_END || got == ')' || got == ']'))

@@ -85,7 +85,7 @@ TicStatus tic_classify(const TicProgram *program, const TicKernel *kernels, cons
     if (n && !images)
         return tic_fail(TIC_USER, "%s: no such file; an image comes first, then labels", word[0]);
     if (images >= n || !images)
-        return tic_fail(TIC_USER, "found %d words, wanted an image and at least one label%s", n,
+        return tic_fail(TIC_USER, "found %d word%s, wanted an image and at least one label%s", n, n == 1 ? "" : "s",
                         n > 1 ? "; --images N says how many of the words are images" : "");
     TicEncoder *e;
     int labels = n - images;

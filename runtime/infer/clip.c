@@ -36,22 +36,33 @@ PUBLIC int clip_context(const Clip *c) { return tic_encoder_context(c->encoder);
 PUBLIC int clip_image_size(const Clip *c) { return ((const TicProgram *)(const void *)tic_program)->image_size; }
 PUBLIC const char *clip_error(void) { return tic_error(); }
 
-PUBLIC int clip_encode_pixels(Clip *c, const float *pixels, int64_t n, float *features)
+/* What a binding makes of a forgotten argument. */
+static TicStatus all_given(const Clip *c, const void *input, const void *features)
 {
     tic_error_clear();
+    if (!c)
+        return tic_fail(TIC_USER, "the model: a null pointer, wanted what clip_load gave");
+    if (!input)
+        return tic_fail(TIC_USER, "the input: a null pointer, wanted what is to be encoded");
+    return features ? TIC_OK : tic_fail(TIC_USER, "the features: a null pointer, wanted room for them");
+}
+
+PUBLIC int clip_encode_pixels(Clip *c, const float *pixels, int64_t n, float *features)
+{
+    TRY(all_given(c, pixels, features));
     return (int)tic_encoder_normalised(c->encoder, pixels, n, features);
 }
 
 PUBLIC int clip_encode_tokens(Clip *c, const int32_t *tokens, int64_t n, float *features)
 {
-    tic_error_clear();
+    TRY(all_given(c, tokens, features));
     return (int)tic_encoder_texts(c->encoder, tokens, n, features);
 }
 
 PUBLIC int clip_encode_image(Clip *c, const void *file, size_t size, float *features)
 {
+    TRY(all_given(c, file, features));
     uint8_t *planes = tic_alloc((size_t)tic_encoder_pixels(c->encoder));
-    tic_error_clear();
     TicStatus status = tic_encoder_picture(c->encoder, file, size, "the picture", planes);
     if (!status)
         status = tic_encoder_images(c->encoder, planes, 1, features);
@@ -61,8 +72,8 @@ PUBLIC int clip_encode_image(Clip *c, const void *file, size_t size, float *feat
 
 PUBLIC int clip_encode_image_file(Clip *c, const char *path, float *features)
 {
+    TRY(all_given(c, path, features));
     uint8_t *planes = tic_alloc((size_t)tic_encoder_pixels(c->encoder));
-    tic_error_clear();
     TicStatus status = tic_encoder_picture_file(c->encoder, path, planes);
     if (!status)
         status = tic_encoder_images(c->encoder, planes, 1, features);
@@ -72,8 +83,8 @@ PUBLIC int clip_encode_image_file(Clip *c, const char *path, float *features)
 
 PUBLIC int clip_encode_text(Clip *c, const char *utf8, float *features)
 {
+    TRY(all_given(c, utf8, features));
     int32_t *tokens = tic_alloc((size_t)tic_encoder_context(c->encoder) * sizeof *tokens);
-    tic_error_clear();
     tic_encoder_caption(c->encoder, utf8, strlen(utf8), tokens);
     TicStatus status = tic_encoder_texts(c->encoder, tokens, 1, features);
     free(tokens);

@@ -163,6 +163,8 @@ static TicStatus encode_alone(TicEncoder *e, Tower *t, Rows rows, int64_t n, flo
 {
     if (entry_width(e->program, t->entry) != e->width)
         return tic_fail(TIC_USER, "the model has no encode_%s", t->entry);
+    if (n < 0)
+        return tic_fail(TIC_USER, "found %lld rows to encode, wanted 0 or more", (long long)n);
     pthread_mutex_lock(&e->lock);
     TicStatus status = encode(e, t, rows, n, features);
     pthread_mutex_unlock(&e->lock);

@@ -58,6 +58,10 @@ int main(int argc, char **argv)
         return 1;
     if (!clip_encode_tokens(c, &(int32_t[77]){ 999999 }[0], 1, v) || clip_encode_text(c, argv[3], v))
         return 5;
+    if (!clip_encode_text(c, NULL, v) || !clip_encode_image_file(c, NULL, u) || !clip_encode_image(c, NULL, 1, u) ||
+        !clip_encode_text(NULL, argv[3], v) || !clip_encode_text(c, argv[3], NULL) || !strstr(clip_error(), "null pointer") ||
+        !clip_encode_tokens(c, &(int32_t[77]){ 0 }[0], -1, v) || clip_encode_tokens(c, &(int32_t[77]){ 0 }[0], 0, v))
+        return 8;
     pthread_t thread[THREADS];
     Job job[THREADS];
     for (int i = 0; i < THREADS; i++) {
