@@ -123,11 +123,11 @@ static bool find_matrix(Score *s, const Expr *load, int row, Matrix *out)
     return fits && poly_fixed(out->lin.axis[row], &stride) && poly_is(out->lin.axis[2 * k->n_dom + 1 - row], 0);
 }
 
-/* Loads of the points that have one value a row. */
+/* Loads of the points that have one value a row: where there is one row, for each of the domain. */
 static void find_row_loads(Score *s)
 {
     const Kernel *k = s->l->k;
-    uint32_t m = 1u << score_m(k), inside = 2 * m - 1;
+    uint32_t m = 1u << score_m(k), inside = 2 * m - 1, varies = s->x->ext[score_m(k)] == 1 ? inside : m;
     for (int i = 0; i < k->n_comp; i++) {
         const Comp *c = &k->comp[i];
         if (score_role(k, c) != SCORE_POINT)
@@ -137,7 +137,7 @@ static void find_row_loads(Score *s)
         expr_loads(c->body, load, n);
         for (int j = 0; j < n; j++) {
             const Comp *made = member(s, load[j]);
-            bool fits = (load[j]->axes & m) && !(load[j]->axes & ~inside) && s->g->tensor[load[j]->tensor].dtype == DT_F32;
+            bool fits = (load[j]->axes & varies) && !(load[j]->axes & ~inside) && s->g->tensor[load[j]->tensor].dtype == DT_F32;
             fits = fits && (!made || score_role(k, made) == SCORE_ROW);
             for (int r = 0; r < s->row.n; r++)
                 fits = fits && s->row.at[r] != load[j];

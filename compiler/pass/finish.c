@@ -39,9 +39,10 @@ Comp comp_aligned(Graph *g, const Comp *c, const int *axis)
 static Comp aligned(Fuser *f, const Build *b, int c)
 {
     const Comp *k = f->g->comp[c];
+    if (b->cls == K_SCORE)
+        return score_aligned(f->g, k, f->info[c].axis, b->n_dom);
     Comp out = comp_aligned(f->g, k, f->info[c].axis);
-    if (b->cls != K_SCORE && b->cls != K_CONTRACT && b->cls != K_ROW)    /* there inner axes may be fewer, which are one point then, */
-        /* or a member's own */
+    if (b->cls != K_CONTRACT && b->cls != K_ROW)               /* there inner axes may be fewer, which are one point then, or a member's own */
         memcpy(out.ext, b->ext, (size_t)out.n_axes * sizeof *out.ext);
     return out;
 }

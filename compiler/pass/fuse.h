@@ -92,6 +92,7 @@ void pass_meet(Graph *g, Arena *a, const FuseOptions *o, ScoreSets *sets);
 void fuse_scores(Fuser *f, const ScoreSets *sets);      /* their kernels, ahead of all others */
 /* c with its axes renumbered: axis[k] is the new number of axis k. Numbers that are left out are axes of one point, reduced. */
 Comp comp_aligned(Graph *g, const Comp *c, const int *axis);
+Comp score_aligned(Graph *g, const Comp *c, const int *axis, int n_dom);        /* a member of a SCORE kernel: it has M, be that one point */
 
 void fuse_greedy(Fuser *f);
 /* Storage of the updates' values; -1 when all is well, else the update whose value must be copied first. */

@@ -85,6 +85,8 @@ static inline bool sums_domain(const Comp *c, int n_dom) { return c->red & ((1u 
  *   ROW       sum over own axes of something from outside: one number a row of M, which later members read. It has a single
  *             point of N, and that is reduced too.
  *
+ * M may be one point that no load and no store knows of: a single query.
+ *
  * M and N may both be the batch (pass/meet.c). Then there is no domain and are no ROWs, every STAT and RESULT runs over N, no
  * member reads one of them, a STAT may be an argmax, and the back end goes along N in tiles as well. */
 typedef enum { SCORE_PRODUCT, SCORE_POINT, SCORE_STAT, SCORE_RESULT, SCORE_ROW } ScoreRole;

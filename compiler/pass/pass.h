@@ -88,4 +88,9 @@ typedef struct {
     double scale;
 } Sides;
 bool comp_sides(Graph *g, const Comp *c, Sides *s);
+/* A sum or a map of scale * load * load: only a, b and scale. */
+bool comp_pair(Graph *g, const Comp *c, Sides *s);
+/* What a contraction of a batch of matrices becomes where A has one row, with or without an axis for it: a row times a matrix;
+ * or the product of two rows, where the sum would be over that row, k = {}. By themselves they are no contractions to anyone. */
+bool comp_row(Graph *g, const Comp *c, Sides *s);
 #endif

@@ -10,6 +10,8 @@
  * layer, x W or x W + b with several rows a pair, has the error of its operands already: where more than one reader makes
  * it a tensor in memory (what GELU takes, the gradient that LayerNorm gets), it is one of bf16.
  *
+ * Of attention with a single query (comp_row) the same becomes bf16 as of that with many.
+ *
  * A contraction both of whose sides carry the batch (the logits of the contrastive loss and their gradients) stays f32:
  * it is small, and a logit is a difference of large numbers once the temperature has been learnt. */
 #include "pass/kernel.h"
@@ -31,7 +33,7 @@ static bool eligible(Graph *g, const Comp *c, Sides *s)
     int batches = 0;
     for (int k = 0; k < c->n_axes; k++)
         batches += c->ext[k] == EXT_BATCH;
-    return batches < 2 && comp_sides(g, c, s);
+    return batches < 2 && (comp_sides(g, c, s) || comp_row(g, c, s));
 }
 
 static const Expr *redirect(Graph *g, const Expr *load, void *ctx)

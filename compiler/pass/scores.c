@@ -16,6 +16,9 @@
  *     phase 0   s = q.k    l = logsumexp[n](s)    p = exp(s - l)    z = p.v
  *     phase 1   s = q.k    p = exp(s - l)    dp = dz.v    ds = p*dp + d*p    dq = ds.k    dk = ds.q    dv = p.dz
  *
+ * M may be a single point that nobody has an axis for (narrow.c leaves the last attention one query): a product is a row times
+ * a matrix then, and what would be a sum over M is the product of two rows. Kernels have that axis again.
+ *
  * What a group has to do with others is looked at once the kernels exist: fuse() does without SCORE kernels in a graph
  * where two of them would need each other. */
 #include "pass/fuse.h"
@@ -26,6 +29,7 @@ enum { MOST_TERMS = 256 };                                     /* of a sum that 
 typedef struct Group {
     int n_dom, parent;                                         /* parent: union-find */
     Ext ext[MAX_AXES];                                         /* domain, M, N */
+    bool row;                                                  /* M is one point, and no axis of the members */
 } Group;
 
 typedef struct Part {                                          /* of a Comp */
@@ -68,11 +72,25 @@ ScoreRole score_role(const Kernel *k, const Comp *c)
 ScoreSum score_sum(Graph *g, const Kernel *k, const Comp *c)
 {
     Sides s;
-    uint32_t both = 3u << k->n_dom, m = 1u << score_m(k);
-    if (!comp_sides(g, c, &s))
+    if (!comp_pair(g, c, &s))
         return (ScoreSum){ .scale = 0 };
-    bool swap = score_role(k, c) == SCORE_RESULT ? (s.a->axes & both) != both : !(s.a->axes & m);
+    bool swap = score_role(k, c) == SCORE_RESULT ? has_own_axis(k, c, s.a->axes & free_axes(c)) : s.a->axes >> score_n(k) & 1;
     return (ScoreSum){ swap ? s.b : s.a, swap ? s.a : s.b, s.scale };
+}
+
+Comp score_aligned(Graph *g, const Comp *c, const int *axis, int n_dom)
+{
+    Comp out = comp_aligned(g, c, axis);
+    bool has_m = false;
+    for (int a = 0; a < c->n_axes; a++)
+        has_m |= axis[a] == n_dom;
+    if (has_m)
+        return out;
+    if (c->reducer == RED_NONE && out.n_axes > n_dom + 2)
+        out.reducer = RED_SUM;                                 /* a result over M */
+    else
+        out.red &= ~(1u << n_dom);
+    return out;
 }
 
 /* ---- groups */
@@ -123,26 +141,31 @@ static bool begin(Scores *s, int c)
 {
     const Comp *k = s->g->comp[c];
     Sides x;
-    if (!comp_sides(s->g, k, &x) || !store_plain(k, s->g->tensor[k->out].rank, NULL) || s->pieces[k->out].n != 1)
+    if (k->reducer != RED_SUM || (!comp_sides(s->g, k, &x) && !comp_row(s->g, k, &x)) || !store_plain(k, s->g->tensor[k->out].rank, NULL) ||
+        s->pieces[k->out].n != 1)
         return false;
     if (!has_batch(k, x.batch) || points(k->ext, x.k, TYPICAL_BATCH) > MOST_TERMS)
         return false;
-    int side[2] = { innermost(s, k, x.m), innermost(s, k, x.n) }, order[MAX_AXES];
-    if (k->ext[side[0]] == EXT_BATCH || k->ext[side[1]] == EXT_BATCH)
+    int m = innermost(s, k, x.m), n = innermost(s, k, x.n), order[MAX_AXES];
+    bool row = m < 0;
+    if ((!row && k->ext[m] == EXT_BATCH) || k->ext[n] == EXT_BATCH)
         return false;
-    uint32_t dom = free_axes(k) & ~(1u << side[0] | 1u << side[1]);
-    Group grp = { .n_dom = store_order(s->g, k, dom, order), .parent = s->group.n };
+    uint32_t dom = free_axes(k) & ~(1u << n) & ~(row ? 0 : 1u << m);
+    Group grp = { .n_dom = store_order(s->g, k, dom, order), .parent = s->group.n, .row = row };
     Part *p = &s->part[c];
-    int n = grp.n_dom;
-    order[n++] = side[0];
-    order[n++] = side[1];
+    int own = grp.n_dom + 2;
+    for (int i = 0; i < grp.n_dom; i++) {
+        p->axis[order[i]] = i;
+        grp.ext[i] = k->ext[order[i]];
+    }
+    if (!row)
+        p->axis[m] = grp.n_dom;
+    p->axis[n] = grp.n_dom + 1;
+    grp.ext[grp.n_dom] = row ? 1 : k->ext[m];
+    grp.ext[grp.n_dom + 1] = k->ext[n];
     for (int a = 0; a < k->n_axes; a++)
         if (x.k >> a & 1)
-            order[n++] = a;
-    for (int i = 0; i < n; i++)
-        p->axis[order[i]] = i;
-    for (int i = 0; i < grp.n_dom + 2; i++)
-        grp.ext[i] = k->ext[order[i]];
+            p->axis[a] = own++;
     p->group = s->group.n;
     p->role = SCORE_PRODUCT;
     PUSH(s->a, s->group, grp);
@@ -154,6 +177,12 @@ typedef struct Binding {
     uint32_t bound;
     ARRAY(struct Other { int group, perm[MAX_AXES]; }) other;  /* groups that become this one, their axes in it */
 } Binding;
+
+/* How many axes scores of a group have. */
+static int n_axes_of(const Group *grp)
+{
+    return grp->n_dom + 2 - grp->row;
+}
 
 /* Binds the axes of c through the scores that it reads; false: it reads none, or not point by point. */
 static bool bind_scores(Scores *s, int c, Binding *b)
@@ -169,8 +198,10 @@ static bool bind_scores(Scores *s, int c, Binding *b)
             continue;
         int own = find(s, s->part[q].group);
         const Group *grp = &s->group.at[own];
-        if (b->group >= 0 && s->group.at[b->group].n_dom != grp->n_dom)
+        const Group *first = &s->group.at[b->group < 0 ? own : b->group];
+        if (first->n_dom != grp->n_dom || first->row != grp->row)
             return false;
+        perm[grp->n_dom] = grp->n_dom;                         /* where there is an axis for it, what follows says otherwise */
         for (int d = 0; d < load[i]->n; d++) {
             int a = aff_plain(load[i]->idx[d]), kernel_axis = axis_of_dim(s, q, d);
             if (a < 0 || k->ext[a] != grp->ext[kernel_axis])
@@ -201,7 +232,7 @@ static bool bind_scores(Scores *s, int c, Binding *b)
             PUSH(s->a, b->other, o);
         }
     }
-    if (b->group < 0 || __builtin_popcount(b->bound) != s->group.at[b->group].n_dom + 2)
+    if (b->group < 0 || __builtin_popcount(b->bound) != n_axes_of(&s->group.at[b->group]))
         return false;
     for (int i = 0; i < b->other.n; i++) {                     /* M and N may change places, but not with the domain */
         int n_dom = s->group.at[b->group].n_dom;
@@ -217,7 +248,7 @@ static bool is_result(Scores *s, int c, const Binding *b)
 {
     const Comp *k = s->g->comp[c];
     Sides x;
-    if (!comp_sides(s->g, k, &x))
+    if (!comp_sides(s->g, k, &x) && !comp_row(s->g, k, &x))
         return false;
     int a = maker(s, x.a->tensor), o = maker(s, x.b->tensor);
     if (is_score(s, a) == is_score(s, o))
@@ -231,14 +262,15 @@ static bool classify(Scores *s, int c, const Binding *b)
 {
     const Comp *k = s->g->comp[c];
     Part *p = &s->part[c];
-    int n_dom = s->group.at[b->group].n_dom, n = n_dom + 2, rank = s->g->tensor[k->out].rank;
+    const Group *grp = &s->group.at[b->group];
+    int n_dom = grp->n_dom, n = n_dom + 2, rank = s->g->tensor[k->out].rank;
     bool whole = store_plain(k, rank, NULL) && s->pieces[k->out].n == 1 && dtype_real(s->g->tensor[k->out].dtype);
     bool one_side = k->red && !(k->red & (k->red - 1)) && b->bound & k->red && b->axis[__builtin_ctz(k->red)] >= n_dom;
-    if (k->reducer == RED_NONE && k->n_axes == n && whole)
+    if (k->reducer == RED_NONE && k->n_axes == n_axes_of(grp) && whole)
         p->role = SCORE_POINT;
-    else if (one_side && is_result(s, c, b))
+    else if ((one_side || (grp->row && k->reducer == RED_NONE)) && is_result(s, c, b))
         p->role = SCORE_RESULT;
-    else if (one_side && k->n_axes == n && whole &&
+    else if (one_side && k->n_axes == n_axes_of(grp) && whole &&
              (k->reducer == RED_SUM || k->reducer == RED_MAX || k->reducer == RED_MIN || k->reducer == RED_LOGSUMEXP))
         p->role = SCORE_STAT;
     else
@@ -381,12 +413,16 @@ static bool *closure(const Scores *s, int group, int phase, bool *any)
     return in;
 }
 
+/* One row that is only summed up is a ROW kernel's, and so is one whose products are in memory anyway. */
 static bool worth(const Scores *s, int group)
 {
-    bool uses = false, inside = false;
+    bool uses = false, inside = false, row = s->group.at[group].ext[s->group.at[group].n_dom] == 1;
     for (int c = 0; c < s->n_comp; c++)
         if (in_group(s, c, group)) {
-            uses |= !is_score(s, c);
+            ScoreRole role = s->part[c].role;
+            if (row && role == SCORE_PRODUCT && escapes(s, c, group))
+                return false;
+            uses |= row ? role == SCORE_RESULT : !is_score(s, c);
             inside |= is_score(s, c) && !escapes(s, c, group);
         }
     return uses && inside;
@@ -447,8 +483,9 @@ static bool row_value(const Scores *s, int group, const bool *in, int c, int *ax
 {
     const Comp *k = s->g->comp[c];
     const Ints *u = &s->users[k->out];
-    int n_dom = s->group.at[group].n_dom, kept[MAX_RANK], own = n_dom + 2, rank = s->g->tensor[k->out].rank, n;
-    if (k->reducer != RED_SUM || rank != n_dom + 1 || k->n_axes == rank || !store_plain(k, rank, kept) || !u->n || s->root[k->out] ||
+    const Group *grp = &s->group.at[group];
+    int of_row = n_axes_of(grp) - 1, kept[MAX_RANK], own = grp->n_dom + 2, rank = s->g->tensor[k->out].rank, n;
+    if (k->reducer != RED_SUM || rank != of_row || k->n_axes == rank || !store_plain(k, rank, kept) || !u->n || s->root[k->out] ||
         s->pieces[k->out].n != 1 || has_batch(k, k->red))
         return false;
     uint32_t bound = 0, places = 0;
@@ -466,7 +503,7 @@ static bool row_value(const Scores *s, int group, const bool *in, int c, int *ax
     const Expr **load = loads_of(s, k, &n);
     for (int i = 0; i < n; i++)
         here |= read_in(s, in, load[i]->tensor);
-    return here && places == axes_mask(n_dom + 1) && own <= MAX_AXES;
+    return here && places == axes_mask(of_row) && own <= MAX_AXES;
 }
 
 /* Sums for rows of the kernel of a group's last phase come in, unless another phase's kernel reads them as well. */
@@ -499,7 +536,7 @@ static bool taken(Scores *s, int group, const ScoreSet *set)
     k.writes = NEWN(s->a, int, k.n_comp);
     for (int i = 0; i < k.n_comp; i++) {
         const ScoreMember *m = &set->member.at[i];
-        k.comp[i] = comp_aligned(s->g, m->comp, m->axis);
+        k.comp[i] = score_aligned(s->g, m->comp, m->axis, k.n_dom);
         ScoreRole role = score_role(&k, &k.comp[i]);
         bool score = role == SCORE_PRODUCT || role == SCORE_POINT, needed = role == SCORE_RESULT;
         const Ints *u = &s->users[m->comp->out];

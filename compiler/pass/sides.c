@@ -76,24 +76,55 @@ static bool roles(const Comp *c, uint32_t a, uint32_t b, Sides *s)
     return s->k && points(c->ext, s->m, TYPICAL_BATCH) > 1 && points(c->ext, s->n, TYPICAL_BATCH) > 1;
 }
 
-bool comp_sides(Graph *g, const Comp *c, Sides *s)
+bool comp_pair(Graph *g, const Comp *c, Sides *s)
 {
     Product p;
-    if (c->reducer != RED_SUM || !dtype_real(g->tensor[c->out].dtype) || !product_of(g, c->body, &p) || p.n != 2 || p.n_guard)
+    *s = (Sides){ 0 };
+    if ((c->reducer != RED_SUM && c->reducer != RED_NONE) || !dtype_real(g->tensor[c->out].dtype) || !product_of(g, c->body, &p) || p.n != 2 ||
+        p.n_guard || !plain_side(g, p.factor[0]) || !plain_side(g, p.factor[1]))
         return false;
-    if (!plain_side(g, p.factor[0]) || !plain_side(g, p.factor[1]))
-        return false;
-    uint32_t a = p.factor[0]->axes, b = p.factor[1]->axes;
-    if (!roles(c, a, b, s) || s->k != c->red || (free_axes(c) & ~(a | b)))
-        return false;
-    int f = fastest(g, c, s->m | s->n);
-    bool swap = f >= 0 && s->m >> f & 1;                       /* N holds the fastest axis of the result */
-    if (swap)
-        roles(c, b, a, s);
-    s->a = p.factor[swap];
-    s->b = p.factor[!swap];
+    s->a = p.factor[0];
+    s->b = p.factor[1];
     s->scale = p.scale;
     return true;
+}
+
+static bool has_all_axes(const Comp *c, const Sides *s)
+{
+    return !(free_axes(c) & ~(s->a->axes | s->b->axes));
+}
+
+/* Names the sides of a pair the other way round. */
+static void turn_sides(Sides *s)
+{
+    const Expr *a = s->a;
+    uint32_t m = s->m;
+    s->a = s->b;
+    s->b = a;
+    s->m = s->n;
+    s->n = m;
+}
+
+bool comp_sides(Graph *g, const Comp *c, Sides *s)
+{
+    if (c->reducer != RED_SUM || !comp_pair(g, c, s) || !roles(c, s->a->axes, s->b->axes, s) || s->k != c->red || !has_all_axes(c, s))
+        return false;
+    int f = fastest(g, c, s->m | s->n);
+    if (f >= 0 && s->m >> f & 1)                               /* N holds the fastest axis of the result */
+        turn_sides(s);
+    return true;
+}
+
+bool comp_row(Graph *g, const Comp *c, Sides *s)
+{
+    if (!comp_pair(g, c, s) || roles(c, s->a->axes, s->b->axes, s) || s->k != c->red || !has_all_axes(c, s))
+        return false;
+    bool batch = false;
+    for (int i = 0; i < c->n_axes; i++)
+        batch |= s->batch >> i & 1 && c->ext[i] == EXT_BATCH;
+    if (points(c->ext, s->n, TYPICAL_BATCH) < points(c->ext, s->m, TYPICAL_BATCH))
+        turn_sides(s);
+    return batch && points(c->ext, s->n, TYPICAL_BATCH) > 1 && (points(c->ext, s->m, TYPICAL_BATCH) > 1) == (c->reducer == RED_NONE);
 }
 
 /* ---- making one */

@@ -531,6 +531,28 @@ static const Shape scores[] = {
       "%11[a0, a3, a1, a4] = sum{a2:$n}(%9[a0, a1, a2, a3] * 0.5 * %0[a0, a2, a1, a4])  {a0:B, a1:2, a3:$m, a4:$k}\n"
       "%12[a0, a3, a1, a4] = sum{a2:$n}(%6[a0, a1, a2, a3] * %2[a0, a2, a1, a4])  {a0:B, a1:2, a3:$m, a4:16}\n"
       "output \"dq\" = %10 output \"dk\" = %11 output \"dv\" = %12" },
+    { "one query of each head, masked from its place on", K_SCORE,
+      "tensor %0 input f32[B, $m, 24] \"qkv\" tensor %1 temp f32[B, 2, $m] \"s\" tensor %2 temp f32[B, 2] \"l\" tensor %5 input i32[B] \"at\"\n"
+      "tensor %3 temp f32[B, 2, $m] \"p\" tensor %4 temp f32[B, 8] \"z\"\n"
+      "%1[a0, a1, a2] = sum{a3:4}(%0[a0, 0, a1*4 + a3] * %0[a0, a2, a1*4 + a3 + 8] * 0.5)  {a0:B, a1:2, a2:$m}\n"
+      "%2[a0, a1] = logsumexp{a2:$m}(where([a2] > [%5[a0]], -inf, %1[a0, a1, a2]))  {a0:B, a1:2}\n"
+      "%3[a0, a1, a2] = exp(where([a2] > [%5[a0]], -inf, %1[a0, a1, a2]) - %2[a0, a1])  {a0:B, a1:2, a2:$m}\n"
+      "%4[a0, a1*4 + a2] = sum{a3:$m}(%3[a0, a1, a3] * %0[a0, a3, a1*4 + a2 + 16])  {a0:B, a1:2, a2:4}\n"
+      "output \"z\" = %4 output \"l\" = %2" },
+    { "the gradient of one query", K_SCORE,
+      "tensor %0 input f32[B, 2, $k] \"q\" tensor %1 input f32[B, $m, 2, $k] \"k\" tensor %2 input f32[B, 2, 16] \"dz\"\n"
+      "tensor %3 input f32[B, $m, 2, 16] \"v\" tensor %4 input f32[B, 2, 16] \"z\" tensor %5 temp f32[B, 2, $m] \"s\" tensor %6 temp f32[B, 2, $m] \"p\"\n"
+      "tensor %7 temp f32[B, 2, $m] \"dp\" tensor %8 temp f32[B, 2] \"d\" tensor %9 temp f32[B, 2, $m] \"ds\"\n"
+      "tensor %10 temp f32[B, 2, $k] \"dq\" tensor %11 temp f32[B, $m, 2, $k] \"dk\" tensor %12 temp f32[B, $m, 2, 16] \"dv\"\n"
+      "%5[a0, a1, a2] = sum{a3:$k}(%0[a0, a1, a3] * %1[a0, a2, a1, a3])  {a0:B, a1:2, a2:$m}\n"
+      "%6[a0, a1, a2] = exp(%5[a0, a1, a2] * 0.25)  {a0:B, a1:2, a2:$m}\n"
+      "%7[a0, a1, a2] = sum{a3:16}(%2[a0, a1, a3] * %3[a0, a2, a1, a3])  {a0:B, a1:2, a2:$m}\n"
+      "%8[a0, a1] = sum{a2:16}(-(%2[a0, a1, a2] * %4[a0, a1, a2]))  {a0:B, a1:2}\n"
+      "%9[a0, a1, a2] = %6[a0, a1, a2] * (%7[a0, a1, a2] + %8[a0, a1])  {a0:B, a1:2, a2:$m}\n"
+      "%10[a0, a1, a3] = sum{a2:$m}(%9[a0, a1, a2] * %1[a0, a2, a1, a3])  {a0:B, a1:2, a3:$k}\n"
+      "%11[a0, a2, a1, a3] = %9[a0, a1, a2] * 0.5 * %0[a0, a1, a3]  {a0:B, a1:2, a2:$m, a3:$k}\n"
+      "%12[a0, a2, a1, a3] = %6[a0, a1, a2] * %2[a0, a1, a3]  {a0:B, a1:2, a2:$m, a3:16}\n"
+      "output \"dq\" = %10 output \"dk\" = %11 output \"dv\" = %12" },
     { "scores that are wanted, keys that heads share, no layout of use", K_SCORE,
       "tensor %0 input f32[$k, B, 2, $n] \"q\" tensor %1 input f32[$k, $m, B] \"k\" tensor %2 input f32[3, $m, B] \"v\"\n"
       "tensor %3 param f32[2, $n, $m] \"bias\" tensor %4 temp f32[B, 2, $n, $m] \"s\" tensor %5 temp f32[B, 2, $n] \"hi\"\n"

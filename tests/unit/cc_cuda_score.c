@@ -10,6 +10,7 @@ typedef struct Attention {
     const char *stat, *p;            /* NULL: softmax; bodies over s = %1[a0, a1, a2, a3], l = %2[a0, a1, a2] */
     int kernels;
     int reach;                       /* how far behind its own place a query sees keys */
+    const char *row;                 /* the only one of its results that is read; NULL: all are */
 } Attention;
 
 #define S "%1[a0, a1, a2, a3]"
@@ -21,19 +22,24 @@ typedef struct Attention {
 #define LOW "where([a3] > [a2], -1e9, " S ")"
 #define SOFTMAX(s) s, "exp(" s " - " L ")"
 static const Attention cases[] = {
-    {"softmax", 20, 8, true, NULL, NULL, 2, 19},
-    {"softmax of what is masked", 20, 16, true, SOFTMAX(MASKED), 2, 0},
-    {"what is seen, not what is masked", 20, 16, true, SOFTMAX(SEEN), 2, 0},
-    {"the other way round", 20, 16, true, SOFTMAX(AFTER), 2, 0},
-    {"both", 20, 16, true, SOFTMAX(BEFORE), 2, 0},
-    {"a mask that is only low", 20, 16, true, SOFTMAX(LOW), 2, 19},
-    {"in f32", 20, 8, false, NULL, NULL, 0, 0},
-    {"p from other scores than the statistic", 20, 8, true, S " * 2", NULL, 0, 0},
-    {"no exp", 20, 8, true, NULL, S " - " L, 0, 0},
-    {"a width of no whole 16 bytes", 20, 12, true, NULL, NULL, 0, 0},
-    {"more keys than registers hold: tiled", 400, 8, true, NULL, NULL, 2, 399},
-    {"heads too wide for either", 300, 256, true, NULL, NULL, 0, 0},
-    {"fewer tokens than a head is wide: its gradient has a statistic", 6, 16, true, NULL, NULL, 0, 0},
+    {"softmax", 20, 8, true, NULL, NULL, 2, 19, NULL},
+    {"softmax of what is masked", 20, 16, true, SOFTMAX(MASKED), 2, 0, NULL},
+    {"what is seen, not what is masked", 20, 16, true, SOFTMAX(SEEN), 2, 0, NULL},
+    {"the other way round", 20, 16, true, SOFTMAX(AFTER), 2, 0, NULL},
+    {"both", 20, 16, true, SOFTMAX(BEFORE), 2, 0, NULL},
+    {"a mask that is only low", 20, 16, true, SOFTMAX(LOW), 2, 19, NULL},
+    {"in f32", 20, 8, false, NULL, NULL, 0, 0, NULL},
+    {"p from other scores than the statistic", 20, 8, true, S " * 2", NULL, 0, 0, NULL},
+    {"no exp", 20, 8, true, NULL, S " - " L, 0, 0, NULL},
+    {"a width of no whole 16 bytes", 20, 12, true, NULL, NULL, 0, 0, NULL},
+    {"more keys than registers hold: tiled", 400, 8, true, NULL, NULL, 2, 399, NULL},
+    {"heads too wide for either", 300, 256, true, NULL, NULL, 0, 0, NULL},
+    {"one query", 20, 8, true, NULL, NULL, 2, 19, "0"},
+    {"one query, masked", 20, 16, true, SOFTMAX(MASKED), 2, 19, "7"},
+    {"one query, looked up", 20, 8, true, NULL, NULL, 2, 19, "%10[a0]"},
+    {"one query, in f32", 20, 8, false, NULL, NULL, 0, 0, "0"},
+    {"one query, more keys than registers hold: tiled", 400, 8, true, NULL, NULL, 2, 399, "0"},
+    {"fewer tokens than a head is wide: its gradient has a statistic", 6, 16, true, NULL, NULL, 0, 0, NULL},
 };
 
 /* qkv[b, t, 3 * 2 * width], two heads; a layer behind it, as in CLIP. */
@@ -53,12 +59,17 @@ static Graph *attention(Arena *a, const Attention *c)
     text_printf(&s, "tensor %%8 param f32[%d, %d] \"v\" tensor %%9 temp f32[B, %d, %d] \"y\"\n", 2 * w, 2 * w, t, 2 * w);
     text_printf(&s, "%%4[a0, a1, a2, a3] = sum{a4:%d}(%%3[a0, a2, a1, a4] * %%7[a0, a4, a2*%d + a3 + %d])  {a0:B, a1:%d, a2:2, a3:%d}\n", t, w, 4 * w, t, w);
     text_printf(&s, "%%9[a0, a1, a2] = sum{a3:2, a4:%d}(%%4[a0, a1, a3, a4] * %%8[a2, a3*%d + a4])  {a0:B, a1:%d, a2:%d}\n", w, w, t, 2 * w);
-    text_printf(&s, "%%5 = sum{a0:B, a1:%d, a2:%d}(%%9[a0, a1, a2]^2 * [a1 + a2])  {}\n", t, 2 * w);
+    if (c->row)
+        text_printf(&s, "tensor %%10 input i32[B] \"at\"\n%%5 = sum{a0:B, a1:%d}(%%9[a0, %s, a1]^2 * [a1])  {}\n", 2 * w, c->row);
+    else
+        text_printf(&s, "%%5 = sum{a0:B, a1:%d, a2:%d}(%%9[a0, a1, a2]^2 * [a1 + a2])  {}\n", t, 2 * w);
     Graph *g = graph_from(a, text_data(&s));
     int loss = find_tensor(g, "loss"), wrt = find_tensor(g, "w"), grad;
+    graph_output(g, "loss", loss);
+    if (!passes_forward(g, &(PassOptions){.narrow = true}, NULL, &why))
+        fail_msg("%s: %s", c->name, text_data(&why));
     if (!grad_append(g, loss, &wrt, 1, &grad, &why))
         fail_msg("%s: %s", c->name, text_data(&why));
-    graph_output(g, "loss", loss);
     graph_output(g, "d_w", grad);
     graph_dce(g);
     return g;

@@ -9,7 +9,7 @@
 typedef struct Attention {
     const char *name, *text;         /* defines "loss", of rank 0 */
     int kernels;                     /* of class SCORE, when the back end takes all */
-    int quadratic;                   /* then: tensors with the batch, M and N (extents 5 and 7, or 6 twice) in memory */
+    int quadratic;                   /* then: tensors with the batch, M and N (extents 5 and 7, or 6 twice; or 9 beside heads) in memory */
 } Attention;
 
 #define QKV "tensor %0 input f32[B, 6, 24] \"qkv\" tensor %1 temp f32[B, 2, 6, 6] \"s\" tensor %2 temp f32[B, 2, 6] \"l\"\n" \
@@ -69,6 +69,30 @@ static const Attention cases[] = {
       "%2[a0, a1, a2] = logsumexp{a3:6}(%1[a0, a1, a2, a3])  {a0:B, a1:2, a2:6}\n"
       "%3[a0, a1, a2, a3] = exp(%1[a0, a1, a3, a2] - %2[a0, a1, a2])  {a0:B, a1:2, a2:6, a3:6}\n"
       Z LOSS, 4, 1 },
+    { "one query, its own key masked",
+      "tensor %0 input f32[B, 9, 24] \"qkv\" tensor %1 temp f32[B, 2, 9] \"s\" tensor %2 temp f32[B, 2] \"l\"\n"
+      "tensor %3 temp f32[B, 2, 9] \"p\" tensor %4 temp f32[B, 2, 4] \"z\" tensor %5 temp f32[] \"loss\"\n"
+      "%1[a0, a1, a2] = sum{a3:4}(%0[a0, 3, a1*4 + a3] * %0[a0, a2, a1*4 + a3 + 8] * 0.5)  {a0:B, a1:2, a2:9}\n"
+      "%2[a0, a1] = logsumexp{a2:9}(where([a2] == 3, -inf, %1[a0, a1, a2]))  {a0:B, a1:2}\n"
+      "%3[a0, a1, a2] = exp(where([a2] == 3, -inf, %1[a0, a1, a2]) - %2[a0, a1])  {a0:B, a1:2, a2:9}\n"
+      "%4[a0, a1, a2] = sum{a3:9}(%3[a0, a1, a3] * %0[a0, a3, a1*4 + a2 + 16])  {a0:B, a1:2, a2:4}\n"
+      "%5 = sum{a0:B, a1:2, a2:4}(%4[a0, a1, a2]^2 * [a1 + a2])  {}\n", 2, 0 },
+    { "one query of one head, a bias for each sample",
+      "tensor %0 input f32[B, 3] \"q\" tensor %6 input f32[B, 9, 3] \"k\" tensor %7 input f32[B, 5, 9] \"v\" tensor %8 input f32[B, 9] \"bias\"\n"
+      "tensor %1 temp f32[B, 9] \"s\" tensor %2 temp f32[B] \"l\" tensor %3 temp f32[B, 9] \"p\" tensor %4 temp f32[B, 5] \"z\" tensor %5 temp f32[] \"loss\"\n"
+      "%1[a0, a1] = sum{a2:3}(%0[a0, a2] * %6[a0, a1, a2])  {a0:B, a1:9}\n"
+      "%2[a0] = logsumexp{a1:9}(%1[a0, a1] + %8[a0, a1])  {a0:B}\n"
+      "%3[a0, a1] = exp(%1[a0, a1] + %8[a0, a1] - %2[a0])  {a0:B, a1:9}\n"
+      "%4[a0, a1] = sum{a2:9}(%3[a0, a2] * %7[a0, a1, a2])  {a0:B, a1:5}\n"
+      "%5 = sum{a0:B, a1:5}(%4[a0, a1]^2)  {}\n", 2, 1 },
+    { "one query that knows no sample",
+      "tensor %0 param f32[2, 4] \"q\" tensor %6 input f32[B, 9, 2, 4] \"k\" tensor %7 input f32[B, 9, 2, 5] \"v\"\n"
+      "tensor %1 temp f32[B, 2, 9] \"s\" tensor %2 temp f32[B, 2] \"l\" tensor %3 temp f32[B, 2, 9] \"p\" tensor %4 temp f32[B, 2, 5] \"z\" tensor %5 temp f32[] \"loss\"\n"
+      "%1[a0, a1, a2] = sum{a3:4}(%0[a1, a3] * %6[a0, a2, a1, a3])  {a0:B, a1:2, a2:9}\n"
+      "%2[a0, a1] = logsumexp{a2:9}(%1[a0, a1, a2])  {a0:B, a1:2}\n"
+      "%3[a0, a1, a2] = exp(%1[a0, a1, a2] - %2[a0, a1])  {a0:B, a1:2, a2:9}\n"
+      "%4[a0, a1, a2] = sum{a3:9}(%3[a0, a1, a3] * %7[a0, a3, a1, a2])  {a0:B, a1:2, a2:5}\n"
+      "%5 = sum{a0:B, a1:2, a2:5}(%4[a0, a1, a2]^2)  {}\n", 0, 3 },
     { "a layer is no score",
       "tensor %0 input f32[B, 6, 4] \"x\" tensor %1 param f32[8, 4] \"w\" tensor %2 temp f32[B, 6, 8] \"y\" tensor %3 temp f32[] \"loss\"\n"
       "%2[a0, a1, a2] = sum{a3:4}(%0[a0, a1, a3] * %1[a2, a3])  {a0:B, a1:6, a2:8}\n"
@@ -123,14 +147,16 @@ static void fill(Arena *a, const Graph *g, Env *env)
 
 static bool quadratic(const Tensor *t)
 {
-    int five = 0, six = 0, seven = 0, batch = 0;
+    int five = 0, six = 0, seven = 0, nine = 0, batch = 0, heads = 0;
     for (int d = 0; d < t->rank; d++) {
         five += t->shape[d] == 5;
         six += t->shape[d] == 6;
         seven += t->shape[d] == 7;
+        nine += t->shape[d] == 9;
         batch += t->shape[d] == EXT_BATCH;
+        heads += t->shape[d] == 2;
     }
-    return batch && (six == 2 || (five && seven));
+    return batch && (six == 2 || (five && seven) || (nine && batch + heads + nine == t->rank));
 }
 
 static int stored_scores(const Fused *f)
