@@ -1,4 +1,4 @@
-/* nvrtc.c -- see nvrtc.h. Thirteen functions, with prototypes of our own; the builtins library, which NVRTC opens by its
+/* nvrtc.c -- see nvrtc.h. Its functions have prototypes of our own; the builtins library, which NVRTC opens by its
  * soname at the first compilation, is loaded from the same folder first. */
 #define _GNU_SOURCE
 #include "device/nvrtc.h"
@@ -116,7 +116,7 @@ TicNvrtc *tic_nvrtc_open(char *why, size_t size)
         { &n->cubin_size, "nvrtcGetCUBINSize" },  { &n->cubin, "nvrtcGetCUBIN" },        { &n->ptx_size, "nvrtcGetPTXSize" },
         { &n->ptx, "nvrtcGetPTX" },               { &n->error, "nvrtcGetErrorString" },
     };
-    for (size_t i = 0; i < sizeof symbol / sizeof *symbol; i++) {
+    for (size_t i = 0; i < TIC_LEN(symbol); i++) {
         void *at = dlsym(library, symbol[i].name);
         if (!at) {
             snprintf(why, size, "libnvrtc has no `%s`: it is older than 11.1", symbol[i].name);
@@ -169,10 +169,11 @@ static bool recall(const TicNvrtc *n, TicCuda *job)
     return found;
 }
 
-/* Keeping is a convenience: when it cannot be done, nobody is told. */
+/* Keeping is a convenience: when it cannot be done, nobody is told. Other programs may keep the same at this moment: each writes a
+ * file of its own, and puts it in its place when it is whole. */
 static void keep(const TicNvrtc *n, const TicCuda *job)
 {
-    char *path = cache_path(n, job), *dir = path ? tic_strdup(path) : NULL;
+    char *path = cache_path(n, job), *dir = path ? tic_strdup(path) : NULL, *own = path ? tic_format("%s.%d", path, (int)getpid()) : NULL;
     uint64_t log = strlen(job->log) + 1;
     char *data = tic_alloc(sizeof log + log + job->bytes);
     memcpy(data, &log, sizeof log);
@@ -180,9 +181,12 @@ static void keep(const TicNvrtc *n, const TicCuda *job)
     memcpy(data + sizeof log + log, job->image, job->bytes);
     if (dir)
         *strrchr(dir, '/') = 0;
-    if (path && (tic_make_dirs(dir) || tic_write_file(path, data, sizeof log + log + job->bytes)))
+    if (path && (tic_make_dirs(dir) || tic_write_file(own, data, sizeof log + log + job->bytes)))
         tic_error_clear();
+    else if (path && rename(own, path))
+        unlink(own);
     free(data);
+    free(own);
     free(dir);
     free(path);
 }
@@ -196,12 +200,6 @@ int tic_nvrtc_recall(TicNvrtc *n, TicCuda *job, int n_jobs)
 }
 
 /* ---- compiling */
-
-static char *copy_text(const char *s)
-{
-    size_t n = strlen(s) + 1;
-    return memcpy(tic_alloc(n), s, n);
-}
 
 static void take_image(TicNvrtc *n, Handle p, TicCuda *job)
 {
@@ -220,7 +218,7 @@ static void compile_one(TicNvrtc *n, TicCuda *job)
 {
     double start = tic_now();
     size_t size = strlen(job->prelude) + strlen(job->text) + strlen(job->name) + 64;
-    char *source = tic_alloc(size), arch[64], *options = copy_text(tic_nvrtc_options);
+    char *source = tic_alloc(size), arch[64], *options = tic_strdup(tic_nvrtc_options);
     const char *option[8];
     int n_option = 0, code;
     Handle p = NULL;
@@ -247,7 +245,7 @@ static void compile_one(TicNvrtc *n, TicCuda *job)
     if (!code)
         take_image(n, p, job);
     if (!job->log)
-        job->log = copy_text(code ? n->error(code) : "");
+        job->log = tic_strdup(code ? n->error(code) : "");
     if (p)
         n->destroy(&p);
     free(source);

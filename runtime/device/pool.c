@@ -110,6 +110,7 @@ TicPool *tic_pool_new(int threads)
         if (i == 0)
             continue;        /* the caller stays where the system puts it */
         if (pthread_create(&w->thread, NULL, worker_main, w)) {
+            free(w->scratch);
             p->threads = i;
             break;
         }
