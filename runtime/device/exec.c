@@ -25,7 +25,11 @@ void tic_program_pixels(const TicProgram *p, float table[3][256])
 
 int64_t tic_poly(TicPoly p, int64_t b)
 {
-    return p.c[0] + b * (p.c[1] + b * p.c[2]);
+    int64_t sum = p.c[2];
+    for (int i = 1; i >= 0; i--)
+        if (__builtin_mul_overflow(sum, b, &sum) || __builtin_add_overflow(sum, p.c[i], &sum))
+            return INT64_MAX;
+    return sum;
 }
 
 static bool table_fits(const TicProgram *p, uint32_t offset, uint32_t count, size_t item)

@@ -106,5 +106,5 @@ void tic_exec_close(TicExec *x);
 /* Peak bytes that tic_exec_open_all allocates for entries on that device, without allocating: arena and inputs; parameters and
  * states not included. -1: beyond 64 bits, or the program has no such code. */
 int64_t tic_entries_arena_bytes(const TicProgram *p, enum TicTarget target, const TicExecAt *at, int n);
-int64_t tic_poly(TicPoly p, int64_t batch);
+int64_t tic_poly(TicPoly p, int64_t batch);                  /* INT64_MAX: beyond 64 bits */
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include "device/arena.h"
+#include "device/exec.h"
 #include "device/pool.h"
 
 static void count_task(void *const *buf, int64_t batch, int64_t task, void *scratch)
@@ -62,6 +63,14 @@ static void test_arena(void **state)
     assert_int_equal(tic_arena_plan(huge, 2), -1);
 }
 
+static void test_sizes(void **state)      /* by batch; what is beyond 64 bits must not look like a little */
+{
+    assert_int_equal(tic_poly((TicPoly){ { 5, 3, 2 } }, 10), 235);
+    assert_true(tic_poly((TicPoly){ { 0, INT64_C(1) << 42, 0 } }, 1 << 24) == INT64_MAX);
+    assert_true(tic_poly((TicPoly){ { 0, 0, INT64_C(1) << 20 } }, 1 << 24) == INT64_MAX);
+    assert_true(tic_poly((TicPoly){ { INT64_MAX, 1, 0 } }, 1) == INT64_MAX);
+}
+
 static void test_philox(void **state)     /* known answers of the authors' Random123 package */
 {
     TicRandom4 r = tic_philox(0, 0, 0);
@@ -79,6 +88,7 @@ static void test_philox(void **state)     /* known answers of the authors' Rando
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_pool), cmocka_unit_test(test_arena), cmocka_unit_test(test_philox) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_pool), cmocka_unit_test(test_arena), cmocka_unit_test(test_sizes),
+                                         cmocka_unit_test(test_philox) };
     return cmocka_run_group_tests_name("device", tests, NULL, NULL);
 }
