@@ -286,54 +286,42 @@ static void put_gpu(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
     }
 }
 
-const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
-{
-    Text out = { .arena = a };
-    Strings s = { .strings = { .arena = a } };
-    TicProgram h;
-    memset(&h, 0, sizeof h);
-    PUT(&out, h);
-    fill_program(in, &h, &s);
-    const Program *p = in->program;
+/* ---- the tables, in the order in which they stand */
 
-    /* entries first count the rows of the shared tables */
-    h.entries = align(&out);
-    h.n_entries = (uint32_t)in->n_entry;
-    uint32_t tensors = 0, launches = 0, outputs = 0, args = 0;
+/* Entries first count the rows of the tables that they share. */
+static void put_entries(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
+{
+    h->entries = align(out);
+    h->n_entries = (uint32_t)in->n_entry;
     for (int i = 0; i < in->n_entry; i++) {
         const Entry *e = &in->entry[i];
         const Graph *g = e->fused->graph;
         TicEntry row;
         memset(&row, 0, sizeof row);
-        row = (TicEntry){ .name = put_string(&s, e->name), .target = e->target, .tensor = tensors, .n_tensor = (uint32_t)g->n_tensor,
-                          .launch = launches, .n_launch = (uint32_t)e->launch.n, .output = outputs,
+        row = (TicEntry){ .name = put_string(s, e->name), .target = e->target, .tensor = h->n_tensors, .n_tensor = (uint32_t)g->n_tensor,
+                          .launch = h->n_launches, .n_launch = (uint32_t)e->launch.n, .output = h->n_outputs,
                           .n_output = (uint32_t)g->n_output, .first_update = first_update(e),
                           .forward_flops_per_pair = e->forward_flops_per_pair };
-        tensors += row.n_tensor;
-        launches += row.n_launch;
-        outputs += row.n_output;
+        h->n_tensors += row.n_tensor;
+        h->n_launches += row.n_launch;
+        h->n_outputs += row.n_output;
         for (int l = 0; l < e->launch.n; l++)
-            args += (uint32_t)e->launch.at[l].n_arg;
-        PUT(&out, row);
+            h->n_args += (uint32_t)e->launch.at[l].n_arg;
+        PUT(out, row);
     }
-    h.n_tensors = tensors;
-    h.n_launches = launches;
-    h.n_outputs = outputs;
-    h.n_args = args;
+}
 
-    h.tensors = align(&out);
-    for (int i = 0; i < in->n_entry; i++)
-        put_tensors(in, &in->entry[i], &out, &s, a);
-
-    h.launches = align(&out);
+static void put_launches(const BlobInput *in, TicProgram *h, Text *out, Strings *s, Arena *a)
+{
     uint32_t arg = 0;
+    h->launches = align(out);
     for (int i = 0; i < in->n_entry; i++)
         for (int l = 0; l < in->entry[i].launch.n; l++) {
             const Launch *x = &in->entry[i].launch.at[l];
             TicLaunch row;
             memset(&row, 0, sizeof row);
-            row.label = put_string(&s, x->from->label);
-            row.source = put_string(&s, span_text(p, x->from->span, a));
+            row.label = put_string(s, x->from->label);
+            row.source = put_string(s, span_text(in->program, x->from->span, a));
             row.kernel = (uint32_t)x->kernel;
             row.host = x->host;
             row.step = (uint32_t)(x->from - in->entry[i].fused->kernel);
@@ -345,110 +333,151 @@ const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
             for (int k = 0; k < (int)row.period && k < 64; k++)
                 row.writes |= (uint64_t)writes_tensor(x->from, x->arg[k]) << k;
             arg += row.n_arg;
-            PUT(&out, row);
+            PUT(out, row);
         }
+}
 
-    h.args = align(&out);
+static void put_args(const BlobInput *in, TicProgram *h, Text *out)
+{
+    h->args = align(out);
     for (int i = 0; i < in->n_entry; i++)
         for (int l = 0; l < in->entry[i].launch.n; l++)
             for (int k = 0; k < in->entry[i].launch.at[l].n_arg; k++) {
                 uint32_t t = (uint32_t)in->entry[i].launch.at[l].arg[k];
-                PUT(&out, t);
+                PUT(out, t);
             }
+}
 
-    h.outputs = align(&out);
+static void put_outputs(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
+{
+    h->outputs = align(out);
     for (int i = 0; i < in->n_entry; i++) {
         const Graph *g = in->entry[i].fused->graph;
         for (int k = 0; k < g->n_output; k++) {
-            TicOutput row = { put_string(&s, g->output[k].name), g->output[k].tensor };
-            PUT(&out, row);
+            TicOutput row = { put_string(s, g->output[k].name), g->output[k].tensor };
+            PUT(out, row);
         }
     }
+}
 
-    h.params = align(&out);
-    h.n_params = (uint32_t)p->n_param;
+static void put_params(const BlobInput *in, TicProgram *h, Text *out, Strings *s)
+{
+    const Program *p = in->program;
+    h->params = align(out);
+    h->n_params = (uint32_t)p->n_param;
     for (int i = 0; i < p->n_param; i++) {
-        TicParam row = param_row(&p->graph->tensor[p->param[i]], &s);
+        TicParam row = param_row(&p->graph->tensor[p->param[i]], s);
         row.weight_decay = sema_weight_decay(p, i);
         row.param = i;
-        row.role = put_string(&s, "");
-        PUT(&out, row);
+        row.role = put_string(s, "");
+        PUT(out, row);
     }
+}
 
-    h.states = align(&out);
+static void put_states(const BlobInput *in, TicProgram *h, Text *out, Strings *s, Arena *a)
+{
+    h->states = align(out);
     for (int i = 0; in->step && i < in->step->n_tensor; i++) {
         if (in->step->tensor[i].kind != T_STATE)
             continue;
-        TicParam row = param_row(&in->step->tensor[i], &s);
+        TicParam row = param_row(&in->step->tensor[i], s);
         const char *role = "";
         row.param = state_owner(in, in->step->tensor[i].name, &role, a);
-        row.role = put_string(&s, role);
-        h.n_states++;
-        PUT(&out, row);
+        row.role = put_string(s, role);
+        h->n_states++;
+        PUT(out, row);
     }
+}
 
-    h.steps = align(&out);
-    h.n_steps = (uint32_t)p->continual.n_step;
+static void put_steps_and_tasks(const Program *p, TicProgram *h, Text *out, Strings *s, Arena *a)
+{
+    h->steps = align(out);
+    h->n_steps = (uint32_t)p->continual.n_step;
     for (int i = 0; i < p->continual.n_step; i++) {
         YearRange r = p->continual.step[i];
-        TicYearStep row = { put_string(&s, r.lo == r.hi ? arena_printf(a, "%d", r.lo) : arena_printf(a, "%d..%d", r.lo, r.hi)), r.lo, r.hi };
-        PUT(&out, row);
+        TicYearStep row = { put_string(s, r.lo == r.hi ? arena_printf(a, "%d", r.lo) : arena_printf(a, "%d..%d", r.lo, r.hi)), r.lo, r.hi };
+        PUT(out, row);
     }
-
-    h.tasks = align(&out);
-    h.n_tasks = (uint32_t)p->n_task;
+    h->tasks = align(out);
+    h->n_tasks = (uint32_t)p->n_task;
     for (int i = 0; i < p->n_task; i++) {
-        TicTask row = { put_string(&s, p->task[i].kind), put_string(&s, p->task[i].name), p->task[i].year };
-        PUT(&out, row);
+        TicTask row = { put_string(s, p->task[i].kind), put_string(s, p->task[i].name), p->task[i].year };
+        PUT(out, row);
     }
+}
 
-    put_gpu(in, &h, &out, &s);
-
-    h.class_names = align(&out);
-    h.n_class_names = N_KERNEL_CLASSES;
+static void put_class_names(TicProgram *h, Text *out, Strings *s)
+{
+    h->class_names = align(out);
+    h->n_class_names = N_KERNEL_CLASSES;
     for (int i = 0; i < N_KERNEL_CLASSES; i++) {
-        uint32_t name = put_string(&s, kernel_class_name[i]);
-        PUT(&out, name);
+        uint32_t name = put_string(s, kernel_class_name[i]);
+        PUT(out, name);
     }
+}
 
-    /* the strings come last: every `name` written above becomes an offset from the start */
-    uint32_t base = align(&out);
-    text_bytes(&out, s.strings.at ? s.strings.at : "", s.strings.n);
-    align(&out);
-    char *b = out.at;
+/* The strings come last: every one that was put becomes an offset from the start, b. */
+static void place_strings(TicProgram *h, char *b, uint32_t base)
+{
 #define FIX(T, offset, n, field) \
     for (uint32_t i_ = 0; i_ < (n); i_++) \
         ((T *)(void *)(b + (offset)))[i_].field += base
-    FIX(TicEntry, h.entries, h.n_entries, name);
-    FIX(TicTensor, h.tensors, h.n_tensors, name);
-    FIX(TicLaunch, h.launches, h.n_launches, label);
-    FIX(TicLaunch, h.launches, h.n_launches, source);
-    FIX(TicOutput, h.outputs, h.n_outputs, name);
-    FIX(TicParam, h.params, h.n_params, name);
-    FIX(TicParam, h.params, h.n_params, role);
-    FIX(TicParam, h.states, h.n_states, name);
-    FIX(TicParam, h.states, h.n_states, role);
-    FIX(TicYearStep, h.steps, h.n_steps, name);
-    FIX(TicTask, h.tasks, h.n_tasks, kind);
-    FIX(TicTask, h.tasks, h.n_tasks, name);
-    FIX(TicGpuKernel, h.gpu_kernels, h.n_gpu_kernels, name);
-    FIX(TicGpuKernel, h.gpu_kernels, h.n_gpu_kernels, own.name);
-    FIX(TicGpuFile, h.gpu_files, h.n_gpu_files, name);
-    FIX(TicGpuFile, h.gpu_files, h.n_gpu_files, text);
+    FIX(TicEntry, h->entries, h->n_entries, name);
+    FIX(TicTensor, h->tensors, h->n_tensors, name);
+    FIX(TicLaunch, h->launches, h->n_launches, label);
+    FIX(TicLaunch, h->launches, h->n_launches, source);
+    FIX(TicOutput, h->outputs, h->n_outputs, name);
+    FIX(TicParam, h->params, h->n_params, name);
+    FIX(TicParam, h->params, h->n_params, role);
+    FIX(TicParam, h->states, h->n_states, name);
+    FIX(TicParam, h->states, h->n_states, role);
+    FIX(TicYearStep, h->steps, h->n_steps, name);
+    FIX(TicTask, h->tasks, h->n_tasks, kind);
+    FIX(TicTask, h->tasks, h->n_tasks, name);
+    FIX(TicGpuKernel, h->gpu_kernels, h->n_gpu_kernels, name);
+    FIX(TicGpuKernel, h->gpu_kernels, h->n_gpu_kernels, own.name);
+    FIX(TicGpuFile, h->gpu_files, h->n_gpu_files, name);
+    FIX(TicGpuFile, h->gpu_files, h->n_gpu_files, text);
 #undef FIX
-    for (uint32_t i = 0; i < h.n_class_names; i++)
-        ((uint32_t *)(void *)(b + h.class_names))[i] += base;
-    h.gpu_prelude += base;
-    h.gpu_options += base;
-    h.model += base;
-    h.source += base;
-    h.version += base;
-    h.target += base;
-    h.data_name += base;
-    h.data_shards += base;
-    h.strategy += base;
+    for (uint32_t i = 0; i < h->n_class_names; i++)
+        ((uint32_t *)(void *)(b + h->class_names))[i] += base;
+    h->gpu_prelude += base;
+    h->gpu_options += base;
+    h->model += base;
+    h->source += base;
+    h->version += base;
+    h->target += base;
+    h->data_name += base;
+    h->data_shards += base;
+    h->strategy += base;
+}
+
+const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
+{
+    Text out = { .arena = a };
+    Strings s = { .strings = { .arena = a } };
+    TicProgram h;
+    memset(&h, 0, sizeof h);
+    PUT(&out, h);
+    fill_program(in, &h, &s);
+    put_entries(in, &h, &out, &s);
+    h.tensors = align(&out);
+    for (int i = 0; i < in->n_entry; i++)
+        put_tensors(in, &in->entry[i], &out, &s, a);
+    put_launches(in, &h, &out, &s, a);
+    put_args(in, &h, &out);
+    put_outputs(in, &h, &out, &s);
+    put_params(in, &h, &out, &s);
+    put_states(in, &h, &out, &s, a);
+    put_steps_and_tasks(in->program, &h, &out, &s, a);
+    put_gpu(in, &h, &out, &s);
+    put_class_names(&h, &out, &s);
+    uint32_t base = align(&out);
+    text_bytes(&out, text_data(&s.strings), s.strings.n);
+    align(&out);
+    place_strings(&h, out.at, base);
     h.bytes = (uint32_t)out.n;
-    memcpy(b, &h, sizeof h);
+    memcpy(out.at, &h, sizeof h);
     *size = out.n;
-    return b;
+    return out.at;
 }
