@@ -13,6 +13,7 @@
 #include "data/json.h"
 #include "eval/transfer.h"
 #include "report/report.h"
+#include "room.h"
 
 #define close_to(a, b) assert_true(fabs((a) - (b)) < 1e-12)
 
@@ -191,23 +192,6 @@ static void test_refusals(void **state)
     free(text);
     tic_runs_clear(&runs);
 }
-
-static char room[64];
-
-static int make_room(void **state)
-{
-    strcpy(room, "/tmp/rt_report_XXXXXX");
-    return !mkdtemp(room) || chdir(room);
-}
-
-static int remove_room(void **state)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", room);
-    return chdir("/") || system(command);
-}
-
-#define ROOM(name) cmocka_unit_test_setup_teardown(name, make_room, remove_room)
 
 int main(void)
 {

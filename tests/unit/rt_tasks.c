@@ -12,6 +12,7 @@
 #include "eval/sets.h"
 #include "eval/tasks.h"
 #include "eval/yaml.h"
+#include "room.h"
 
 static void refuses(const char *text, const char *says)
 {
@@ -201,23 +202,6 @@ static void test_folders(void **state)
     assert_string_equal(list.task[2].key, "tic/datacomp/retrieval/yearly/2014");
     tic_tasks_clear(&list);
 }
-
-static char room[64];
-
-static int make_room(void **state)
-{
-    strcpy(room, "/tmp/rt_tasks_XXXXXX");
-    return !mkdtemp(room) || chdir(room);
-}
-
-static int remove_room(void **state)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", room);
-    return chdir("/") || system(command);
-}
-
-#define ROOM(name) cmocka_unit_test_setup_teardown(name, make_room, remove_room)
 
 int main(void)
 {

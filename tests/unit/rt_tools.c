@@ -15,8 +15,8 @@
 #include <cmocka.h>
 #include "data/index.h"
 #include "data/tar.h"
+#include "room.h"
 
-static char room[64];        /* this test's temporary folder; every test works in it and starts with it empty */
 static char *tool;
 
 static int shell(char *said, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -387,29 +387,14 @@ static void test_reshard_subset(void **state)
     says(1, "list.npy: no list of uids", "reshard --in in.tar --out third --subset list.npy");
 }
 
-static int make_room(void **state)
-{
-    strcpy(room, "/tmp/rt_tools_XXXXXX");
-    return !mkdtemp(room) || chdir(room);
-}
-
-static int remove_room(void **state)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", room);
-    return chdir("/") || system(command);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_room, remove_room)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_index_writes_what_synth_wrote), TEST(test_index_counts_as_the_loader),
-        TEST(test_index_of_a_torn_shard), TEST(test_index_refusals), TEST(test_reshard_a_pool),
-        TEST(test_reshard_reads_times), TEST(test_reshard_keeps_samples_apart), TEST(test_reshard_long_names),
-        TEST(test_reshard_torn_shard), TEST(test_reshard_refusals), TEST(test_reshard_full_disk),
-        TEST(test_reshard_subset),
+        ROOM(test_index_writes_what_synth_wrote), ROOM(test_index_counts_as_the_loader),
+        ROOM(test_index_of_a_torn_shard), ROOM(test_index_refusals), ROOM(test_reshard_a_pool),
+        ROOM(test_reshard_reads_times), ROOM(test_reshard_keeps_samples_apart), ROOM(test_reshard_long_names),
+        ROOM(test_reshard_torn_shard), ROOM(test_reshard_refusals), ROOM(test_reshard_full_disk),
+        ROOM(test_reshard_subset),
     };
     const char *asked = getenv("TICDATA");
     tool = realpath(asked && *asked ? asked : "build/release/ticdata", NULL);

@@ -11,6 +11,7 @@
 #include "data/index.h"
 #include "data/tar.h"
 #include "data/views.h"
+#include "room.h"
 
 static void test_uids(void **state)
 {
@@ -136,23 +137,6 @@ static void test_views(void **state)
     tic_error_clear();
     assert_int_equal(view.count, 0);
 }
-
-static char room[64];
-
-static int make_room(void **state)
-{
-    strcpy(room, "/tmp/rt_views_XXXXXX");
-    return !mkdtemp(room) || chdir(room);
-}
-
-static int remove_room(void **state)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", room);
-    return chdir("/") || system(command);
-}
-
-#define ROOM(name) cmocka_unit_test_setup_teardown(name, make_room, remove_room)
 
 int main(void)
 {
