@@ -106,7 +106,7 @@ static void use_module(Sema *s, const Node *n)
         collect(s, tree->a, n);
 }
 
-static void add_function(Sema *s, const Node *n)
+void declare_function(Sema *s, const Node *n, bool of_model)
 {
     const Closure *other = fn_find(s, n->text);
     if (other) {
@@ -120,8 +120,11 @@ static void add_function(Sema *s, const Node *n)
             return;
         }
     }
-    if (check_signature(s, n->a))
-        fn_add(s, closure_new(s, n->text, n, n->a, n->b, n->c, s->scope, n->word));
+    if (!check_signature(s, n->a))
+        return;
+    Closure *c = closure_new(s, n->text, n, n->a, n->b, n->c, s->scope, n->word);
+    c->model = of_model;
+    fn_add(s, c);
 }
 
 static void add_optimizer(Sema *s, const Node *n)
@@ -207,7 +210,7 @@ static void collect(Sema *s, const Node *items, const Node *use)
             use_module(s, n);
             break;
         case AST_FN:
-            add_function(s, n);
+            declare_function(s, n, false);
             break;
         case AST_LET:
         case AST_CONST:

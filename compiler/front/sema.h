@@ -436,7 +436,7 @@ bool sema_model(Sema *s, const Node *block);
 /* ---- sema.c */
 const Node *define_find(Sema *s, const char *block, const char *name);   /* what -D gives `block.name` or `name`, or NULL */
 const Node *define_value(Sema *s, const char *block, const Node *let);
-
+void declare_function(Sema *s, const Node *n, bool of_model);             /* a `fn` of a file, or of the model block */
 bool sema_analyse(Sema *s, Program *p, int file, const Define *define, int n_define);
 
 /* ---- sema_block.c */

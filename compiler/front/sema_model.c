@@ -16,21 +16,6 @@
 
 /* ---- what the block holds */
 
-static void add_function(Sema *s, const Node *n)
-{
-    const Closure *other = fn_find(s, n->text);
-    if (other) {
-        sema_error(s, n->word, "there is a function `%s` already", n->text);
-        sema_note(s, other->at, "here");
-        return;
-    }
-    if (!check_signature(s, n->a))
-        return;
-    Closure *c = closure_new(s, n->text, n, n->a, n->b, n->c, s->scope, n->word);
-    c->model = true;
-    fn_add(s, c);
-}
-
 static void add_lazy(Sema *s, const Node *n, const char *name, NameKind kind, Span at)
 {
     Name *made = scope_declare(s, s->scope, name, kind, value_error(), at);
@@ -43,7 +28,7 @@ static void collect(Sema *s, const Node *items)
     for (const Node *n = items; n; n = n->next) {
         switch (n->kind) {
         case AST_FN:
-            add_function(s, n);
+            declare_function(s, n, true);
             break;
         case AST_LET:
         case AST_CONST:
