@@ -18,18 +18,17 @@ static void give(const Graph *g, Env *env, Arena *a, const char *name, double va
     }
 }
 
-static double ask(Graph *g, const char *output, int y, int t, double in_y, double in_t, double base, bool *ok)
+typedef struct { const char *name; double value; } Given;
+
+/* The number that a graph makes of numbers: its output of this name; NAN: it has none. */
+static double computed(Graph *g, const char *output, const Given *given, int n, bool *ok)
 {
     Arena a = { 0 };
     Text why = { .arena = &a };
     Env env = { NEWN(&a, double *, g->n_tensor), 1 };
     double value = NAN;
-    give(g, &env, &a, "y", y);
-    give(g, &env, &a, "t", t);
-    give(g, &env, &a, "samples_y", in_y);
-    give(g, &env, &a, "samples_t", in_t);
-    give(g, &env, &a, "base", base);
-    give(g, &env, &a, "unknown", NAN);
+    for (int i = 0; i < n; i++)
+        give(g, &env, &a, given[i].name, given[i].value);
     *ok = interp_run(g, &env, &a, &why);
     for (int i = 0; *ok && i < g->n_output; i++) {
         if (!strcmp(g->output[i].name, output))
@@ -37,6 +36,12 @@ static double ask(Graph *g, const char *output, int y, int t, double in_y, doubl
     }
     arena_free(&a);
     return value;
+}
+
+static double ask(Graph *g, const char *output, int y, int t, double in_y, double in_t, double base, bool *ok)
+{
+    const Given given[] = { { "y", y }, { "t", t }, { "samples_y", in_y }, { "samples_t", in_t }, { "base", base }, { "unknown", NAN } };
+    return computed(g, output, given, LEN(given), ok);
 }
 
 static const char *step_name(const YearRange *r, char *out, size_t size)
@@ -70,19 +75,8 @@ static bool print_shares(const Program *p, Graph *g, int t)
 
 static double rate_at(Graph *g, double step, double total, int t, bool *ok)
 {
-    Arena a = { 0 };
-    Text why = { .arena = &a };
-    Env env = { NEWN(&a, double *, g->n_tensor), 1 };
-    double value = NAN;
-    give(g, &env, &a, "step", step);
-    give(g, &env, &a, "total", total);
-    give(g, &env, &a, "t", t);
-    give(g, &env, &a, "updates", step);
-    *ok = interp_run(g, &env, &a, &why);
-    if (*ok && g->n_output)
-        value = env.value[g->output[0].tensor][0];
-    arena_free(&a);
-    return value;
+    const Given given[] = { { "step", step }, { "total", total }, { "t", t }, { "updates", step } };
+    return computed(g, "lr", given, LEN(given), ok);
 }
 
 /* "2e-05 > 0.001 @50..499 > 3e-09": first, top and where it is, last; a constant rate is one number. Long steps are looked

@@ -159,16 +159,9 @@ static void close_tasks(Eval *e)
 
 /* ---- encoding */
 
-static uint64_t hash_lines(const TicLines *l, uint64_t h)
-{
-    for (int i = 0; i < l->count; i++)
-        h = tic_hash(l->line[i], strlen(l->line[i]) + 1, h);
-    return h;
-}
-
 static TicStatus classify(Eval *e, Item *x)
 {
-    uint64_t which = hash_lines(&x->set.templates, hash_lines(&x->set.classes, 1));
+    uint64_t which = tic_lines_hash(&x->set.templates, tic_lines_hash(&x->set.classes, 1));
     if (!e->classifier || which != e->classifier_of) {
         free(e->classifier);
         e->classifier = NULL;

@@ -140,7 +140,7 @@ static void find_folder(const char *text, const char *key, char **folder, char *
     free(root);
 }
 
-static uint64_t hash_lines(const TicLines *l, uint64_t h)
+uint64_t tic_lines_hash(const TicLines *l, uint64_t h)
 {
     for (int i = 0; i < l->count; i++)
         h = tic_hash(l->line[i], strlen(l->line[i]) + 1, h);
@@ -199,7 +199,7 @@ TicStatus tic_eval_set_open(const char *root, const TicEvalTask *task, TicEvalSe
         set->digest = tic_hash(name, strlen(name), set->digest);
         set->digest = tic_hash(&size, sizeof size, set->digest);
     }
-    set->digest = hash_lines(&set->templates, hash_lines(&set->classes, set->digest));
+    set->digest = tic_lines_hash(&set->templates, tic_lines_hash(&set->classes, set->digest));
     free(side);
     if (status)
         tic_eval_set_clear(set);

@@ -26,6 +26,7 @@ typedef struct {
 TicStatus tic_eval_set_open(const char *root, const TicEvalTask *task, TicEvalSet *set);
 void tic_eval_set_clear(TicEvalSet *set);
 
+uint64_t tic_lines_hash(const TicLines *lines, uint64_t seed);
 /* Reads classnames.txt and the templates of a folder; the classes must be `wanted` many where that is not 0. */
 TicStatus tic_classes_read(const char *folder, int64_t wanted, TicLines *classes, TicLines *templates);
 /* Appends the keys of all TiC tasks that `root` holds data for, retrieval first, years in order. */
