@@ -484,8 +484,8 @@ static V make_pack_sum(Contraction *c)
 
 /* ---- a task */
 
-/* What the epilogue reads beside the tile, a row of it for each of the result's: fetched while the tile is computed. First element,
- * bytes from row to row and from slice to slice; nothing: the scratch. */
+/* The tensor that the epilogue reads beside the tile, element by element: its first element for this task, bytes from row to row
+ * and from slice to slice (contract.h). Of several, the first found. */
 typedef struct Beside { V first, row, slice; } Beside;
 
 static Beside find_beside(Contraction *c, V outer)

@@ -39,8 +39,16 @@ V call_pointer(Gen *g, Ty result, V fn, V *arg, int n)
  *
  * In place, rows is 1 .. MR: rows past it are computed from the last one again and never stored. In a panel, where rs is
  * not wanted, it says where to begin fetching a part of the next tile, which may lie in the third-level cache. (Fetching the
- * next rows in place measured slower: they are eight streams, and the machine follows them by itself.) */
-typedef struct Micro { Gen *g; int mr, nr; bool half; V *carry; } Micro;
+ * next rows in place measured no gain: they are eight streams, and the machine follows them by itself.) What the epilogue
+ * reads beside the tile, rows of NR elements, is fetched a row at each eighth of the terms: all at once, its misses would
+ * hold up the slices. */
+typedef struct Micro {
+    Gen *g;
+    int mr, nr;
+    bool packed, half;
+    V *carry;
+    V row[8], b, ahead;                /* the tile's rows of a; the slice; in a panel, what to fetch */
+} Micro;
 
 /* carry += a * b for one term or pair: a one element of A, b its row of a slice. */
 static void multiply(const Micro *m, int r, V a, V const *b)
@@ -69,8 +77,32 @@ static void fetch_ahead(Gen *g, V p)
     llvm_call(g->t, g->b, "llvm.prefetch", over, 1, arg, 4);   /* to read; into the second-level cache; data */
 }
 
+/* Terms (or pairs) from .. to - 1, `unroll` at a time. */
+static void multiply_terms(const Micro *m, V from, V to, int unroll)
+{
+    Gen *g = m->g;
+    int mr = m->mr, nr = m->nr, stride = m->packed ? mr : 1;
+    Ty unit = m->half ? g->t->i32 : g->t->f32;
+    V bv[NV];
+    Loop loop;
+    loop_begin(g, &loop, from, to, unroll, m->carry, mr * NV);
+    loop.aligned = unroll > 1;
+    V at = i_mul(g, loop.i, ic(g, stride)), pb = gep(g, unit, m->b, i_mul(g, loop.i, ic(g, nr)));
+    if (m->packed && unroll > 1)
+        fetch_ahead(g, gep(g, unit, m->ahead, i_mul(g, loop.i, ic(g, mr / NB_MOST))));
+    for (int u = 0; u < unroll; u++) {
+        load_slice(m, gep(g, unit, pb, ic(g, u * nr)), bv);
+        for (int r = 0; r < mr; r++) {
+            V pa = gep(g, unit, gep(g, unit, m->row[r], at), ic(g, u * stride));
+            multiply(m, r, load(g, unit, pa, m->half && !m->packed ? 2 : 4), bv);
+        }
+    }
+    loop_end(g, &loop, m->carry);
+}
+
 static V micro_kernel(Low *l, bool packed, bool half)
 {
+    enum { UNROLL = 4 };
     const char *name = packed ? half ? "micro_packed_bf16" : "micro_packed" : half ? "micro_rows_bf16" : "micro_rows";
     V fn = part_helper(l->part, name);
     if (fn)
@@ -80,54 +112,34 @@ static V micro_kernel(Low *l, bool packed, bool half)
     Ty word = g->t->i64, p = g->t->ptr, t[] = {word, word, p, word, p, p, word, p, word}, unit = half ? g->t->i32 : g->t->f32;
     aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
     fn = g->fn;
-    int w = g->t->lanes, mr = tile_rows(g->t), nr = tile_columns(g->t), n_acc = mr * NV, stride = packed ? mr : 1;
-    unsigned align = half && !packed ? 2 : 4;
+    int w = g->t->lanes, mr = tile_rows(g->t), nr = tile_columns(g->t), n_acc = mr * NV;
     V len = LLVMGetParam(fn, 0), rows = LLVMGetParam(fn, 1), a = LLVMGetParam(fn, 2), rs = LLVMGetParam(fn, 3);
-    V b = LLVMGetParam(fn, 4), tile = LLVMGetParam(fn, 5), more = LLVMGetParam(fn, 6), row[8], carry[MAX_CARRY], bv[NV];
+    V b = LLVMGetParam(fn, 4), tile = LLVMGetParam(fn, 5), more = LLVMGetParam(fn, 6), beside = LLVMGetParam(fn, 7);
+    V beside_row = LLVMGetParam(fn, 8), carry[MAX_CARRY], bv[NV];
     V last = i_sub(g, rows, ic(g, 1)), units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len;
-    Micro m = {g, mr, nr, half, carry};
+    Micro m = {.g = g, .mr = mr, .nr = nr, .packed = packed, .half = half, .carry = carry, .b = b};
     for (int r = 0; r < mr; r++)
-        row[r] = packed ? gep(g, unit, a, ic(g, r)) : gep(g, half ? g->t->i16 : unit, a, i_mul(g, i_min(g, ic(g, r), last), rs));
+        m.row[r] = packed ? gep(g, unit, a, ic(g, r)) : gep(g, half ? g->t->i16 : unit, a, i_mul(g, i_min(g, ic(g, r), last), rs));
+    if (packed)
+        m.ahead = gep(g, unit, a, rs);
     for (int i = 0; i < n_acc; i++)
         carry[i] = fc(g, 0);
-    V whole = LLVMBuildAnd(g->b, units, ic(g, -4), ""), beside = LLVMGetParam(fn, 7), beside_row = LLVMGetParam(fn, 8), from, to;
-    V eighth = LLVMBuildAnd(g->b, i_div(g, whole, ic(g, mr)), ic(g, -4), "");
-    for (int unroll = 4; unroll; unroll = unroll == 4 ? 1 : 0) {
-        Loop loop, part;
-        if (unroll > 1) {
-            loop_begin(g, &part, ic(g, 0), ic(g, mr), 1, carry, n_acc);
-            V row_beside = gep(g, g->t->i8, beside, i_mul(g, part.i, beside_row));
-            for (int v = 0; v < NV; v++)
-                fetch_ahead(g, gep(g, g->t->f32, row_beside, ic(g, v * w)));
-            V next = i_add(g, part.i, ic(g, 1));
-            from = i_mul(g, part.i, eighth);
-            to = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, next, ic(g, mr), ""), whole, i_mul(g, next, eighth));
-        } else {
-            from = whole;
-            to = units;
-        }
-        loop_begin(g, &loop, from, to, unroll, carry, n_acc);
-        loop.aligned = unroll > 1;
-        V at = i_mul(g, loop.i, ic(g, stride)), pb = gep(g, unit, b, i_mul(g, loop.i, ic(g, nr)));
-        if (packed && unroll > 1)
-            fetch_ahead(g, gep(g, unit, a, i_add(g, rs, i_mul(g, loop.i, ic(g, mr / NB_MOST)))));
-        for (int u = 0; u < unroll; u++) {
-            load_slice(&m, gep(g, unit, pb, ic(g, u * nr)), bv);
-            for (int r = 0; r < mr; r++) {
-                V pa = gep(g, unit, gep(g, unit, row[r], at), ic(g, u * stride));
-                multiply(&m, r, load(g, unit, pa, align), bv);
-            }
-        }
-        loop_end(g, &loop, carry);
-        if (unroll > 1)
-            loop_end(g, &part, carry);
-    }
+    V whole = LLVMBuildAnd(g->b, units, ic(g, -UNROLL), ""), part = LLVMBuildAnd(g->b, i_div(g, whole, ic(g, mr)), ic(g, -UNROLL), "");
+    Loop loop;
+    loop_begin(g, &loop, ic(g, 0), ic(g, mr), 1, carry, n_acc);
+    V next = i_add(g, loop.i, ic(g, 1)), at = gep(g, g->t->i8, beside, i_mul(g, loop.i, beside_row));
+    for (int v = 0; v < NV; v++)
+        fetch_ahead(g, gep(g, g->t->f32, at, ic(g, v * w)));
+    V end = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, next, ic(g, mr), ""), whole, i_mul(g, next, part));
+    multiply_terms(&m, i_mul(g, loop.i, part), end, UNROLL);
+    loop_end(g, &loop, carry);
+    multiply_terms(&m, whole, units, 1);
     Branch f;
     if (half) {                        /* one term is left: its partner, in A past the end, counts as zero */
         if_begin(g, &f, LLVMBuildICmp(g->b, LLVMIntNE, LLVMBuildAnd(g->b, len, ic(g, 1), ""), ic(g, 0), ""), carry, n_acc);
         load_slice(&m, gep(g, unit, b, i_mul(g, units, ic(g, nr))), bv);
         for (int r = 0; r < mr; r++) {
-            V pa = gep(g, unit, row[r], i_mul(g, units, ic(g, stride)));
+            V pa = gep(g, unit, m.row[r], i_mul(g, units, ic(g, packed ? mr : 1)));
             multiply(&m, r, LLVMBuildZExt(g->b, load(g, g->t->i16, pa, 2), unit, ""), bv);
         }
         if_end(g, &f, carry);
@@ -484,9 +496,8 @@ V part_product(Low *l, bool packed, bool half)
         V units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len;
         step = i_add(g, i_mul(g, k.room, ic(g, mr)), i_mul(g, in, i_mul(g, units, ic(g, mr / NB_MOST))));
     }
-    V beside_at = i_add(g, i_mul(g, tile.i, beside_row), i_mul(g, panel.i, beside_slice));
-    V next_beside = select_(g, last_block, gep(g, g->t->i8, beside, beside_at), at);
-    V arg[] = {len, rows, a, step, b, at, kb.i, next_beside, select_(g, last_block, beside_row, ic(g, 0))};
+    V place = gep(g, g->t->i8, beside, i_add(g, i_mul(g, tile.i, beside_row), i_mul(g, panel.i, beside_slice)));
+    V arg[] = {len, rows, a, step, b, at, kb.i, select_(g, last_block, place, at), select_(g, last_block, beside_row, ic(g, 0))};
     call(g, micro, arg, (int)LEN(arg));
     Branch f;
     if_begin(g, &f, last_block, NULL, 0);
