@@ -414,7 +414,11 @@ static bool find_ready(Contraction *c)
     int64_t k = most(c->terms, &k_power), m = most(c->rows, &m_power), units = c->half ? (k + 1) / 2 : k;
     if (c->l->m->lean || !poly_is(c->batches, 1) || k_power + m_power > 2 || poly_guess(c->n.n) <= NB_MOST * tile_columns(t))
         return false;
-    c->l->out->workspace.c[k_power + m_power] = (m + tile_rows(t)) * (units + (units / KC + 1) * (K_SPARE + 8));
+    /* of one power of the batch: where rows or terms are few times the batch, what is to spare would be many times the panels */
+    int64_t room = (m + tile_rows(t)) * (units + (units / KC + 1) * (K_SPARE + 8));
+    if (room > 2 * m * units)
+        return false;
+    c->l->out->workspace.c[k_power + m_power] = room;
     return true;
 }
 

@@ -36,6 +36,10 @@ says "with pieces of another size" 0 "micro was 8, is now 4" more --steps 16 --m
 says "and nothing with the same" 0 "resuming after step 16" more --steps 18 --micro 4
 check "but its length" eval '! grep -q "micro was" "$T/says.out"'
 number() { sed -E "s/.*\"$1\": ([0-9.]*).*/\1/" "$T/json"; }
+# the gradient of the loss by wide features: rows and terms are both the batch, and nothing grows with more than its square
+sed 's/out = 16/out = 512/g' tests/e2e/micro.tic >"$T/wide.tic" && "$TICC" "$T/wide.tic" -D train.micro=4 -o "$T/wide"
+"$T/wide" info --json --batch 4096 >"$T/json"
+check "memory of a large batch of wide features" test "$(number arena_bytes)" -lt 200000000
 "$T/micro" info --json --batch 256 --micro 0 >"$T/json"; at_once=$(number arena_bytes) flops=$(number step_flops)
 "$T/micro" info --json --batch 256 --micro 4 >"$T/json"; in_pieces=$(number arena_bytes) more=$(number step_flops)
 check "256 pairs in pieces of 4 need less than half the memory" awk -v a="$at_once" -v b="$in_pieces" 'BEGIN { exit !(b > 0 && b < a / 2) }'
