@@ -78,9 +78,9 @@ static void put_text(FILE *f, const char *key, const char *text)
 
 /* What a reader would call different about two programs. */
 typedef struct { const char *name; char text[160]; } Fact;
-enum { FACTS = 11 };
+enum { MOST_FACTS = 16 };
 
-static void facts_of(const Continual *c, Fact *f)
+static int facts_of(const Continual *c, Fact *f)         /* how many */
 {
     const TicProgram *p = c->program;
     int n = 0;
@@ -101,14 +101,15 @@ static void facts_of(const Continual *c, Fact *f)
     FACT("target", "%s", tic_text(p, p->target));
     FACT("ticc", "%s", tic_text(p, p->version));
 #undef FACT
+    return n;
 }
 
 static void put_facts(FILE *f, const Continual *c)
 {
-    Fact fact[FACTS];
-    facts_of(c, fact);
+    Fact fact[MOST_FACTS];
+    int n = facts_of(c, fact);
     fprintf(f, "  \"facts\": {");
-    for (int i = 0; i < FACTS; i++) {
+    for (int i = 0; i < n; i++) {
         fprintf(f, i ? ", " : "");
         put_text(f, fact[i].name, fact[i].text);
     }
@@ -118,12 +119,12 @@ static void put_facts(FILE *f, const Continual *c)
 /* "batch was 8 and is 16; ...", or "". Caller frees. */
 static char *changed_facts(const Continual *c, const TicJson *root)
 {
-    Fact fact[FACTS];
+    Fact fact[MOST_FACTS];
     char *text = NULL;
     size_t size = 0;
     FILE *f = open_memstream(&text, &size);
-    facts_of(c, fact);
-    for (int i = 0; i < FACTS; i++) {
+    int n = facts_of(c, fact);
+    for (int i = 0; i < n; i++) {
         const TicJson *was = tic_json_get(tic_json_get(root, "facts"), fact[i].name);
         fflush(f);
         if (was && was->kind == TIC_JSON_STRING && strcmp(was->text, fact[i].text))
@@ -374,12 +375,11 @@ static TicStatus plan(Continual *c)
     c->step = tic_alloc((size_t)c->n * sizeof *c->step);
     memset(c->step, 0, (size_t)c->n * sizeof *c->step);
     TicPool *pool = tic_pool_new(1);
-    TicModel *m;
+    TicModel *m = NULL;
     TicStatus status = tic_model_new(p, c->kernels, &m);
     for (int t = c->first; t < c->n && !status; t++)
         status = plan_step(c, m, pool, t);
-    if (!status)
-        tic_model_free(m);
+    tic_model_free(m);
     tic_pool_free(pool);
     return status;
 }
@@ -471,10 +471,8 @@ static TicStatus update_weights(Continual *c, int t)
     }
     if (x)
         tic_exec_close(x);
-    if (previous)
-        tic_model_free(previous);
-    if (m)
-        tic_model_free(m);
+    tic_model_free(previous);
+    tic_model_free(m);
     tic_pool_free(pool);
     free(trained);
     free(to);

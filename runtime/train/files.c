@@ -110,12 +110,12 @@ static TicStatus read_states(TicModel *m, TicCheckpoint *ck, const char *path)
 static TicStatus steps_done(const TicModel *m, TicCheckpoint *ck, const char *path, int64_t *step)
 {
     float steps = 0;
-    if (tic_checkpoint_int(ck, "ticc.step", step) || tic_checkpoint_int(ck, "global_step", step))
-        return TIC_OK;
-    if (!m->n_params || tic_checkpoint_read_state(ck, tic_text(m->program, m->params[0].name), "step", 0, NULL, &steps))
-        return tic_fail(TIC_USER, "%s: does not say how many steps were done; --from starts a new run with its weights", path);
-    *step = (int64_t)steps;
-    return TIC_OK;
+    if (!tic_checkpoint_int(ck, "ticc.step", step) && !tic_checkpoint_int(ck, "global_step", step)) {
+        if (!m->n_params || tic_checkpoint_read_state(ck, tic_text(m->program, m->params[0].name), "step", 0, NULL, &steps))
+            return tic_fail(TIC_USER, "%s: does not say how many steps were done; --from starts a new run with its weights", path);
+        *step = steps >= 0 && steps < 0x1p62f ? (int64_t)steps : -1;   /* any bits may stand there */
+    }
+    return *step < 0 ? tic_fail(TIC_USER, "%s: found no number of steps done that is 0 or more", path) : TIC_OK;
 }
 
 TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates)
@@ -189,8 +189,6 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
         status = steps_done(m, ck, path, &s->step);
         if (!tic_checkpoint_int(ck, "ticc.carried", &s->carried))
             s->carried = 0;
-        if (!status && s->step < 0)
-            status = tic_fail(TIC_USER, "%s: found %lld steps done, wanted 0 or more", path, (long long)s->step);
         if (tic_checkpoint_float(ck, "optimizer.param_groups.0.lr", &t) && isfinite(t))
             s->lr = t;
         for (int i = 0; i < TIC_SKIP_REASONS; i++) {
