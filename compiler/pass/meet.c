@@ -367,8 +367,10 @@ void pass_meet(Graph *g, Arena *a, const FuseOptions *o, ScoreSets *sets)
         for (int i = 0; i < own.n; i++)
             PUSH(a, *sets, own.at[i]);
         for (int i = 0; i < m.n_comp; i++)
-            if (changed[i])
+            if (changed[i]) {
                 g->comp[i]->body = changed[i]->body;
+                m.what[i] = OUTSIDE;                           /* to the groups that follow: it reads copies now */
+            }
     }
     for (int i = 0, n = g->n_comp; i < n; i++)
         g->comp[i]->body = expr_map_loads(g, g->comp[i]->body, from_diagonal, &m);

@@ -50,6 +50,11 @@ static const Loss losses[] = {
       SCALED ROWS "%10[a0, a1] = sum{a2:5}(%8[a0, a2] * %9[a1, a2])  {a0:B, a1:B}\n"
       "%11[a0] = logsumexp{a1:B}(%10[a0, a1])  {a0:B}\n%12[a0, a1] = exp(%10[a0, a1] - %11[a0])  {a0:B, a1:B}\n"
       "%6[a0] = sum{a1:B}(%12[a0, a1] * %4[a0, a1])  {a0:B}\n%7 = sum{a0:B}(%5[a0] - %6[a0])  {}\n", 3, 0, NULL },
+    { "two products, each with statistics of its own",
+      FEATURES "tensor %8 temp f32[B, B] \"own\" tensor %9 temp f32[B] \"t\"\n"
+      SCALED ROWS "%8[a0, a1] = sum{a2:5}(%0[a0, a2] * %0[a1, a2])  {a0:B, a1:B}\n"
+      "%9[a0] = logsumexp{a1:B}(where([a0] == [a1], -9, %8[a0, a1]))  {a0:B}\n"
+      "%7 = sum{a0:B}(%5[a0] + 0.5 * %9[a0] - %4[a0, a0])  {}\n", 2, 0, NULL },
     { "what is needed once more after the first sums",
       FEATURES "tensor %8 temp f32[B, B] \"p\" tensor %9 temp f32[B] \"t\" tensor %10 temp f32[B, B] \"q\"\n"
       "tensor %11 temp f32[B, 5] \"a\" tensor %12 temp f32[B, 5] \"b\"\n"
