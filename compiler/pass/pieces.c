@@ -12,7 +12,7 @@ typedef struct {
     Graph *g;
     Arena a;
     Part *part;                      /* by tensor */
-    int *feature, n_feature;         /* BY_SAMPLE, read by a MIXED Comp that the loss needs; inputs come here too */
+    int *feature, n_feature;         /* BY_SAMPLE, read by a Comp of the rest that the loss needs; inputs come here too */
     const Comp **reader;             /* by tensor: the first such Comp */
     bool *moves;                     /* by tensor: depends on a parameter */
 } Cut;
@@ -116,6 +116,9 @@ static void find_parts(Cut *c)
     }
 }
 
+/* Can it be a feature? The runtime puts the pieces of a batch one behind the other, so samples have to be its rows. */
+static bool by_rows(const Cut *c, int tensor) { return c->part[tensor] == BY_SAMPLE && c->g->tensor[tensor].shape[0] == EXT_BATCH; }
+
 static void find_features(Cut *c, int loss)
 {
     Graph *g = c->g;
@@ -125,13 +128,13 @@ static void find_features(Cut *c, int loss)
     needed[loss] = true;
     for (int i = g->n_comp - 1; i >= 0; i--) {
         const Comp *k = g->comp[i];
-        if (!needed[k->out] || c->part[k->out] == BY_SAMPLE)
+        if (!needed[k->out] || by_rows(c, k->out))
             continue;
         int n;
         const Expr **load = comp_all_loads(k, &c->a, &n);
         for (int j = 0; j < n; j++) {
             needed[load[j]->tensor] = true;
-            if (c->part[load[j]->tensor] == BY_SAMPLE)
+            if (by_rows(c, load[j]->tensor))
                 c->reader[load[j]->tensor] = k;
         }
     }
