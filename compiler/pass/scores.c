@@ -243,8 +243,8 @@ static bool bind_scores(Scores *s, int c, Binding *b)
     return true;
 }
 
-/* The factor that is a score and the other one, which comes from outside and has axes of its own. */
-static bool is_result(Scores *s, int c, const Binding *b)
+/* A product of a score and of something from outside, which has axes of its own, and of M and N the one that is summed alone. */
+static bool is_result(Scores *s, int c, const Binding *b, int n_dom)
 {
     const Comp *k = s->g->comp[c];
     Sides x;
@@ -254,6 +254,9 @@ static bool is_result(Scores *s, int c, const Binding *b)
     if (is_score(s, a) == is_score(s, o))
         return false;
     const Expr *outside = is_score(s, a) ? x.b : x.a;
+    for (int i = 0; i < k->n_axes; i++)
+        if (b->bound >> i & 1 && b->axis[i] >= n_dom && !(k->red >> i & 1) && (outside->axes >> i & 1))
+            return false;
     return (outside->axes & ~b->bound) && !(k->red & ~b->bound);
 }
 
@@ -268,7 +271,7 @@ static bool classify(Scores *s, int c, const Binding *b)
     bool one_side = k->red && !(k->red & (k->red - 1)) && b->bound & k->red && b->axis[__builtin_ctz(k->red)] >= n_dom;
     if (k->reducer == RED_NONE && k->n_axes == n_axes_of(grp) && whole)
         p->role = SCORE_POINT;
-    else if ((one_side || (grp->row && k->reducer == RED_NONE)) && is_result(s, c, b))
+    else if ((one_side || (grp->row && k->reducer == RED_NONE)) && is_result(s, c, b, n_dom))
         p->role = SCORE_RESULT;
     else if (one_side && k->n_axes == n_axes_of(grp) && whole &&
              (k->reducer == RED_SUM || k->reducer == RED_MAX || k->reducer == RED_MIN || k->reducer == RED_LOGSUMEXP))
@@ -562,8 +565,9 @@ static const Expr *redirect(Graph *g, const Expr *load, void *ctx)
     return to == load->tensor ? load : expr_load(g, to, load->idx);
 }
 
-/* Scores of earlier kernels, in `claimed`, get copies of their own in this one. */
-static void make_own(Scores *s, ScoreSet *set, bool *claimed, int n_tensor)
+/* Scores of earlier kernels, in `claimed`, get copies of their own in this one. body: by Comp, before any of this; where a Comp has come
+ * to read copies, they are those of its own kernel. */
+static void make_own(Scores *s, ScoreSet *set, const Expr *const *body, bool *claimed, int n_tensor)
 {
     Graph *g = s->g;
     Clones x = { g, NEWN(s->a, int, n_tensor), n_tensor };
@@ -577,7 +581,7 @@ static void make_own(Scores *s, ScoreSet *set, bool *claimed, int n_tensor)
             const Tensor old = g->tensor[t];
             x.to[t] = graph_tensor(g, old.name, old.rank, old.shape, T_TEMP, old.dtype);
             g->tensor[x.to[t]].span = old.span;
-            m->comp = graph_comp(g, x.to[t], c->n_axes, c->ext, c->red, c->reducer, c->body, c->store, c->span, c->tag);
+            m->comp = graph_comp(g, x.to[t], c->n_axes, c->ext, c->red, c->reducer, body[s->pieces[t].at[0]], c->store, c->span, c->tag);
         } else {
             claimed[t] = true;
         }
@@ -629,8 +633,11 @@ ScoreSets pass_scores(Graph *g, Arena *a, const FuseOptions *o)
         for (int i = 0; i < sets.n && all; i++)
             PUSH(a, out, sets.at[i]);
     }
+    const Expr **body = NEWN(a, const Expr *, s.n_comp);
+    for (int c = 0; c < s.n_comp; c++)
+        body[c] = g->comp[c]->body;
     for (int i = 0; i < out.n; i++)                            /* last: the others are found in the graph as it was */
-        make_own(&s, out.at[i], claimed, n_tensor);
+        make_own(&s, out.at[i], body, claimed, n_tensor);
     if (out.n)
         graph_toposort(g);
     return out;

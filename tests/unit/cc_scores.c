@@ -68,7 +68,7 @@ static const Attention cases[] = {
       QKV PLAIN_S
       "%2[a0, a1, a2] = logsumexp{a3:6}(%1[a0, a1, a2, a3])  {a0:B, a1:2, a2:6}\n"
       "%3[a0, a1, a2, a3] = exp(%1[a0, a1, a3, a2] - %2[a0, a1, a2])  {a0:B, a1:2, a2:6, a3:6}\n"
-      Z LOSS, 4, 1 },
+      Z LOSS, 4, 0 },
     { "one query, its own key masked",
       "tensor %0 input f32[B, 9, 24] \"qkv\" tensor %1 temp f32[B, 2, 9] \"s\" tensor %2 temp f32[B, 2] \"l\"\n"
       "tensor %3 temp f32[B, 2, 9] \"p\" tensor %4 temp f32[B, 2, 4] \"z\" tensor %5 temp f32[] \"loss\"\n"
