@@ -58,6 +58,9 @@ void cu_bind_zero(CuScope *s, uint32_t axes)
 
 const char *cu_name(Cu *l, const char *prefix)
 {
+    if (!prefix[1] && (*prefix == 'i' || *prefix == 'u'))
+        while (l->n_name == 8 || l->n_name == 16 || l->n_name == 32 || l->n_name == 64)
+            l->n_name++;                         /* i32, u8, ... are types of the prelude */
     return arena_printf(l->arena, "%s%d", prefix, l->n_name++);
 }
 
@@ -363,10 +366,10 @@ static CuVal load_memory(CuScope *s, const Expr *e)
     int n = lanes ? s->width : 1;
     const char *together = leaves && !apart ? run_type(s, e) : NULL;
     if (together) {
-        const char *q = cu_name(l, "v");
+        const char *q = cu_name(l, "v"), *inside = inside_text(s, e, 0), *offset = offset_text(s, e, 0);    /* both may write lines */
         cu_line(s, "%s %s = {0};", together, q);
-        cu_line(s, "if (%s)", inside_text(s, e, 0));
-        cu_line(s, "    %s = *(const %s *)(p%d + (%s));", q, together, kernel_arg(l->k, e->tensor), offset_text(s, e, 0));
+        cu_line(s, "if (%s)", inside);
+        cu_line(s, "    %s = *(const %s *)(p%d + (%s));", q, together, kernel_arg(l->k, e->tensor), offset);
         return cu_run_value(s, e, q);
     }
     if (leaves || on_lanes(s, atom_axes(&lin))) {

@@ -1,5 +1,6 @@
-/* cc_cuda_score.c -- which attentions the CUDA back end takes as SCORE kernels, and that those become text. */
+/* cc_cuda_score.c -- which attentions the CUDA back end takes as SCORE kernels, and that those become text; text that has to be C. */
 #include "cuda/cuda.h"
+#include "cuda/lower.h"
 #include "graph_test.h"
 #include "pass/kernel.h"
 
@@ -105,9 +106,48 @@ static void taken(void **state)
     }
 }
 
+/* The prelude's types are called i32, u8, ...: no variable is. */
+static void names(void **state)
+{
+    (void)state;
+    Arena a = {0};
+    for (int i = 0; i < 130; i++) {
+        Cu l = {.arena = &a, .n_name = i};
+        static const char *const type[] = {"i32", "i64", "u8", "u16", "u32", "u64"};
+        for (size_t k = 0; k < LEN(type); k++)
+            assert_true(strcmp(cu_name(&l, "i"), type[k]) && strcmp(cu_name(&l, "u"), type[k]));
+    }
+    arena_free(&a);
+}
+
+/* A load of several lanes, made where its place is inside; the place takes lines of its own, which stand before the condition. */
+static void guarded(void **state)
+{
+    (void)state;
+    Arena a = {0};
+    Text why = {.arena = &a};
+    const CudaTarget target = {.arch = "sm_80", .batch = 4};
+    Graph *g = graph_from(&a, "tensor %0 input f32[3, 10] \"t\" tensor %1 temp f32[10, 10, 10] \"y\"\n"
+                              "%1[a0, a1, a2] = where([(a0 - a1 div 3) + 2] >= 0 and [(a0 - a1 div 3) + 2] < 3, %0[(a0 - a1 div 3) + 2, a2], 0)  "
+                              "{a0:10, a1:10, a2:10}\noutput \"y\" = %1\n");
+    Fused f;
+    CudaLaunch launch[4];
+    CudaModule *m = cuda_module_new(&a, &target);
+    if (!fuse(g, NULL, &a, &f, &why) || cuda_lower(m, &f, &f.kernel[0], launch, LEN(launch), &why) < 0)
+        fail_msg("%s", text_data(&why));
+    int seen = 0;
+    for (int file = 0; file < cuda_files(m); file++)
+        for (const char *at = cuda_file(m, file); (at = strstr(at, "        if ((u32)")); seen++) {
+            at = strchr(at, '\n') + 1;
+            assert_memory_equal(at + strspn(at, " "), "v", 1);           /* what is done, not what is declared */
+        }
+    assert_true(seen > 0);
+    arena_free(&a);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(taken)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(taken), cmocka_unit_test(names), cmocka_unit_test(guarded)};
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
