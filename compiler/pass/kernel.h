@@ -146,6 +146,8 @@ typedef struct {
 bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *a, Fused *out, int64_t *reached, Text *table, Text *why);
 /* executes kernel by kernel in the interpreter; only declared writes survive a kernel (proves reads and writes) */
 bool fused_run(Fused *f, Env *env, Arena *a, Text *why);
+/* one of them: buffer[storage] holds what it reads, and will hold what it writes; env->value[] points there */
+bool kernel_run(Fused *f, int kernel, double **buffer, Env *env, Arena *a, Text *why);
 void fused_print(const Fused *f, Text *out);                                    /* --emit=fused */
 
 Poly    tensor_bytes(const Graph *g, int tensor);            /* of elements of dtype_size */

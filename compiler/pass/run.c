@@ -80,53 +80,57 @@ static bool run_sets(const Fused *f, const Kernel *k, double *const *buffer, con
     return good;
 }
 
+bool kernel_run(Fused *f, int at, double **buffer, Env *env, Arena *a, Text *why)
+{
+    Graph *g = f->graph;
+    Kernel *k = &f->kernel[at];
+    Arena scratch = { 0 };
+    Graph part = *g;                                           /* the same tables, the kernel's Comps; what it reads is an input to it */
+    Env seen = { NEWN(&scratch, double *, g->n_tensor), env->batch };
+    bool good = true;
+    part.tensor = NEWN(&scratch, Tensor, g->n_tensor);
+    memcpy(part.tensor, g->tensor, (size_t)g->n_tensor * sizeof *part.tensor);
+    part.comp = NEWN(&scratch, Comp *, k->n_comp);
+    part.n_comp = part.cap_comp = k->n_comp;
+    part.n_output = part.n_update = 0;
+    for (int j = 0; j < k->n_comp; j++)
+        part.comp[j] = &k->comp[j];
+    for (int j = 0; j < k->n_reads && good; j++) {
+        int t = k->reads[j];
+        seen.value[t] = buffer[f->storage[t]];
+        part.tensor[t].kind = T_INPUT;
+        good = seen.value[t] != NULL;
+        if (!good)
+            text_printf(why, "kernel %d (%s, %s) reads `%s`, which nobody has written", at, kernel_class_name[k->cls], k->label,
+                        g->tensor[t].name);
+    }
+    for (int j = 0; j < k->n_writes && good; j++) {
+        int t = k->writes[j], s = f->storage[t];
+        if (!buffer[s])
+            buffer[s] = NEWN(a, double, tensor_count(g, t, env->batch));
+    }
+    good = good && (k->sets ? run_sets(f, k, buffer, env, why) : interp_run(&part, &seen, &scratch, why));
+    for (int j = 0; j < k->n_writes && good && !k->sets; j++) {
+        int t = k->writes[j];
+        keep(f, k, t, env->batch, buffer[f->storage[t]], seen.value[t]);
+        env->value[t] = buffer[f->storage[t]];
+    }
+    arena_free(&scratch);
+    return good;
+}
+
 bool fused_run(Fused *f, Env *env, Arena *a, Text *why)
 {
     Graph *g = f->graph;
     double **buffer = NEWN(a, double *, g->n_tensor);          /* by storage */
-    Tensor *tensor = NEWN(a, Tensor, g->n_tensor);             /* what a kernel reads is an input to it */
     bool good = true;
-    memcpy(tensor, g->tensor, (size_t)g->n_tensor * sizeof *tensor);
     for (int t = 0; t < g->n_tensor; t++)
         if (env->value[t]) {
             int64_t n = tensor_count(g, t, env->batch);
             buffer[t] = NEWN(a, double, n);
             memcpy(buffer[t], env->value[t], (size_t)n * sizeof *buffer[t]);
         }
-    for (int i = 0; i < f->n_kernel && good; i++) {
-        Kernel *k = &f->kernel[i];
-        Arena scratch = { 0 };
-        Graph part = *g;                                       /* the same tensors and tables, the kernel's Comps */
-        Env seen = { NEWN(&scratch, double *, g->n_tensor), env->batch };
-        part.tensor = tensor;
-        part.comp = NEWN(&scratch, Comp *, k->n_comp);
-        part.n_comp = part.cap_comp = k->n_comp;
-        part.n_output = part.n_update = 0;
-        for (int j = 0; j < k->n_comp; j++)
-            part.comp[j] = &k->comp[j];
-        for (int j = 0; j < k->n_reads && good; j++) {
-            int t = k->reads[j];
-            seen.value[t] = buffer[f->storage[t]];
-            tensor[t].kind = T_INPUT;
-            good = seen.value[t] != NULL;
-            if (!good)
-                text_printf(why, "kernel %d (%s, %s) reads `%s`, which nobody has written", i, kernel_class_name[k->cls],
-                            k->label, g->tensor[t].name);
-        }
-        for (int j = 0; j < k->n_writes && k->sets; j++)
-            if (!buffer[f->storage[k->writes[j]]])
-                buffer[f->storage[k->writes[j]]] = NEWN(a, double, tensor_count(g, k->writes[j], env->batch));
-        good = good && (k->sets ? run_sets(f, k, buffer, env, why) : interp_run(&part, &seen, &scratch, why));
-        for (int j = 0; j < k->n_writes && good && !k->sets; j++) {
-            int t = k->writes[j], s = f->storage[t];
-            if (!buffer[s])
-                buffer[s] = NEWN(a, double, tensor_count(g, t, env->batch));
-            keep(f, k, t, env->batch, buffer[s], seen.value[t]);
-            env->value[t] = buffer[s];
-        }
-        for (int j = 0; j < k->n_reads; j++)
-            tensor[k->reads[j]].kind = g->tensor[k->reads[j]].kind;
-        arena_free(&scratch);
-    }
+    for (int i = 0; i < f->n_kernel && good; i++)
+        good = kernel_run(f, i, buffer, env, a, why);
     return good;
 }

@@ -76,6 +76,22 @@ static inline void suite_open_for(Suite *s, bool pairs)
 
 static inline void suite_open(Suite *s) { suite_open_for(s, false); }
 
+/* Lowers the kernels of c->f, for every processor. */
+static inline void suite_lower(Suite *s, Case *c)
+{
+    Text why = { .arena = &s->arena };
+    for (int t = 0; t < s->n_target; t++) {
+        c->launch[t] = NEWN(&s->arena, Launches, c->f.n_kernel);
+        for (int k = 0; k < c->f.n_kernel; k++) {
+            Launches *l = &c->launch[t][k];
+            l->n = cpu_lower(s->module[t], &c->f, &c->f.kernel[k], l->at, (int)LEN(l->at), &why);
+            if (l->n < 0)
+                fail_msg("%s for %s: %s\n%s", c->name, s->target[t].cpu, text_data(&why), c->text);
+        }
+    }
+    PUSH(&s->arena, s->cases, c);
+}
+
 static inline Case *suite_add(Suite *s, const char *name, const char *text)
 {
     Case *c = NEW(&s->arena, Case);
@@ -88,16 +104,7 @@ static inline Case *suite_add(Suite *s, const char *name, const char *text)
     if (!passes_simplify(g, &po, NULL, &why) || !fuse(g, &(FuseOptions){ cpu_takes_score, s->meet }, &s->arena, &c->f, &why))
         fail_msg("%s: %s", name, text_data(&why));
     schedule(&c->f);
-    for (int t = 0; t < s->n_target; t++) {
-        c->launch[t] = NEWN(&s->arena, Launches, c->f.n_kernel);
-        for (int k = 0; k < c->f.n_kernel; k++) {
-            Launches *l = &c->launch[t][k];
-            l->n = cpu_lower(s->module[t], &c->f, &c->f.kernel[k], l->at, (int)LEN(l->at), &why);
-            if (l->n < 0)
-                fail_msg("%s for %s: %s\n%s", name, s->target[t].cpu, text_data(&why), text);
-        }
-    }
-    PUSH(&s->arena, s->cases, c);
+    suite_lower(s, c);
     return c;
 }
 

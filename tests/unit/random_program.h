@@ -1,361 +1,29 @@
-/* random_program.h -- a small well-typed program from a number: two towers of random equations, and a random loss.
- *
- * Each step makes a tensor of at most three axes (beside the batch) from earlier ones, by one of the forms that a model could have: a
- * function of elements, a layer, axes that are permuted, split, joined, turned around, shifted, cut or extended, windows, reductions,
- * gathers, attention. Values stay near 1, so that f32 and f64 can be compared; argmax and comparisons are of values that seldom tie. */
+/* random_program.h -- a small well-typed program from a number: two towers of random equations, a random loss, an optimiser. */
 #ifndef RANDOM_PROGRAM_H
 #define RANDOM_PROGRAM_H
-#include "base.h"
-#include <stdio.h>
-#include <string.h>
+#include "random_layers.h"
 
-enum { RP_VALUES = 64, RP_ELEMENTS = 600, RP_EXTENT = 24, RP_FEATURES = 6, RP_IMAGE = 8, RP_TOKENS = 7, RP_VOCAB = 40 };
-
-typedef struct RpShape { int rank, ext[3]; } RpShape;
-typedef struct RpGen {
-    Text *out;
-    uint64_t seed, drawn;
-    RpShape value[RP_VALUES];              /* of h0, h1, ... */
-    int n;
-} RpGen;
-
-static inline int rp_below(RpGen *g, int n)
-{
-    return (int)(tic_philox(g->seed, g->drawn++, 0).v[0] % (uint32_t)n);
-}
-
-static inline RpShape *rp_top(RpGen *g) { return &g->value[g->n - 1]; }
-
-static inline int rp_elements(const RpShape *s)
-{
-    int n = 1;
-    for (int i = 0; i < s->rank; i++)
-        n *= s->ext[i];
-    return n;
-}
-
-/* Axis i of the tensor that is being made is called a7, b7 or c7; `others` leaves one axis out. */
-static inline const char *rp_axis(RpGen *g, int i) { return arena_printf(g->out->arena, "%c%d", 'a' + i, g->n); }
-
-static inline const char *rp_axes(RpGen *g, const RpShape *s, int without)
-{
-    Text t = { .arena = g->out->arena };
-    text_printf(&t, "n");
-    for (int i = 0; i < s->rank; i++)
-        if (i != without)
-            text_printf(&t, ", %s", rp_axis(g, i));
-    return text_data(&t);
-}
-
-/* An element of value v, axis `at` indexed by `index` instead of its name. */
-static inline const char *rp_load(RpGen *g, int v, int at, const char *index)
-{
-    Text t = { .arena = g->out->arena };
-    text_printf(&t, "h%d[n", v);
-    for (int i = 0; i < g->value[v].rank; i++)
-        text_printf(&t, ", %s", i == at ? index : rp_axis(g, i));
-    text_printf(&t, "]");
-    return text_data(&t);
-}
-
-static inline const char *rp_element(RpGen *g, int v) { return rp_load(g, v, -1, NULL); }
-
-static inline void rp_push(RpGen *g, RpShape s) { g->value[g->n++] = s; }
-
-static inline void rp_same(RpGen *g, const char *form)               /* @ stands for the element */
-{
-    const char *x = rp_element(g, g->n - 1);
-    text_printf(g->out, "    h%d[%s] = ", g->n, rp_axes(g, rp_top(g), -1));
-    for (; *form; form++)
-        *form == '@' ? text_printf(g->out, "%s", x) : text_printf(g->out, "%c", *form);
-    text_printf(g->out, "\n");
-    rp_push(g, *rp_top(g));
-}
-
-static inline void rp_function(RpGen *g)
-{
-    static const char *const form[] = {
-        "tanh(@)", "sin(2 * @)", "@ / (1 + exp(-@))", "max(@, 0) - 0.1 * min(@, 0)", "@ / 2 * (1 + erf(@ / sqrt(2)))", "exp(-abs(@))",
-        "sqrt(@^2 + 0.3)", "ln(1 + exp(@ / 2))", "1 / (1 + @^2)", "rsqrt(@^2 + 1) * @", "if @ > 0.1 then @ else @^3 / 4", "cos(@) - 0.5",
-        "min(max(@, -0.7), 0.8) + 0.2 * @", "(if @ * @ < 0.2 and not @ > 5 then 0.3 else @) * 0.9", "@^2 * 0.7 - @",
-        "max(@, 0.3 - @, -0.2)",
-        "@ * -0.5 + 1 - @^-2 / (1 + @^-2)",
-    };
-    rp_same(g, form[rp_below(g, (int)LEN(form))]);
-}
-
-static inline void rp_linear_to(RpGen *g, int axis, int out)
-{
-    RpShape s = *rp_top(g);
-    int k = g->n, bias = rp_below(g, 2);
-    const char *x = rp_element(g, k - 1), *o = arena_printf(g->out->arena, "o%d", k);
-    text_printf(g->out, "    param w%d[%s: %d, %s] ~ uniform(-0.5, 0.5)\n", k, o, out, arena_printf(g->out->arena, "%s: %d", rp_axis(g,
-            axis), s.ext[axis]));
-    if (bias)
-        text_printf(g->out, "    param bias%d[%s: %d] = 0\n", k, o, out);
-    text_printf(g->out, "    h%d[n", k);
-    for (int i = 0; i < s.rank; i++)
-        text_printf(g->out, ", %s", i == axis ? o : rp_axis(g, i));
-    text_printf(g->out, "] = sum[%s](%s * w%d[%s, %s]) * %d^-0.5", rp_axis(g, axis), x, k, o, rp_axis(g, axis), s.ext[axis]);
-    if (bias)
-        text_printf(g->out, " + bias%d[%s]", k, o);
-    text_printf(g->out, "\n");
-    s.ext[axis] = out;
-    rp_push(g, s);
-}
-
-static inline void rp_linear(RpGen *g)
-{
-    RpShape s = *rp_top(g);
-    int axis = rp_below(g, s.rank), out = 1 + rp_below(g, RP_EXTENT);
-    s.ext[axis] = out;
-    if (rp_elements(&s) <= RP_ELEMENTS)
-        rp_linear_to(g, axis, out);
-}
-
-static inline void rp_permute(RpGen *g)
-{
-    RpShape s = *rp_top(g), p = s;
-    int by = 1 + rp_below(g, 2);
-    text_printf(g->out, "    h%d[n", g->n);
-    for (int i = 0; i < s.rank; i++) {
-        p.ext[i] = s.ext[(i + by) % s.rank];
-        text_printf(g->out, ", %s", rp_axis(g, (i + by) % s.rank));
-    }
-    text_printf(g->out, "] = %s\n", rp_element(g, g->n - 1));
-    rp_push(g, p);
-}
-
-static inline void rp_split(RpGen *g)
-{
-    RpShape s = *rp_top(g), p = { s.rank + 1, { 0 } };
-    int axis = rp_below(g, s.rank), inner = 2 + rp_below(g, 3);
-    if (s.rank == 3 || s.ext[axis] % inner)
-        return;
-    text_printf(g->out, "    h%d[n", g->n);
-    for (int i = 0, k = 0; i < s.rank; i++) {
-        if (i != axis) {
-            p.ext[k++] = s.ext[i];
-            text_printf(g->out, ", %s", rp_axis(g, i));
-            continue;
-        }
-        p.ext[k++] = s.ext[i] / inner;
-        p.ext[k++] = inner;
-        text_printf(g->out, ", r%d: %d, s%d: %d", g->n, s.ext[i] / inner, g->n, inner);
-    }
-    text_printf(g->out, "] = %s\n", rp_load(g, g->n - 1, axis, arena_printf(g->out->arena, "r%d*%d + s%d", g->n, inner, g->n)));
-    rp_push(g, p);
-}
-
-static inline void rp_join(RpGen *g)
-{
-    RpShape s = *rp_top(g), p = { s.rank - 1, { 0 } };
-    if (s.rank < 2)
-        return;
-    int axis = rp_below(g, s.rank - 1);
-    text_printf(g->out, "    h%d[n", g->n);
-    for (int i = 0, k = 0; i < s.rank; i++) {
-        if (i == axis) {
-            p.ext[k++] = s.ext[i] * s.ext[i + 1];
-            text_printf(g->out, ", %s*%d + %s", rp_axis(g, i), s.ext[i + 1], rp_axis(g, i + 1));
-            i++;
-        } else {
-            p.ext[k++] = s.ext[i];
-            text_printf(g->out, ", %s", rp_axis(g, i));
-        }
-    }
-    text_printf(g->out, "] = %s\n", rp_element(g, g->n - 1));
-    rp_push(g, p);
-}
-
-static inline void rp_reduce(RpGen *g)
-{
-    static const char *const reducer[] = { "mean", "max", "min", "logsumexp", "sum" };
-    RpShape s = *rp_top(g), p = { s.rank - 1, { 0 } };
-    if (s.rank < 2)
-        return;
-    int axis = rp_below(g, s.rank), r = rp_below(g, (int)LEN(reducer));
-    for (int i = 0, k = 0; i < s.rank; i++)
-        if (i != axis)
-            p.ext[k++] = s.ext[i];
-    text_printf(g->out, "    h%d[%s] = %s[%s](%s)%s\n", g->n, rp_axes(g, &s, axis), reducer[r], rp_axis(g, axis), rp_element(g, g->n - 1),
-                r == 4 ? " / 8" : "");
-    rp_push(g, p);
-}
-
-static inline void rp_softmax(RpGen *g)
-{
-    RpShape s = *rp_top(g);
-    const char *axis = rp_axis(g, rp_below(g, s.rank));
-    text_printf(g->out, "    h%d[%s] = 3 * softmax[%s](2 * %s)\n", g->n, rp_axes(g, &s, -1), axis, rp_element(g, g->n - 1));
-    rp_push(g, s);
-}
-
-static inline void rp_norm(RpGen *g)
-{
-    RpShape s = *rp_top(g);
-    int axis = rp_below(g, s.rank), k = g->n;
-    const char *x = rp_element(g, k - 1), *all = rp_axes(g, &s, -1), *rest = rp_axes(g, &s, axis), *a = rp_axis(g, axis);
-    text_printf(g->out, "    param gain%d[%s: %d] = 1\n", k, a, s.ext[axis]);
-    text_printf(g->out, "    mu%d[%s] = mean[%s](%s)\n", k, rest, a, x);
-    text_printf(g->out, "    var%d[%s] = mean[%s]((%s - mu%d[%s])^2)\n", k, rest, a, x, k, rest);
-    text_printf(g->out, "    h%d[%s] = (%s - mu%d[%s]) * rsqrt(var%d[%s] + 0.05) * gain%d[%s]\n", k, all, x, k, rest, k, rest, k, a);
-    rp_push(g, s);
-}
-
-/* Axis `axis` of the new tensor has `extent` elements and reads the old one at `index`, where %s is its own name. */
-static inline void rp_moved(RpGen *g, int axis, int extent, const char *index, const char *guard)
-{
-    RpShape s = *rp_top(g);
-    const char *a = rp_axis(g, axis);
-    text_printf(g->out, "    h%d[n", g->n);
-    for (int i = 0; i < s.rank; i++)
-        i == axis ? text_printf(g->out, ", %s: %d", a, extent) : text_printf(g->out, ", %s", rp_axis(g, i));
-    text_printf(g->out, "] = %s%s%s\n", guard, rp_load(g, g->n - 1, axis, index), *guard ? " else 0.25" : "");
-    s.ext[axis] = extent;
-    rp_push(g, s);
-}
-
-static inline void rp_move(RpGen *g)
-{
-    RpShape s = *rp_top(g);
-    int axis = rp_below(g, s.rank), n = s.ext[axis], pad = 1 + rp_below(g, 2);
-    const char *a = rp_axis(g, axis);
-    Arena *m = g->out->arena;
-    switch (rp_below(g, 4)) {
-    case 0: rp_moved(g, axis, n, arena_printf(m, "%d - %s", n - 1, a), ""); break;
-    case 1:
-        if (n > 2)
-            rp_moved(g, axis, n - 1, arena_printf(m, "%s + 1", a), "");
-        break;
-    case 2:
-        if (n > 3)
-            rp_moved(g, axis, n / 2, arena_printf(m, "2*%s", a), "");
-        break;
-    default:
-        if (rp_elements(&s) / n * (n + 2 * pad) <= RP_ELEMENTS)
-            rp_moved(g, axis, n + 2 * pad, arena_printf(m, "%s - %d", a, pad),
-                     arena_printf(m, "if %s >= %d and %s < %d then ", a, pad, a, n + pad));
-    }
-}
-
-static inline void rp_window(RpGen *g)
-{
-    RpShape s = *rp_top(g);
-    int axis = rp_below(g, s.rank), n = s.ext[axis], width = 2 + rp_below(g, 2), stride = 1 + rp_below(g, 2), k = g->n;
-    int extent = (n - width) / stride + 1;
-    if (n < width + stride)
-        return;
-    const char *a = rp_axis(g, axis);
-    text_printf(g->out, "    param taps%d[k%d: %d] ~ uniform(-1, 1)\n    h%d[n", k, k, width, k);
-    for (int i = 0; i < s.rank; i++)
-        i == axis ? text_printf(g->out, ", %s: %d", a, extent) : text_printf(g->out, ", %s", rp_axis(g, i));
-    text_printf(g->out, "] = sum[k%d](%s * taps%d[k%d])\n", k, rp_load(g, k - 1, axis, arena_printf(g->out->arena, "%d*%s + k%d",
-            stride, a, k)), k, k);
-    s.ext[axis] = extent;
-    rp_push(g, s);
-}
-
-static inline void rp_extend(RpGen *g)            /* one more row, of a parameter, before or behind */
-{
-    RpShape s = *rp_top(g);
-    int axis = rp_below(g, s.rank), k = g->n, front = rp_below(g, 2);
-    if (rp_elements(&s) / s.ext[axis] * (s.ext[axis] + 1) > RP_ELEMENTS)
-        return;
-    text_printf(g->out, "    param row%d = 0.5\n", k);
-    for (int piece = 0; piece < 2; piece++) {
-        text_printf(g->out, "    h%d[n", k);
-        for (int i = 0; i < s.rank; i++) {
-            const char *a = rp_axis(g, i);
-            i != axis ? text_printf(g->out, piece ? ", %s" : ", %s: %d", a, s.ext[i])
-            : piece ? text_printf(g->out, front ? ", %s + 1" : ", %s", a) : text_printf(g->out, ", %d", front ? 0 : s.ext[i]);
-        }
-        piece ? text_printf(g->out, "] = %s - 0.1 * row%d\n", rp_element(g, k - 1), k) : text_printf(g->out, "] = row%d\n", k);
-    }
-    s.ext[axis]++;
-    rp_push(g, s);
-}
-
-static inline void rp_together(RpGen *g)          /* with an earlier tensor of this shape, or with a parameter along one axis */
-{
-    static const char *const form[] = { "%s + %s", "%s * %s", "%s - 0.5 * %s", "max(%s, %s)", "if %s > %s then 0.7 else 0.2",
-            "%s / (1 + (%s)^2)" };
-    RpShape s = *rp_top(g);
-    int k = g->n, axis = rp_below(g, s.rank), f = rp_below(g, (int)LEN(form));
-    const char *x = rp_element(g, k - 1), *y = NULL;
-    for (int v = rp_below(g, k); v < k - 1 && !y; v++)
-        if (!memcmp(&g->value[v], &s, sizeof s))
-            y = rp_element(g, v);
-    if (!y) {
-        text_printf(g->out, "    param along%d[%s: %d] ~ normal(0, 1)\n", k, rp_axis(g, axis), s.ext[axis]);
-        y = arena_printf(g->out->arena, "along%d[%s]", k, rp_axis(g, axis));
-    }
-    if (f == 4)                                   /* a choice alone would leave both without a gradient */
-        text_printf(g->out, "    h%d[%s] = (if %s > %s then 0.7 else 0.2) * (%s + %s)\n", k, rp_axes(g, &s, -1), x, y, x, y);
-    else {
-        text_printf(g->out, "    h%d[%s] = ", k, rp_axes(g, &s, -1));
-        const char *const part[2] = { x, y };
-        int used = 0;
-        for (const char *c = form[f]; *c; c++)
-            *c == '%' ? (void)(text_printf(g->out, "%s", part[used++]), c++) : (void)text_printf(g->out, "%c", *c);
-        text_printf(g->out, "\n");
-    }
-    rp_push(g, s);
-}
-
-static inline void rp_attend(RpGen *g)            /* the first axis is time, the last one the features */
-{
-    RpShape s = *rp_top(g);
-    int k = g->n, causal = rp_below(g, 2), own = rp_below(g, 2);
-    if (s.rank < 2)
-        return;
-    const char *mid = s.rank == 3 ? arena_printf(g->out->arena, ", %s", rp_axis(g, 1)) : "", *a = rp_axis(g, 0), *d = rp_axis(g,
-            s.rank - 1);
-    const char *u = arena_printf(g->out->arena, "u%d", k);
-    text_printf(g->out, "    s%d[n%s, %s, %s: %d] = sum[%s](%s * %s) * %d^-0.5\n", k, mid, a, u, s.ext[0], d, rp_element(g, k - 1),
-            rp_load(g, k - 1, 0, u),
-                s.ext[s.rank - 1]);
-    text_printf(g->out, "    m%d[n%s, %s, %s] = %ss%d[n%s, %s, %s]\n", k, mid, a, u, causal ? arena_printf(g->out->arena,
-            "if %s > %s then -inf else ", u, a) : "", k,
-                mid, a, u);
-    text_printf(g->out, "    p%d[n%s, %s, %s] = softmax[%s](m%d[n%s, %s, %s])\n", k, mid, a, u, u, k, mid, a, u);
-    text_printf(g->out, "    h%d[%s] = sum[%s](p%d[n%s, %s, %s] * %s)", k, rp_axes(g, &s, -1), u, k, mid, a, u, rp_load(g, k - 1, 0, u));
-    text_printf(g->out, own ? " + %s\n" : "\n", rp_element(g, k - 1));
-    rp_push(g, s);
-}
-
-static inline void rp_prefix(RpGen *g)
-{
-    RpShape s = *rp_top(g);
-    int axis = rp_below(g, s.rank), k = g->n;
-    const char *u = arena_printf(g->out->arena, "u%d", k), *a = rp_axis(g, axis);
-    text_printf(g->out, "    h%d[n", k);
-    for (int i = 0; i < s.rank; i++)
-        i == axis ? text_printf(g->out, ", %s: %d", a, s.ext[i]) : text_printf(g->out, ", %s", rp_axis(g, i));
-    text_printf(g->out, "] = sum[%s](if %s <= %s then %s else 0) * %d^-0.5\n", u, u, a, rp_load(g, k - 1, axis, u), s.ext[axis]);
-    rp_push(g, s);
-}
-
-static inline void rp_gather(RpGen *g)            /* what stands where the last axis's first feature is largest */
-{
-    RpShape s = *rp_top(g), p = { s.rank - 1, { s.ext[1], s.ext[2], 0 } };
-    int k = g->n;
-    if (s.rank < 2)
-        return;
-    text_printf(g->out, "    at%d[%s] = argmax[%s](%s)\n", k, rp_axes(g, &s, 0), rp_axis(g, 0), rp_element(g, k - 1));
-    text_printf(g->out, "    h%d[%s] = %s\n", k, rp_axes(g, &s, 0), rp_load(g, k - 1, 0, arena_printf(g->out->arena, "at%d[%s]", k,
-            rp_axes(g, &s, 0))));
-    rp_push(g, p);
-}
+enum { RP_FEATURES = 6 };
 
 static inline void rp_body(RpGen *g, int steps)
 {
-    static void (*const step[])(RpGen *) = { rp_function, rp_function, rp_linear, rp_linear, rp_permute, rp_split, rp_join, rp_reduce,
-            rp_softmax, rp_norm,
-                                             rp_move, rp_move, rp_window, rp_extend, rp_together, rp_together, rp_attend, rp_prefix,
-                                                     rp_gather };
-    for (int i = 0; i < steps && g->n < RP_VALUES - 8; i++)
-        step[rp_below(g, (int)LEN(step))](g);
+    static const struct { void (*make)(RpGen *); const char *name; } step[] = {
+        { rp_function, "function" }, { rp_function, "function" }, { rp_linear, "linear" }, { rp_linear, "linear" }, { rp_permute, "permuted axes" },
+        { rp_split, "split axis" }, { rp_split, "split axis" }, { rp_join, "joined axes" }, { rp_reduce, "reduction" }, { rp_softmax, "softmax" },
+        { rp_norm, "normalisation" }, { rp_move, "moved axis" }, { rp_move, "moved axis" }, { rp_window, "window" }, { rp_extend, "extended axis" },
+        { rp_together, "two tensors" }, { rp_together, "two tensors" }, { rp_attend, "attention of itself" }, { rp_prefix, "prefix sums" },
+        { rp_gather, "gather" }, { rp_library, NULL }, { rp_library, NULL }, { rp_heads, NULL }, { rp_heads, NULL }, { rp_conv, NULL }, { rp_conv, NULL }, { rp_conv, NULL },
+        { rp_dilated, NULL }, { rp_toeplitz, NULL }, { rp_several, NULL }, { rp_whiten, NULL }, { rp_running, NULL }, { rp_ranks, NULL },
+        { rp_gram, NULL }, { rp_diagonal, NULL }, { rp_outer, NULL }, { rp_both, NULL }, { rp_behind, NULL }, { rp_tied, NULL },
+        { rp_pick, NULL }, { rp_lookup, NULL }, { rp_words, NULL }, { rp_row, NULL }, { rp_single, NULL }, { rp_numbers, NULL },
+    };
+    for (int made = 0, tries = 0; made < steps && tries < 4 * steps && g->n < RP_VALUES - 12; tries++) {
+        int before = g->n, k = rp_below(g, (int)LEN(step));
+        step[k].make(g);
+        made += g->n > before;
+        if (g->n > before && step[k].name)
+            rp_cover(g, step[k].name);
+    }
     while (rp_top(g)->rank > 1)
         rp_join(g);
     rp_same(g, "tanh(@)");
@@ -365,57 +33,133 @@ static inline void rp_body(RpGen *g, int steps)
 
 static inline void rp_image(RpGen *g)
 {
-    text_printf(g->out, "fn image_tower(img[n, ch, y, x]) {\n");
+    text_printf(g->out, "fn image_tower(img[n, ch, row, col]) {\n");
     g->n = 0;
+    g->text = false;
     if (rp_below(g, 2)) {
-        text_printf(g->out, "    param conv[d: 10, ch, i: 4, j: 4] ~ normal(0, 0.2)\n"
-                    "    e[n, r: 2, s: 2, d] = sum[ch, i, j](img[n, ch, 4*r + i, 4*s + j] * conv[d, ch, i, j]) / 4\n"
-                    "    h0[n, 2*r + s, d] = e[n, r, s, d]\n");
-        rp_push(g, (RpShape){ 2, { 4, 10 } });
+        int width = g->wide ? 17 + rp_below(g, 60) : 10;
+        text_printf(g->out, "    param conv[d: %d, ch, i: 4, j: 4] ~ normal(0, 0.2)\n"
+                    "    em[n, r: 2, s: 2, d] = sum[ch, i, j](img[n, ch, 4*r + i, 4*s + j] * conv[d, ch, i, j]) / 4\n"
+                    "    h0[n, 2*r + s, d] = em[n, r, s, d]\n", width);
+        rp_push(g, rp_shape(2, 4, width, 0));
     } else {
-        text_printf(g->out, "    param mix[ch] ~ normal(0, 1)\n    h0[n, y, x] = sum[ch](img[n, ch, y, x] * mix[ch])\n");
-        rp_push(g, (RpShape){ 2, { RP_IMAGE, RP_IMAGE } });
+        text_printf(g->out, "    param mix[ch] ~ normal(0, 1)\n    h0[n, row, col] = sum[ch](img[n, ch, row, col] * mix[ch])\n");
+        rp_push(g, rp_shape(2, RP_IMAGE, RP_IMAGE, 0));
     }
     rp_body(g, 4 + rp_below(g, 7));
 }
 
 static inline void rp_text(RpGen *g)
 {
-    int width = 4 + rp_below(g, 8);
-    text_printf(g->out, "fn text_tower(tokens[n, t]) {\n    param table[v: %d, d: %d] ~ normal(0, 1)\n"
-                "    h0[n, t, d] = table[tokens[n, t], d]\n", RP_VOCAB, width);
+    int width = g->wide ? 20 + rp_below(g, 80) : 4 + rp_below(g, 8);
+    text_printf(g->out, "fn text_tower(tokens[n, word]) {\n    param table[v: %d, d: %d] ~ normal(0, 1)\n"
+                "    h0[n, word, d] = table[tokens[n, word], d]\n", RP_VOCAB, width);
     g->n = 0;
-    rp_push(g, (RpShape){ 2, { RP_TOKENS, width } });
+    g->text = true;
+    rp_push(g, rp_shape(2, RP_TOKENS, width, 0));
     rp_body(g, 3 + rp_below(g, 6));
 }
 
+/* S: the products of all pairs, s[i, j]. */
 static inline void rp_loss(RpGen *g)
 {
-    static const char *const loss[] = {
-        "    return clip_loss(u, v, 2)\n", "    return sigmoid_loss(u, v, 2, -1)\n", "    return mean[n](sum[o]((u[n, o] - v[n, o])^2))\n",
-        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n    r[i] = sum[j](max(0, 0.3 + s[i, j] - s[i, i]))\n"
-        "    return mean[i](r[i]) + 0.1 * mean[i, j](s[i, j]^2)\n",
-        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n    p[i, j] = softmax[j](s[i, j])\n"
-        "    return mean[i](-ln(p[i, i] + 0.01))\n",
-        "    s[i: size(n), j: size(n)] = sum[o](u[i, o] * v[j, o])\n"
-        "    return mean[i, j](tanh(s[i, j] - 0.5 * s[j, i]) * (if i == j then -1 else 0.3))\n",
+    static const struct { const char *text, *name; } loss[] = {
+        { "    return clip_loss(u, v, scale)\n", "loss: clip" },
+        { "    param offset = -1\n    return sigmoid_loss(u, v, scale, offset)\n", "loss: sigmoid" },
+        { "    return scale * mean[n](sum[o]((u[n, o] - v[n, o])^2))\n", "loss: distance" },
+        { "S    r[i] = sum[j](max(0, 0.3 + s[i, j] - s[i, i]))\n    return mean[i](r[i]) + 0.1 * mean[i, j](s[i, j]^2)\n", "loss: margin" },
+        { "S    p[i, j] = softmax[j](s[i, j])\n    return mean[i](-ln(p[i, i] + 0.01))\n", "loss: diagonal of a softmax" },
+        { "S    return mean[i, j](tanh(s[i, j] - 0.5 * s[j, i]) * (if i == j then -1 else 0.3))\n", "loss: transposed pairs" },
+        { "S    hard[i] = max[j](if j == i then -9 else s[i, j])\n    back[j] = max[i](if j == i then -9 else s[i, j])\n"
+          "    return mean[i](max(0, 0.3 + hard[i] - s[i, i]) + ln(1 + exp(back[i] - s[i, i])))\n", "loss: hard negatives" },
+        { "S    all[i] = logsumexp[j](s[i, j])\n    even[i] = mean[j](s[i, j])\n    return mean[i](all[i] - 0.9 * s[i, i] - 0.1 * even[i])\n",
+          "loss: smoothed" },
+        { "    c[o, q: size(o)] = mean[n](u[n, o] * v[n, q])\n    return scale * sum[o, q]((c[o, q] - (if o == q then 1 else 0))^2)\n",
+          "loss: correlations of features" },
+        { "    ut[o, n] = tanh(u[n, o])\n    s[i: size(n), j: size(n)] = scale * sum[o](ut[o, i] * v[j, o])\n    a[i] = logsumexp[j](s[i, j])\n"
+          "    return mean[i](a[i] - s[i, i])\n", "loss: features transposed" },
+        { "S    w[i: size(n), j: size(n)] = sum[o](u[i, o] * u[j, o])\n    a[i] = logsumexp[j](s[i, j])\n"
+          "    b[i] = logsumexp[j](if i == j then -inf else w[i, j])\n    return mean[i](a[i] + ln(1 + exp(b[i] - 1)) - s[i, i])\n", "loss: pairs of one side" },
+        { "    mu[o] = mean[n](u[n, o])\n    var[o] = mean[n]((u[n, o] - mu[o])^2)\n    z[n, o] = (u[n, o] - mu[o]) * rsqrt(var[o] + 0.1)\n"
+          "    return scale * mean[n](sum[o](z[n, o] * v[n, o])) + mean[n, o](z[n, o]^4)\n", "loss: normalised over the batch" },
+        { "S    best[i] = argmax[j](s[i, j])\n    return mean[i](-s[i, i]) + 0.1 * mean[i](sum[o](u[i, o] * v[best[i], o]))\n", "loss: gather of the batch" },
+        { "S    all[n] = logsumexp[o](u[n, o])\n    return logsumexp[i, j](s[i, j]) - mean[i](s[i, i]) + 0.1 * mean[n](all[n])\n", "loss: softmax over all pairs" },
+        { "S    p[i, j] = softmax[i](s[i, j])\n    q[i, j] = softmax[j](s[j, i])\n    return mean[i, j]((p[i, j] - q[i, j])^2) + mean[i](-ln(p[i, i] + 0.02))\n",
+          "loss: softmax of columns" },
+        { "S    d[i, j] = s[i, j] - s[i, i] - s[j, j]\n    r[i] = sum[j](1 / (1 + exp(-d[i, j])))\n    return mean[i](ln(1 + r[i]))\n", "loss: both diagonals" },
+        { "S    g[i, j] = exp(-abs(s[i, j])) * (if i < j then 1 else 0.5)\n    return mean[i, j](g[i, j]) + 0.2 * mean[n, o](max(u[n, o], v[n, o]))\n",
+          "loss: half of the pairs" },
     };
-    text_printf(g->out, "fn pair_loss(u[n, o], v[n, o]) {\n%s}\n\n", loss[rp_below(g, (int)LEN(loss))]);
+    int k = rp_below(g, (int)LEN(loss));
+    text_printf(g->out, "fn pair_loss(u[n, o], v[n, o], scale) {\n");
+    for (const char *c = loss[k].text; *c; c++)
+        if (*c == 'S' && (c == loss[k].text || c[-1] == '\n'))
+            text_printf(g->out, "    s[i: size(n), j: size(n)] = scale * sum[o](u[i, o] * v[j, o])\n");
+        else
+            text_printf(g->out, "%c", *c);
+    text_printf(g->out, "}\n\n");
+    rp_cover(g, loss[k].name);
 }
 
-static inline void random_program(uint64_t seed, Text *out)
+static const char *const rp_optimizer[] = {
+    "adamw(lr = constant(peak = 1e-3, warmup = 2), weight_decay(p) = 0.1)",
+    "adamw(lr = cosine(peak = 1e-2, warmup = 4), beta1 = 0.9, beta2 = 0.98, eps = 1e-4, weight_decay(p) = if rank(p) < 2 then 0 else 0.2)",
+    "sgd(lr = cosine(peak = 1e-1, warmup = 0))",
+    "sgd(lr = constant_cooldown(peak = 1e-1, warmup = 2, cooldown = 30, power = 2), momentum = 0.5)",
+    "lion(lr = constant(peak = 1e-2, warmup = 0), weight_decay(p) = if rank(p) == 1 then 0.1 else 0)",
+    "scaled(lr = 0.02)",
+};
+
+static inline void rp_train(RpGen *g, bool scale)
 {
-    RpGen g = { .out = out, .seed = seed };
-    text_printf(out, "# program %llu\nuse clip\nuse optim\n\n", (unsigned long long)seed);
+    int o = rp_below(g, (int)LEN(rp_optimizer)), clip = rp_below(g, 3);
+    text_printf(g->out, "train {\n    batch     = 4\n    samples   = 4 * 40\n    optimizer = %s\n", rp_optimizer[o]);
+    if (clip < 2)
+        text_printf(g->out, "    clip_norm = %s\n", clip ? "0.1" : "50");
+    if (scale && rp_below(g, 2))
+        text_printf(g->out, "    after { logit_scale = clamp(logit_scale, 0, 0.5) }\n");
+    text_printf(g->out, "}\n");
+    rp_cover(g, rp_optimizer[o]);
+    if (clip < 2)
+        rp_cover(g, "clip_norm");
+}
+
+/* What the program's parts were is added to `cover`. */
+static inline void random_program(uint64_t seed, Text *out, RpCover *cover)
+{
+    RpGen g = { .out = out, .seed = seed, .most = 600, .cover = cover };
+    g.wide = rp_below(&g, 4) == 0;
+    g.most = g.wide ? 3000 : 600;
+    bool shared = rp_below(&g, 3) == 0, scale = rp_below(&g, 2);
+    text_printf(out, "# program %llu\nuse clip\nuse nn\nuse optim\n\n", (unsigned long long)seed);
+    text_printf(out, "optimizer lion(w[..], g[..], lr, beta = 0.9, weight_decay(p) = 0) {\n    state exp_avg[..] = 0\n"
+                "    blend[..] = beta * exp_avg[..] + (1 - beta) * g[..]\n"
+                "    w[..] = w[..] * (1 - lr * weight_decay(w)) - lr * blend[..] / (abs(blend[..]) + 1e-3)\n"
+                "    exp_avg[..] = 0.99 * exp_avg[..] + 0.01 * g[..]\n}\n\n"
+                "optimizer scaled(w[..], g[..], lr) {\n    state seen[..] = 0\n    seen[..] = max(seen[..], abs(g[..]))\n"
+                "    w[..] = w[..] - lr / (step + 1) * g[..] / (seen[..] + 0.1)\n}\n\n");
+    text_printf(out, "fn alike(x[n, f], both[o, f]) {\n    y[n, o] = sum[f](x[n, f] * both[o, f])\n    return y\n}\n\n");
     rp_image(&g);
     rp_text(&g);
     rp_loss(&g);
-    text_printf(out, "model random_%llu {\n    fn encode_image(pixels[n, ch: 3, y: %d, x: %d]) = image_tower(pixels) as visual\n"
-                "    fn encode_text(tokens[n, t: %d]) = text_tower(tokens) as text\n"
-                "    fn loss(pixels, tokens) = pair_loss(encode_image(pixels), encode_text(tokens))\n}\n\n",
-                (unsigned long long)seed, RP_IMAGE, RP_IMAGE, RP_TOKENS);
-    text_printf(out, "data d {\n    shards = \"{data}/train/{year}/**/*.tar\"\n    image  = center_crop(%d)\n}\n\n"
-                "train {\n    batch     = 4\n    samples   = 64\n"
-                "    optimizer = adamw(lr = constant(peak = 1e-3, warmup = 2), weight_decay(p) = 0.1)\n}\n", RP_IMAGE);
+    text_printf(out, "model random_%llu {\n", (unsigned long long)seed);
+    if (shared)
+        text_printf(out, "    param both[o: %d, f: %d] ~ normal(0, 0.5)\n", RP_FEATURES, RP_FEATURES);
+    text_printf(out, shared ? "    fn encode_image(pixels[n, ch: 3, y: %d, x: %d]) = alike(image_tower(pixels) as visual, both)\n"
+                              "    fn encode_text(tokens[n, t: %d]) = alike(text_tower(tokens) as text, both)\n"
+                            : "    fn encode_image(pixels[n, ch: 3, y: %d, x: %d]) = image_tower(pixels) as visual\n"
+                              "    fn encode_text(tokens[n, t: %d]) = text_tower(tokens) as text\n", RP_IMAGE, RP_IMAGE, RP_TOKENS);
+    if (scale)
+        text_printf(out, "    param logit_scale = 0.6\n");
+    text_printf(out, "    fn loss(pixels, tokens) = pair_loss(encode_image(pixels), encode_text(tokens), %s)\n}\n\n",
+                scale ? "exp(logit_scale)" : "2");
+    text_printf(out, "data d {\n    shards = \"{data}/train/{year}/**/*.tar\"\n    image  = center_crop(%d)\n}\n\n", RP_IMAGE);
+    rp_train(&g, scale);
+    if (shared)
+        rp_cover(&g, "a parameter of both towers");
+    if (scale)
+        rp_cover(&g, "logit_scale");
+    if (g.wide)
+        rp_cover(&g, "long axes");
 }
 #endif
