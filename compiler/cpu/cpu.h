@@ -21,6 +21,9 @@ const char *cpu_module_target(const CpuModule *m);
  * to f->graph as T_TEMP tensors (and to f->storage). Returns the number of launches, or -1 and a sentence. */
 typedef struct { int kernel; const int *arg; int n_arg; bool main; } CpuLaunch;
 int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int cap, Text *why);
+/* The f32 elements of workspace that lowering k takes, into *elements; the kernel is lowered for it. False and a sentence when it
+ * cannot be (MemoryGoal). */
+bool cpu_workspace(CpuModule *m, Fused *f, const Kernel *k, Poly *elements, Text *why);
 /* Whether a SCORE kernel can be lowered (FuseOptions). */
 bool cpu_takes_score(Graph *g, const Kernel *k);
 int cpu_module_kernels(const CpuModule *m);                             /* how many distinct functions so far */

@@ -145,40 +145,53 @@ static Part *next_part(CpuModule *m)
     return best;
 }
 
+/* Equal kernels are lowered once. NULL and a sentence when one cannot be. */
+static const Lowered *lowered(CpuModule *m, Fused *f, const Kernel *k, Text *why)
+{
+    for (int i = 0; i < m->done.n; i++)
+        if (m->done.at[i].signature == k->signature)
+            return &m->done.at[i];
+    Lowered made = {.signature = k->signature};
+    Part *part = next_part(m);
+    Low l = {.m = m, .part = part, .g = &part->gen, .arena = m->arena, .sets = k->sets, .out = &made, .why = why};
+    l.f = k->sets ? k->sets->form : f;
+    l.graph = l.f->graph;
+    l.k = k->sets ? &l.f->kernel[0] : k;
+    l.places = places_of(l.arena, l.graph, l.k);
+    l.n_member = l.k->n_comp;
+    l.member = NEWN(m->arena, Member, l.n_member);
+    for (int i = 0; i < l.n_member; i++)
+        l.member[i].c = &l.k->comp[i];
+    l.comp = &l.k->comp[0];
+    bool done = lower_class(&l);
+    if (l.places.fault)
+        low_fail(&l, "%s", l.places.fault);
+    if (!done || l.failed)
+        return NULL;
+    for (int i = 0; i < made.n; i++)
+        part->blocks += LLVMCountBasicBlocks(m->kernels.at[made.kernel[i]].run);
+    PUSH(m->arena, m->done, made);
+    return &m->done.at[m->done.n - 1];
+}
+
+bool cpu_workspace(CpuModule *m, Fused *f, const Kernel *k, Poly *elements, Text *why)
+{
+    const Lowered *known = lowered(m, f, k, why);
+    if (known)
+        *elements = known->workspace;
+    return known;
+}
+
 int cpu_lower(CpuModule *m, Fused *f, const Kernel *k, CpuLaunch *launch, int cap, Text *why)
 {
-    Lowered *known = NULL;
-    for (int i = 0; i < m->done.n && !known; i++)
-        if (m->done.at[i].signature == k->signature)
-            known = &m->done.at[i];
     for (int i = 0; i < k->n_args; i++)
         if (f->graph->tensor[k->args[i]].dtype == DT_U8) {
             text_printf(why, "`%s` is in 8 bits, which only GPUs read", f->graph->tensor[k->args[i]].name);
             return -1;
         }
-    if (!known) {
-        Lowered made = {.signature = k->signature};
-        Part *part = next_part(m);
-        Low l = {.m = m, .part = part, .g = &part->gen, .arena = m->arena, .sets = k->sets, .out = &made, .why = why};
-        l.f = k->sets ? k->sets->form : f;
-        l.graph = l.f->graph;
-        l.k = k->sets ? &l.f->kernel[0] : k;
-        l.places = places_of(l.arena, l.graph, l.k);
-        l.n_member = l.k->n_comp;
-        l.member = NEWN(m->arena, Member, l.n_member);
-        for (int i = 0; i < l.n_member; i++)
-            l.member[i].c = &l.k->comp[i];
-        l.comp = &l.k->comp[0];
-        bool done = lower_class(&l);
-        if (l.places.fault)
-            low_fail(&l, "%s", l.places.fault);
-        if (!done || l.failed)
-            return -1;
-        for (int i = 0; i < made.n; i++)
-            part->blocks += LLVMCountBasicBlocks(m->kernels.at[made.kernel[i]].run);
-        PUSH(m->arena, m->done, made);
-        known = &m->done.at[m->done.n - 1];
-    }
+    const Lowered *known = lowered(m, f, k, why);
+    if (!known)
+        return -1;
     if (known->n > cap) {
         text_printf(why, "kernel `%s` needs %d launches", k->label ? k->label : "", known->n);
         return -1;

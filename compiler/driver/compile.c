@@ -245,6 +245,8 @@ int compile(const Options *o)
         fprintf(stderr, "%s", text_data(&j.times));
         fprintf(stderr, "%-28s %8.1f ms\n", "total", now() - start);
     }
+    if (j.cpu_trial)
+        cpu_module_free(j.cpu_trial);
     arena_free(&j.arena);
     if ((fflush(stdout) || ferror(stdout)) && !code) {
         fprintf(stderr, "ticc: the standard output cannot be written: %s\n", strerror(errno));

@@ -14,7 +14,22 @@ bool runs_on_gpu(const Entry *e)
     return strcmp(e->name, "schedule") && strcmp(e->name, "after");
 }
 
+static bool host_workspace(void *of, Fused *f, const Kernel *k, Poly *elements, Text *why) { return cpu_workspace(of, f, k, elements, why); }
 static bool gpu_workspace(void *of, Fused *f, const Kernel *k, Poly *elements, Text *why) { return cuda_workspace(of, f, k, elements, why); }
+
+/* The goal on the CPU; what launches hand each other counts as well. */
+static MemoryGoal cpu_goal(Job *j, const MemoryGoal *goal)
+{
+    MemoryGoal here = *goal;
+    Text why = { .arena = &j->arena };
+    if (goal->bytes && !j->cpu_trial) {
+        const CpuTarget target = cpu_target(j->o, 1);
+        j->cpu_trial = cpu_module_new(&j->arena, &target, &why);                        /* back_end says what is no processor */
+    }
+    here.workspace = goal->bytes && j->cpu_trial ? host_workspace : NULL;
+    here.of = j->cpu_trial;
+    return here;
+}
 
 /* The goal on a GPU, where partial results of a weight gradient may be larger than it: kernels are lowered on trial to see. */
 static MemoryGoal gpu_goal(Job *j, const MemoryGoal *goal, const TrainBlock *train)
@@ -48,12 +63,12 @@ static int fuse_entry(Job *j, Graph *g, Entry *e, const TrainBlock *train, const
         pass_wire(copy, "pixels");
     while (copy && g->n_tensor < copy->n_tensor)         /* what fusing adds has one number on both sides: `check` compares by it */
         graph_tensor(g, "", 0, NULL, T_TEMP, DT_F32);
-    const MemoryGoal there = copy ? gpu_goal(j, goal, train) : *goal;
+    const MemoryGoal here = cpu_goal(j, goal), there = copy ? gpu_goal(j, goal, train) : *goal;
     for (int k = 0; k < 1 + (copy != NULL); k++) {
         Text table = { .arena = &j->arena };
         Fused *f = NEW(&j->arena, Fused);
         int64_t reached;
-        bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, k ? &there : goal, &j->arena, f, &reached, &table, &why);
+        bool fits = fuse_within(k ? copy : g, k ? &gpu : &cpu, k ? &there : &here, &j->arena, f, &reached, &table, &why);
         if (table.n && (fits || reached > goal->bytes))
             fprintf(stderr, "%s%s\n%s", e->name, k ? " for CUDA" : "", text_data(&table));
         if (!fits && reached > goal->bytes) {

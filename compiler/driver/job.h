@@ -7,6 +7,7 @@
  * Functions that return a code: 0, or the exit code (see compile.h) once the message has been given. */
 #ifndef TICC_JOB_H
 #define TICC_JOB_H
+#include "cpu/cpu.h"
 #include "cuda/tuned.h"
 #include "driver/blob.h"
 #include "driver/compile.h"
@@ -23,7 +24,8 @@ typedef struct Job {
     double last;
     Text times;
     const Tuned *tuned;              /* what was measured of templates for GPUs; NULL: no code for them is made */
-    CudaModule *trial;               /* kernels lowered to see what they need, under --memory */
+    CpuModule *cpu_trial;            /* kernels lowered to see what they need, under --memory */
+    CudaModule *trial;
 } Job;
 
 void job_mark(Job *j, const char *stage);                    /* for --timings: what came before belongs to this stage */
@@ -50,6 +52,7 @@ bool runs_on_gpu(const Entry *e);
 /* ---- output.c */
 bool output_free(Job *j);                                    /* before any work: nothing is against writing it there; else says what */
 uint64_t program_hash(Job *j, const char *target);           /* of all that decides the code */
+CpuTarget cpu_target(const Options *o, int parts);           /* what the options say of it */
 /* Kernels, and what -o and --emit ask of them. */
 int  back_end(Job *j, Program *p, Entry *entry, int n_entry);
 #endif

@@ -221,13 +221,15 @@ static int gpu_entries(Job *j, CpuModule *cpu, Entry *entry, int *n_entry, BlobI
     return job_emits(j, "cuda") || ptx || resources ? 0 : -1;
 }
 
+CpuTarget cpu_target(const Options *o, int parts) { return (CpuTarget){ o->target ? o->target : "native", NULL, parts, o->memory > 0 }; }
+
 int back_end(Job *j, Program *p, Entry *entry, int n_entry)
 {
     const Options *o = j->o;
     Text why = { .arena = &j->arena };
     bool text = job_emits(j, "llvm") || job_emits(j, "asm");
     int cores = tic_processors(0);
-    CpuTarget target = { o->target ? o->target : "native", NULL, text ? 1 : cores > 8 ? 8 : cores, o->memory > 0 };
+    CpuTarget target = cpu_target(o, text ? 1 : cores > 8 ? 8 : cores);
     CpuModule *m = cpu_module_new(&j->arena, &target, &why);
     if (!m) {
         fprintf(stderr, "ticc: %s\n", text_data(&why));

@@ -138,7 +138,7 @@ typedef struct { int64_t c[3]; } Poly;
 typedef struct {
     int64_t batch, bytes;
     int64_t beside;          /* what is there beside inputs and temporaries; 0: the parameters and states that the step touches */
-    /* The f32 elements of what the launches of a kernel hand each other (false and a sentence: it cannot be lowered); NULL: a few */
+    /* The f32 elements of what the launches of a kernel hand each other (false and a sentence: it cannot be lowered); NULL: not counted */
     bool (*workspace)(void *of, Fused *f, const Kernel *k, Poly *elements, Text *why);
     void *of;
 } MemoryGoal;
