@@ -13,13 +13,13 @@ static uint32_t align(Text *t)
     return (uint32_t)t->n;
 }
 
-/* Strings are kept apart and appended last; until then a string is its offset among them. */
-typedef struct { Text strings; } Strings;
+/* Strings are kept apart and stand behind the tables, from byte `base` on. */
+typedef struct { Text text; uint32_t base; } Strings;
 
 static uint32_t put_string(Strings *s, const char *text)
 {
-    uint32_t at = (uint32_t)s->strings.n;
-    text_bytes(&s->strings, text ? text : "", strlen(text ? text : "") + 1);
+    uint32_t at = s->base + (uint32_t)s->text.n;
+    text_bytes(&s->text, text ? text : "", strlen(text ? text : "") + 1);
     return at;
 }
 
@@ -416,66 +416,39 @@ static void put_class_names(TicProgram *h, Text *out, Strings *s)
     }
 }
 
-/* The strings come last: every one that was put becomes an offset from the start, b. */
-static void place_strings(TicProgram *h, char *b, uint32_t base)
+/* The header and the tables with strings from byte `base` on; returns where the tables end, a multiple of 8. */
+static uint32_t put_tables(const BlobInput *in, uint32_t base, TicProgram *h, Text *out, Strings *s, Arena *a)
 {
-#define FIX(T, offset, n, field) \
-    for (uint32_t i_ = 0; i_ < (n); i_++) \
-        ((T *)(void *)(b + (offset)))[i_].field += base
-    FIX(TicEntry, h->entries, h->n_entries, name);
-    FIX(TicTensor, h->tensors, h->n_tensors, name);
-    FIX(TicLaunch, h->launches, h->n_launches, label);
-    FIX(TicLaunch, h->launches, h->n_launches, source);
-    FIX(TicOutput, h->outputs, h->n_outputs, name);
-    FIX(TicParam, h->params, h->n_params, name);
-    FIX(TicParam, h->params, h->n_params, role);
-    FIX(TicParam, h->states, h->n_states, name);
-    FIX(TicParam, h->states, h->n_states, role);
-    FIX(TicYearStep, h->steps, h->n_steps, name);
-    FIX(TicTask, h->tasks, h->n_tasks, kind);
-    FIX(TicTask, h->tasks, h->n_tasks, name);
-    FIX(TicGpuKernel, h->gpu_kernels, h->n_gpu_kernels, name);
-    FIX(TicGpuKernel, h->gpu_kernels, h->n_gpu_kernels, own.name);
-    FIX(TicGpuFile, h->gpu_files, h->n_gpu_files, name);
-    FIX(TicGpuFile, h->gpu_files, h->n_gpu_files, text);
-#undef FIX
-    for (uint32_t i = 0; i < h->n_class_names; i++)
-        ((uint32_t *)(void *)(b + h->class_names))[i] += base;
-    h->gpu_prelude += base;
-    h->gpu_options += base;
-    h->model += base;
-    h->source += base;
-    h->version += base;
-    h->target += base;
-    h->data_name += base;
-    h->data_shards += base;
-    h->strategy += base;
+    *out = (Text){ .arena = a };
+    *s = (Strings){ .text = { .arena = a }, .base = base };
+    memset(h, 0, sizeof *h);
+    PUT(out, *h);
+    fill_program(in, h, s);
+    put_entries(in, h, out, s);
+    h->tensors = align(out);
+    for (int i = 0; i < in->n_entry; i++)
+        put_tensors(in, &in->entry[i], out, s, a);
+    put_launches(in, h, out, s, a);
+    put_args(in, h, out);
+    put_outputs(in, h, out, s);
+    put_params(in, h, out, s);
+    put_states(in, h, out, s, a);
+    put_steps_and_tasks(in->program, h, out, s, a);
+    put_gpu(in, h, out, s);
+    put_class_names(h, out, s);
+    return align(out);
 }
 
+/* Where the strings begin is known when the tables are made, whose size does not depend on it: they are made twice. */
 const void *blob_build(const BlobInput *in, Arena *a, size_t *size)
 {
-    Text out = { .arena = a };
-    Strings s = { .strings = { .arena = a } };
     TicProgram h;
-    memset(&h, 0, sizeof h);
-    PUT(&out, h);
-    fill_program(in, &h, &s);
-    put_entries(in, &h, &out, &s);
-    h.tensors = align(&out);
-    for (int i = 0; i < in->n_entry; i++)
-        put_tensors(in, &in->entry[i], &out, &s, a);
-    put_launches(in, &h, &out, &s, a);
-    put_args(in, &h, &out);
-    put_outputs(in, &h, &out, &s);
-    put_params(in, &h, &out, &s);
-    put_states(in, &h, &out, &s, a);
-    put_steps_and_tasks(in->program, &h, &out, &s, a);
-    put_gpu(in, &h, &out, &s);
-    put_class_names(&h, &out, &s);
-    uint32_t base = align(&out);
-    text_bytes(&out, text_data(&s.strings), s.strings.n);
+    Text out;
+    Strings s;
+    uint32_t base = put_tables(in, 0, &h, &out, &s, a);
+    put_tables(in, base, &h, &out, &s, a);
+    text_bytes(&out, text_data(&s.text), s.text.n);
     align(&out);
-    place_strings(&h, out.at, base);
     h.bytes = (uint32_t)out.n;
     memcpy(out.at, &h, sizeof h);
     *size = out.n;
