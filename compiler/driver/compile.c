@@ -147,6 +147,87 @@ static bool read_tuned(Job *j)
     return j->tuned;
 }
 
+static int print_ast(Job *j)
+{
+    Node *tree = parse_file(&j->arena, &j->diag, j->file);
+    Text t = { .arena = &j->arena };
+    if (j->diag.errors)
+        return USER_FAULT;
+    tree_print(tree, &t);
+    fputs(text_data(&t), stdout);
+    return 0;
+}
+
+/* The program of the file, with a model and a loss unless it is a library that is only to be checked. */
+static int load_program(Job *j, Program *p)
+{
+    if (!elaborate(j, p))
+        return USER_FAULT;
+    job_mark(j, "parse and check");
+    if (!p->graph) {             /* a library */
+        if (j->o->check)
+            return 0;
+        fprintf(stderr, "ticc: %s: has no `model` block: nothing to compile; --check checks its functions\n", j->o->input);
+        return USER_FAULT;
+    }
+    if (p->loss < 0) {           /* an error value that nobody reported */
+        Text why = { .arena = &j->arena };
+        text_printf(&why, "the model has no loss, and no message says why");
+        return job_fault("checking", &why);
+    }
+    if (p->train.micro)
+        check_pieces(j, p);
+    return j->diag.errors ? USER_FAULT : 0;
+}
+
+/* --emit=fused and --emit=plan, of the step that entry[0] is. */
+static int print_kernels(Job *j, const Program *p, Entry *entry)
+{
+    Text t = { .arena = &j->arena };
+    if (job_emits(j, "fused"))
+        fused_print(entry[0].fused, &t);
+    else
+        plan_print(entry[0].fused, p->train.batch, &t);
+    if (job_emits(j, "plan") && p->train.micro) {
+        int n = 1, code = build_pieces(j, entry, &n, false);
+        if (code)
+            return code;
+        print_pieces_plan(j, p, &entry[1], n - 1, &t);
+    }
+    fwrite(text_data(&t), 1, t.n, stdout);
+    return 0;
+}
+
+/* From the checked program on. */
+static int run_program(Job *j, Program *p)
+{
+    double flops = forward_flops(p->graph);
+    Entry entry[32] = { { .name = "step", .forward_flops_per_pair = flops } };
+    int n = 1;
+    if (job_emits(j, "schedule"))
+        return print_schedule(p, &j->diag, flops) ? 0 : j->diag.errors ? USER_FAULT : OUR_FAULT;
+    if (!check_rates(p, &j->diag))
+        return j->diag.errors ? USER_FAULT : OUR_FAULT;
+    if (job_emits(j, "params"))
+        return print_params(p), 0;
+    if (job_emits(j, "graph"))
+        return print_graph(p->graph, &j->arena), 0;
+    int code = differentiate(j, p);
+    if (code || j->o->check)
+        return code;
+    if (job_emits(j, "grad"))
+        return print_graph(p->graph, &j->arena), 0;
+    code = build_step(j, p, &entry[0]);
+    if (code)
+        return code;
+    if (job_emits(j, "fused") || job_emits(j, "plan"))
+        return print_kernels(j, p, entry);
+    code = build_others(j, p, entry, &n);
+    if (!code && j->o->tune)
+        return tune(&(TuneInput){ j->o, p, entry, n, program_hash(j, "tune") }, &j->arena);
+    return code ? code : back_end(j, p, entry, n);
+}
+
 static int run(Job *j)
 {
     const Options *o = j->o;
@@ -157,78 +238,11 @@ static int run(Job *j)
         return USER_FAULT;
     if (!o->check && !o->tune && (o->output || !o->emit) && !output_free(j))
         return USER_FAULT;
-    if (job_emits(j, "ast")) {
-        Node *tree = parse_file(&j->arena, &j->diag, j->file);
-        Text t = { .arena = &j->arena };
-        if (j->diag.errors)
-            return USER_FAULT;
-        tree_print(tree, &t);
-        fputs(text_data(&t), stdout);
-        return 0;
-    }
+    if (job_emits(j, "ast"))
+        return print_ast(j);
     Program *p = NEW(&j->arena, Program);
-    if (!elaborate(j, p))
-        return USER_FAULT;
-    job_mark(j, "parse and check");
-    if (!p->graph) {             /* a library */
-        if (o->check)
-            return 0;
-        fprintf(stderr, "ticc: %s: has no `model` block: nothing to compile; --check checks its functions\n", o->input);
-        return USER_FAULT;
-    }
-    if (p->loss < 0) {           /* an error value that nobody reported */
-        Text why = { .arena = &j->arena };
-        text_printf(&why, "the model has no loss, and no message says why");
-        return job_fault("checking", &why);
-    }
-    double flops = forward_flops(p->graph);
-    if (p->train.micro)
-        check_pieces(j, p);
-    if (j->diag.errors)
-        return USER_FAULT;
-    if (!job_emits(j, "schedule") && !check_rates(p, &j->diag))
-        return j->diag.errors ? USER_FAULT : OUR_FAULT;
-    if (job_emits(j, "params"))
-        print_params(p);
-    if (job_emits(j, "graph"))
-        print_graph(p->graph, &j->arena);
-    if (job_emits(j, "schedule"))
-        return print_schedule(p, &j->diag, flops) ? 0 : j->diag.errors ? USER_FAULT : OUR_FAULT;
-    if (job_emits(j, "params") || job_emits(j, "graph"))
-        return 0;
-
-    int code = differentiate(j, p);
-    if (code || o->check)
-        return code;
-    if (job_emits(j, "grad")) {
-        print_graph(p->graph, &j->arena);
-        return 0;
-    }
-    Entry entry[32] = { { .name = "step", .forward_flops_per_pair = flops } };
-    code = build_step(j, p, &entry[0]);
-    if (code)
-        return code;
-    if (job_emits(j, "fused") || job_emits(j, "plan")) {
-        Text t = { .arena = &j->arena };
-        int pieces = 1;
-        if (job_emits(j, "fused"))
-            fused_print(entry[0].fused, &t);
-        else
-            plan_print(entry[0].fused, p->train.batch, &t);
-        if (job_emits(j, "plan") && p->train.micro) {
-            code = build_pieces(j, entry, &pieces, false);
-            if (code)
-                return code;
-            print_pieces_plan(j, p, &entry[1], pieces - 1, &t);
-        }
-        fwrite(text_data(&t), 1, t.n, stdout);
-        return 0;
-    }
-    int n = 1;
-    code = build_others(j, p, entry, &n);
-    if (!code && o->tune)
-        return tune(&(TuneInput){ o, p, entry, n, program_hash(j, "tune") }, &j->arena);
-    return code ? code : back_end(j, p, entry, n);
+    int code = load_program(j, p);
+    return code || !p->graph ? code : run_program(j, p);
 }
 
 int compile(const Options *o)
