@@ -276,23 +276,57 @@ static void broken_if(Fmt *f, const Node *n, int indent, int tail)
     }
 }
 
-/* A value at the current column; `indent`: where its further lines start; `tail`: how much follows on its last line. */
-static void value(Fmt *f, const Node *n, int least, Space space, int indent, int tail)
+/* A formal argument or the head of a definition: NAME[axes](arguments) = default. */
+static void broken_formal(Fmt *f, const Node *n, int indent, int tail)
 {
-    flush(f, n->span.lo, indent);
-    const char *one_line = fits(f, n, least, space, tail);
-    if (one_line) {
-        put(f, one_line);
+    put(f, n->text);
+    if (n->a) {
+        put(f, "[");
+        list(f, n->a, ']', INDEX_LIST, find(f, last_of(n->a)->span.hi, ']') + 1, indent, tail);
+    }
+    if (n->b) {
+        put(f, "(");
+        list(f, n->b, ')', WIDE, find(f, last_of(n->b)->span.hi, ')') + 1, indent, n->c ? 2 : tail);
+    }
+    if (n->c) {
+        put(f, " = ");
+        value(f, n->c, P_VALUE, WIDE, indent + STEP, tail);
+    }
+}
+
+static void broken_reduce(Fmt *f, const Node *n, int indent, int tail)
+{
+    put(f, n->text);
+    put(f, "[");
+    list(f, n->a, ']', INDEX_LIST, find(f, last_of(n->a)->span.hi, ']') + 1, indent, 1);
+    put(f, "(");
+    list(f, n->b, ')', WIDE, inner_end(f, n), indent, tail);
+}
+
+static void broken_scoped(Fmt *f, const Node *n, int indent, int tail)
+{
+    Text scope = { .arena = f->arena };
+    flat_scope(&scope, n->b);
+    value(f, n->a, P_POST, WIDE, indent, tail + 4 + width_of(text_data(&scope)));
+    put(f, " as ");
+    put(f, text_data(&scope));
+}
+
+static void broken_binary(Fmt *f, const Node *n, Space space, int indent, int tail)
+{
+    if (level_of(n) != P_POWER) {
+        chain(f, n, space, indent, tail);
         return;
     }
-    int level = level_of(n);
-    bool wrap = level < least;
-    if (wrap) {
-        put(f, "(");
-        tail++;
-        indent = column(f);
-    }
-    Text scope = { .arena = f->arena };
+    value(f, n->a, P_SCOPED, space, indent, 0);
+    flush(f, n->word.lo, indent);
+    put(f, "^");
+    value(f, n->b, P_UNARY, space, indent, tail);
+}
+
+/* A value broken where its loosest part is, without the parentheses around it. */
+static void broken(Fmt *f, const Node *n, Space space, int indent, int tail)
+{
     switch ((int)n->kind) {
     case AST_NUM: case AST_STR: case AST_NAME: case AST_REST:
         put(f, n->text ? n->text : "..");
@@ -307,18 +341,11 @@ static void value(Fmt *f, const Node *n, int least, Space space, int indent, int
         value(f, n->b, P_OR, TIGHT, indent, tail);
         break;
     case AST_UNARY:
-        put(f, level == P_NOT ? "not " : "-");
-        value(f, n->a, level, space, indent, tail);
+        put(f, level_of(n) == P_NOT ? "not " : "-");
+        value(f, n->a, level_of(n), space, indent, tail);
         break;
     case AST_BINARY:
-        if (level == P_POWER) {
-            value(f, n->a, P_SCOPED, space, indent, 0);
-            flush(f, n->word.lo, indent);
-            put(f, "^");
-            value(f, n->b, P_UNARY, space, indent, tail);
-        } else {
-            chain(f, n, space, indent, tail);
-        }
+        broken_binary(f, n, space, indent, tail);
         break;
     case AST_IF:
         broken_if(f, n, indent, tail);
@@ -334,11 +361,7 @@ static void value(Fmt *f, const Node *n, int least, Space space, int indent, int
         list(f, n->b, ')', WIDE, inner_end(f, n), indent, tail);
         break;
     case AST_REDUCE:
-        put(f, n->text);
-        put(f, "[");
-        list(f, n->a, ']', INDEX_LIST, find(f, last_of(n->a)->span.hi, ']') + 1, indent, 1);
-        put(f, "(");
-        list(f, n->b, ')', WIDE, inner_end(f, n), indent, tail);
+        broken_reduce(f, n, indent, tail);
         break;
     case AST_NAMED:
         value(f, n->a, P_VALUE, WIDE, indent, 2);
@@ -351,31 +374,30 @@ static void value(Fmt *f, const Node *n, int least, Space space, int indent, int
         value(f, n->a, P_VALUE, space, indent, tail);
         break;
     case AST_AS:
-        flat_scope(&scope, n->b);
-        value(f, n->a, P_POST, WIDE, indent, tail + 4 + width_of(text_data(&scope)));
-        put(f, " as ");
-        put(f, text_data(&scope));
+        broken_scoped(f, n, indent, tail);
         break;
     case AST_FORMAL:
-        put(f, n->text);
-        if (n->a) {
-            put(f, "[");
-            list(f, n->a, ']', INDEX_LIST, find(f, last_of(n->a)->span.hi, ']') + 1, indent, tail);
-        }
-        if (n->b) {
-            put(f, "(");
-            list(f, n->b, ')', WIDE, find(f, last_of(n->b)->span.hi, ')') + 1, indent, n->c ? 2 : tail);
-        }
-        if (n->c) {
-            put(f, " = ");
-            value(f, n->c, P_VALUE, WIDE, indent + STEP, tail);
-        }
+        broken_formal(f, n, indent, tail);
         break;
     default:
         break;
     }
-    if (wrap) {
-        flush(f, n->span.hi - 1, indent);
+}
+
+/* A value at the current column; `indent`: where its further lines start; `tail`: how much follows on its last line. */
+static void value(Fmt *f, const Node *n, int least, Space space, int indent, int tail)
+{
+    flush(f, n->span.lo, indent);
+    const char *one_line = fits(f, n, least, space, tail);
+    if (one_line) {
+        put(f, one_line);
+    } else if (level_of(n) >= least) {
+        broken(f, n, space, indent, tail);
+    } else {
+        put(f, "(");
+        int inner = column(f);
+        broken(f, n, space, inner, tail + 1);
+        flush(f, n->span.hi - 1, inner);
         put(f, ")");
     }
 }
