@@ -188,9 +188,8 @@ static int n_axes_of(const Group *grp)
 static bool bind_scores(Scores *s, int c, Binding *b)
 {
     const Comp *k = s->g->comp[c];
-    int n_load = comp_loads(k, NULL, 0);
-    const Expr **load = NEWN(s->a, const Expr *, n_load);
-    comp_loads(k, load, n_load);
+    int n_load;
+    const Expr **load = comp_all_loads(k, s->a, &n_load);
     *b = (Binding){ .group = -1 };
     for (int i = 0; i < n_load; i++) {
         int q = maker(s, load[i]->tensor), perm[MAX_AXES];
@@ -368,9 +367,8 @@ static int find_phases(Scores *s, int group)
     for (int c = 0; c < s->n_comp; c++) {
         const Comp *k = s->g->comp[c];
         bool member = in_group(s, c, group);
-        int n_load = comp_loads(k, NULL, 0), at = 0;
-        const Expr **load = NEWN(s->a, const Expr *, n_load);
-        comp_loads(k, load, n_load);
+        int n_load, at = 0;
+        const Expr **load = comp_all_loads(k, s->a, &n_load);
         for (int i = 0; i < n_load; i++)
             for (int j = 0; j < s->pieces[load[i]->tensor].n; j++) {
                 int q = s->pieces[load[i]->tensor].at[j], need = after[q];
@@ -447,14 +445,6 @@ static ScoreSet *new_set(Scores *s, int group, const bool *in)
     return set;
 }
 
-static const Expr **loads_of(const Scores *s, const Comp *c, int *n)
-{
-    *n = comp_loads(c, NULL, 0);
-    const Expr **load = NEWN(s->a, const Expr *, *n);
-    comp_loads(c, load, *n);
-    return load;
-}
-
 static bool read_in(const Scores *s, const bool *in, int tensor)
 {
     for (int i = 0; i < s->users[tensor].n; i++)
@@ -468,7 +458,7 @@ static bool bind_row(const Scores *s, int group, const Comp *c, const int *kept,
 {
     const Group *grp = &s->group.at[group];
     int n, rank = s->g->tensor[c->out].rank;
-    const Expr **load = loads_of(s, s->g->comp[user], &n);
+    const Expr **load = comp_all_loads(s->g->comp[user], s->a, &n);
     for (int j = 0; j < n; j++)
         for (int d = 0; load[j]->tensor == c->out && d < rank; d++) {
             int a = aff_plain(load[j]->idx[d]), to = a < 0 ? -1 : s->part[user].axis[a], k = kept[d];
@@ -503,7 +493,7 @@ static bool row_value(const Scores *s, int group, const bool *in, int c, int *ax
         if (k->red >> a & 1)
             axis[a] = own++;
     bool here = false;
-    const Expr **load = loads_of(s, k, &n);
+    const Expr **load = comp_all_loads(k, s->a, &n);
     for (int i = 0; i < n; i++)
         here |= read_in(s, in, load[i]->tensor);
     return here && places == axes_mask(of_row) && own <= MAX_AXES;
@@ -601,9 +591,8 @@ ScoreSets pass_scores(Graph *g, Arena *a, const FuseOptions *o)
     s.pieces = NEWN(a, Ints, n_tensor);
     s.users = NEWN(a, Ints, n_tensor);
     for (int c = 0; c < g->n_comp; c++) {
-        int n_load = comp_loads(g->comp[c], NULL, 0);
-        const Expr **load = NEWN(a, const Expr *, n_load);
-        comp_loads(g->comp[c], load, n_load);
+        int n_load;
+        const Expr **load = comp_all_loads(g->comp[c], a, &n_load);
         PUSH(a, s.pieces[g->comp[c]->out], c);
         for (int i = 0; i < n_load; i++) {
             Ints *u = &s.users[load[i]->tensor];
