@@ -9,7 +9,6 @@
  *
  * Comparisons of index values are made on integers; arithmetic on them is in f32. */
 #include "cpu/lower.h"
-#include <math.h>
 #include <string.h>
 
 /* ---- scopes */
@@ -404,12 +403,12 @@ static bool is_int(Val v)
 /* A whole constant next to an integer is an integer. */
 static bool as_integer(Scope *s, const Expr *e, Val *v)
 {
-    double c;
+    int64_t n;
     if (is_int(*v))
         return true;
-    if (!expr_is_const(e, &c) || c != floor(c) || fabs(c) > 1e9)
+    if (!expr_is_whole(e, &n))
         return false;
-    *v = (Val){VAL_INT, ic(s->l->g, (int64_t)c)};
+    *v = (Val){VAL_INT, ic(s->l->g, n)};
     return true;
 }
 

@@ -426,12 +426,12 @@ static CuVal eval_load(CuScope *s, const Expr *e)
 /* A whole constant next to an integer is an integer. */
 static bool as_integer(CuScope *s, const Expr *e, CuVal *v)
 {
-    double c;
+    int64_t n;
     if (v->kind == CV_I)
         return true;
-    if (!expr_is_const(e, &c) || c != floor(c) || fabs(c) > 1e9)
+    if (!expr_is_whole(e, &n))
         return false;
-    *v = (CuVal){.kind = CV_I, .uniform = true, .v = {arena_printf(s->l->arena, "%lld", (long long)c)}};
+    *v = (CuVal){.kind = CV_I, .uniform = true, .v = {arena_printf(s->l->arena, "%lld", (long long)n)}};
     return true;
 }
 

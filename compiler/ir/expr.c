@@ -204,6 +204,14 @@ bool expr_is_const(const Expr *e, double *c)
     return e->kind == E_CONST;
 }
 
+bool expr_is_whole(const Expr *e, int64_t *n)
+{
+    bool whole = e->kind == E_CONST && e->c == floor(e->c) && fabs(e->c) <= 1e9;
+    if (whole)
+        *n = (int64_t)e->c;
+    return whole;
+}
+
 int expr_size(const Expr *e)
 {
     return e->size;

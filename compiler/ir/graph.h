@@ -155,6 +155,7 @@ const Expr *expr_index(Graph *g, const Affine *a);                  /* E_CONST w
 const Expr *expr_load(Graph *g, int tensor, const Affine *const *idx);
 const Expr *expr_op(Graph *g, Op op, const Expr *a, const Expr *b, const Expr *c);   /* unused arguments NULL */
 bool expr_is_const(const Expr *e, double *c);
+bool expr_is_whole(const Expr *e, int64_t *n);                      /* a constant without a fraction, up to 1e9 either way */
 int  expr_size(const Expr *e);
 bool expr_has_load(const Expr *e);
 /* axis k becomes map[k] (NULL: stays); n entries */
