@@ -258,6 +258,8 @@ static int command_embed(int argc, char **argv)
         { "--ckpt", TIC_FLAG_TEXT, &o.ckpt, 0, 0, "FILE", "weights: .pt, safetensors, OpenCLIP's or Hugging Face's names" },
         { "--out", TIC_FLAG_TEXT, &o.out, 0, 0, "FILE", "the .npy to write; for shards a prefix: FILE.images.npy, .texts.npy, .keys.txt" },
         { "--captions", TIC_FLAG_TEXT, &o.captions, 0, 0, "FILE", "captions, one a line, instead of images or shards" },
+        { "--files", TIC_FLAG_TEXT, &o.files, 0, 0, "FILE", "names of images, one a line, instead of words" },
+        { "--strict", TIC_FLAG_BOOL, &o.strict, 0, 0, NULL, "stop at the first broken picture (default: a row of NaN, and a line in FILE.skipped.txt)" },
         { "--batch", TIC_FLAG_INT, &o.batch, 1, 1 << 20, "N", "rows at once (default 64)" },
         { "--threads", TIC_FLAG_INT, &o.threads, 1, 1024, "N", "compute threads (default: all cores)" },
         { "--vocab", TIC_FLAG_TEXT, &o.vocab, 0, 0, "FILE", "bpe_simple_vocab_16e6.txt or .txt.gz" },

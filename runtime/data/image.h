@@ -23,6 +23,17 @@ typedef struct {
 
 typedef struct { int x, y, width, height; } TicBox;
 
+/* Formats that are known by name but not read. */
+typedef enum {
+    TIC_FOREIGN_GIF, TIC_FOREIGN_BMP, TIC_FOREIGN_TIFF, TIC_FOREIGN_HEIC, TIC_FOREIGN_AVIF, TIC_FOREIGN_JXL, TIC_FOREIGN_SVG,
+    TIC_FOREIGN_KINDS,
+    TIC_FOREIGN_NONE = -1
+} TicForeign;
+
+const char *tic_foreign_name(TicForeign kind);                      /* "GIF", ... */
+TicForeign tic_foreign_of(const uint8_t *data, size_t size);        /* by the first bytes */
+TicForeign tic_foreign_called(const char *extension);               /* by the extension, in either case */
+
 /* Decodes by what the bytes are, whatever the file was called. */
 TicStatus tic_image_decode(const uint8_t *data, size_t size, TicImage *image);
 

@@ -2,6 +2,7 @@
  * serialised by a few locks that shards share, so that many threads can build tables of different shards. */
 #define _GNU_SOURCE
 #include "data/index.h"
+#include "data/image.h"
 #include "data/tar.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -70,7 +71,7 @@ static int role(const char *extension)
     for (size_t i = 0; i < TIC_LEN(known); i++)
         if (!strcasecmp(extension, known[i].name))
             return known[i].has;
-    return 0;
+    return tic_foreign_called(extension) == TIC_FOREIGN_NONE ? 0 : TIC_HAS_FOREIGN;
 }
 
 /* The extensions seen in the sample that is being gathered: a repeat starts the next sample. Unknown extensions are
@@ -115,11 +116,17 @@ static TicSampleRef *new_sample(Table *t, const char *name, size_t key_size, int
 
 /* A part whose place or size does not fit the table makes the sample unusable; that takes members of hundreds of
  * megabytes. The first image of a sample counts when it has several (a.jpg and a.png). */
-static void add_part(TicSampleRef *s, const TicTarMember *m, int has)
+static void add_part(TicSampleRef *s, const TicTarMember *m, int has, const char *extension)
 {
     int64_t at = m->offset - s->offset;
     if (!has || (has & s->has))
         return;
+    if (has & TIC_HAS_FOREIGN) {
+        s->has |= TIC_HAS_FOREIGN;
+        if (!(s->has & TIC_HAS_IMAGE))
+            s->image_at = (uint32_t)tic_foreign_called(extension);
+        return;
+    }
     if (m->size > TIC_MAX_MEMBER || at > UINT32_MAX ||
         ((has & TIC_HAS_CLASS) && (at / BLOCK > UINT16_MAX || m->size > UINT8_MAX))) {
         s->has |= TIC_TOO_LARGE;
@@ -166,7 +173,7 @@ static TicStatus build(TicIndex *x, int shard, Table **out)
             e.count = 0;
             seen_before(&e, extension);
         }
-        add_part(s, &m, role(extension));
+        add_part(s, &m, role(extension), extension);
     }
     if (status == TIC_END) {
         status = TIC_OK;

@@ -32,7 +32,8 @@ typedef struct {
     uint8_t has;                   /* TIC_HAS_* */
 } TicSampleRef;
 
-enum { TIC_HAS_IMAGE = 1, TIC_HAS_TEXT = 2, TIC_HAS_JSON = 4, TIC_HAS_CLASS = 8, TIC_TOO_LARGE = 16 };
+/* TIC_HAS_FOREIGN: an image whose extension says that it is not read; while there is no other one, image_at is its TicForeign. */
+enum { TIC_HAS_IMAGE = 1, TIC_HAS_TEXT = 2, TIC_HAS_JSON = 4, TIC_HAS_CLASS = 8, TIC_TOO_LARGE = 16, TIC_HAS_FOREIGN = 32 };
 
 /* A member larger than this makes its sample unusable (TIC_TOO_LARGE). */
 enum { TIC_MAX_MEMBER = 256 << 20 };

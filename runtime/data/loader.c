@@ -53,6 +53,8 @@ const char *tic_skip_name(TicSkip reason)
         [TIC_SKIP_NO_IMAGE] = "no image", [TIC_SKIP_NO_CAPTION] = "no caption", [TIC_SKIP_BAD_IMAGE] = "broken image",
         [TIC_SKIP_BAD_JSON] = "broken json", [TIC_SKIP_TOO_LARGE] = "too large", [TIC_SKIP_MISSING] = "missing",
     };
+    if (reason >= TIC_SKIP_FOREIGN)
+        return tic_foreign_name((TicForeign)(reason - TIC_SKIP_FOREIGN));
     return (unsigned)reason < TIC_SKIP_REASONS ? name[reason] : "";
 }
 

@@ -20,6 +20,7 @@
 #define TIC_DATA_LOADER_H
 #include "data/batch.h"
 #include "data/bpe.h"
+#include "data/image.h"
 #include "data/index.h"
 #include "data/shards.h"
 
@@ -28,11 +29,12 @@ enum { TIC_MAX_ATTEMPTS = 1000, TIC_MAX_BATCH = 1 << 24, TIC_MAX_SOURCES = 4096,
 typedef enum {
     TIC_SKIP_NO_IMAGE,             /* no jpg, jpeg, png or webp member */
     TIC_SKIP_NO_CAPTION,           /* no txt, and no json with a caption */
-    TIC_SKIP_BAD_IMAGE,            /* broken, cut short, too large, of a kind that is not read */
+    TIC_SKIP_BAD_IMAGE,            /* broken, cut short, too large, of an unknown kind */
     TIC_SKIP_BAD_JSON,             /* json needed for the caption, but it does not parse */
     TIC_SKIP_TOO_LARGE,            /* a member beyond TIC_MAX_MEMBER */
     TIC_SKIP_MISSING,              /* sizes.json promises it, the shard does not have it, or not all of it */
-    TIC_SKIP_REASONS
+    TIC_SKIP_FOREIGN,              /* a GIF; + TicForeign: of another kind that is not read, by its bytes or its extension */
+    TIC_SKIP_REASONS = TIC_SKIP_FOREIGN + TIC_FOREIGN_KINDS
 } TicSkip;
 
 const char *tic_skip_name(TicSkip reason);           /* "no image", ... */
@@ -98,6 +100,7 @@ typedef struct {
     int image_size;
     int threads;                   /* 0: one for each processor */
     TicWarn warn;
+    TicWarn skip;                  /* a line for each unusable sample: shard, key, why; by the thread that asks for the next */
 } TicSamplesConfig;
 
 typedef struct {

@@ -2,6 +2,51 @@
 #include "data/native.h"
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+
+/* ISO media files (HEIC, AVIF) have a box `ftyp` first, whose brand says which. `at`: where the mark stands. */
+static const struct { TicForeign kind; uint8_t at, size; const char *mark; } foreign_mark[] = {
+    { TIC_FOREIGN_GIF, 0, 4, "GIF8" },
+    { TIC_FOREIGN_BMP, 0, 2, "BM" },
+    { TIC_FOREIGN_TIFF, 0, 4, "II*\0" },        { TIC_FOREIGN_TIFF, 0, 4, "MM\0*" },
+    { TIC_FOREIGN_HEIC, 4, 8, "ftypheic" },     { TIC_FOREIGN_HEIC, 4, 8, "ftypheix" },   { TIC_FOREIGN_HEIC, 4, 8, "ftyphevc" },
+    { TIC_FOREIGN_HEIC, 4, 8, "ftypmif1" },     { TIC_FOREIGN_HEIC, 4, 8, "ftypmsf1" },
+    { TIC_FOREIGN_AVIF, 4, 8, "ftypavif" },     { TIC_FOREIGN_AVIF, 4, 8, "ftypavis" },
+    { TIC_FOREIGN_JXL, 0, 2, "\xFF\x0A" },      { TIC_FOREIGN_JXL, 4, 8, "JXL \r\n\x87\n" },
+    { TIC_FOREIGN_SVG, 0, 4, "<svg" },
+};
+
+static const struct { TicForeign kind; const char *extension; } foreign_extension[] = {
+    { TIC_FOREIGN_GIF, "gif" },   { TIC_FOREIGN_BMP, "bmp" },   { TIC_FOREIGN_TIFF, "tif" },  { TIC_FOREIGN_TIFF, "tiff" },
+    { TIC_FOREIGN_HEIC, "heic" }, { TIC_FOREIGN_HEIC, "heif" }, { TIC_FOREIGN_AVIF, "avif" }, { TIC_FOREIGN_JXL, "jxl" },
+    { TIC_FOREIGN_SVG, "svg" },
+};
+
+const char *tic_foreign_name(TicForeign kind)
+{
+    static const char *const name[TIC_FOREIGN_KINDS] = {
+        [TIC_FOREIGN_GIF] = "GIF", [TIC_FOREIGN_BMP] = "BMP", [TIC_FOREIGN_TIFF] = "TIFF", [TIC_FOREIGN_HEIC] = "HEIC",
+        [TIC_FOREIGN_AVIF] = "AVIF", [TIC_FOREIGN_JXL] = "JPEG XL", [TIC_FOREIGN_SVG] = "SVG",
+    };
+    return (unsigned)kind < TIC_FOREIGN_KINDS ? name[kind] : "";
+}
+
+TicForeign tic_foreign_of(const uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < TIC_LEN(foreign_mark); i++)
+        if (size >= (size_t)foreign_mark[i].at + foreign_mark[i].size &&
+            !memcmp(data + foreign_mark[i].at, foreign_mark[i].mark, foreign_mark[i].size))
+            return foreign_mark[i].kind;
+    return TIC_FOREIGN_NONE;
+}
+
+TicForeign tic_foreign_called(const char *extension)
+{
+    for (size_t i = 0; i < TIC_LEN(foreign_extension); i++)
+        if (!strcasecmp(extension, foreign_extension[i].extension))
+            return foreign_extension[i].kind;
+    return TIC_FOREIGN_NONE;
+}
 
 static TicStatus decode(const uint8_t *data, size_t size, const TicWanted *wanted, TicImage *image, TicNative *native)
 {
@@ -13,6 +58,9 @@ static TicStatus decode(const uint8_t *data, size_t size, const TicWanted *wante
         return tic_webp_decode_native(data, size, image, native);
     if (!size)
         return tic_fail(TIC_BAD_SAMPLE, "image: empty file");
+    TicForeign kind = tic_foreign_of(data, size);
+    if (kind != TIC_FOREIGN_NONE)
+        return tic_fail(TIC_BAD_SAMPLE, "image: neither JPEG nor PNG nor WebP, but %s", tic_foreign_name(kind));
     return tic_fail(TIC_BAD_SAMPLE, "image: neither JPEG nor PNG nor WebP");
 }
 

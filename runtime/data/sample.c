@@ -37,6 +37,10 @@ TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample
         *reason = TIC_SKIP_TOO_LARGE;
         return name_it(x, shard, ref, "a member is too large");
     }
+    if (!(ref->has & TIC_HAS_IMAGE) && (ref->has & TIC_HAS_FOREIGN)) {
+        *reason = TIC_SKIP_FOREIGN + ref->image_at;
+        return name_it(x, shard, ref, tic_foreign_name((TicForeign)ref->image_at));
+    }
     if (!(ref->has & TIC_HAS_IMAGE)) {
         *reason = TIC_SKIP_NO_IMAGE;
         return name_it(x, shard, ref, "no jpg, jpeg, png or webp member");
@@ -44,6 +48,9 @@ TicStatus tic_decoder_read(TicDecoder *d, TicIndex *x, int shard, int64_t sample
     TRY(tic_index_read(x, shard, ref, &d->bytes));
     *reason = TIC_SKIP_BAD_IMAGE;
     TicStatus status = tic_picture_square(&d->picture, d->bytes.image, d->bytes.image_size, crop, random, planes);
+    TicForeign kind = status == TIC_BAD_SAMPLE ? tic_foreign_of(d->bytes.image, d->bytes.image_size) : TIC_FOREIGN_NONE;
+    if (kind != TIC_FOREIGN_NONE)
+        *reason = TIC_SKIP_FOREIGN + (TicSkip)kind;
     return status == TIC_BAD_SAMPLE ? name_it(x, shard, ref, tic_error()) : status;
 }
 

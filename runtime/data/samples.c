@@ -176,6 +176,8 @@ TicStatus tic_samples_next(TicSamples *s, TicSample *sample)
             pthread_cond_wait(&s->finished, &s->lock);
         if (e->status == TIC_BAD_SAMPLE) {
             s->stats.skipped[e->reason]++;
+            if (s->config.skip.line)
+                s->config.skip.line(s->config.skip.context, e->error);
             continue;
         }
         TicStatus status = e->status;

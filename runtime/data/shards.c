@@ -68,6 +68,7 @@ void tic_shards_move(TicShardList *to, TicShardList *from)
 {
     for (int i = 0; i < from->count; i++)
         tic_shards_push(to, &from->shard[i]);
+    to->compressed += from->compressed;
     to->listed += from->listed;
     to->unknown += from->unknown;
     to->repeated += from->repeated;
@@ -85,6 +86,17 @@ static bool is_tar_name(const char *name)
 {
     size_t n = strlen(name);
     return n > 4 && !strcmp(name + n - 4, ".tar");
+}
+
+/* Samples of a compressed tar cannot be read one by one. */
+static bool is_compressed_tar(const char *name)
+{
+    static const char *const ending[] = { ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2" };
+    size_t n = strlen(name);
+    for (size_t i = 0; i < TIC_LEN(ending); i++)
+        if (n > strlen(ending[i]) && !strcmp(name + n - strlen(ending[i]), ending[i]))
+            return true;
+    return false;
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b) { return tic_natural_order((*a)->d_name, (*b)->d_name); }
@@ -106,6 +118,7 @@ static TicStatus list_folder(TicShardList *list, const char *folder, int depth)
             bool sub = is_folder(path);
             if (pass == 1 && sub)
                 status = list_folder(list, path, depth + 1);
+            list->compressed += pass == 0 && !sub && is_compressed_tar(path);
             if (pass == 0 && !sub && is_tar_name(path) && list->count >= TIC_MAX_SHARDS)
                 status = tic_fail(TIC_USER, "%s: more than %d shards", folder, TIC_MAX_SHARDS);
             if (pass == 0 && !sub && is_tar_name(path) && !status)
@@ -247,7 +260,9 @@ static TicStatus add_path(TicShardList *list, const char *path)
         plain[n - 1] = 0;
     TicStatus status = list_folder(list, plain, 0);
     if (!status && list->count == before)
-        status = tic_fail(TIC_USER, "%s: the folder holds no .tar shards", plain);
+        status = list->compressed ? tic_fail(TIC_USER, "%s: found %lld compressed tars, wanted plain ones (.tar): unpack them, say with gunzip", plain,
+                                             (long long)list->compressed)
+                                  : tic_fail(TIC_USER, "%s: the folder holds no .tar shards", plain);
     free(plain);
     return status;
 }

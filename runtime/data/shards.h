@@ -20,6 +20,7 @@ typedef struct {
 typedef struct {
     TicShard *shard;               /* [count] */
     int count, room;
+    int64_t compressed;            /* .tar.gz and the like that lie in its folders and are not part of it */
     int64_t listed, unknown, repeated;   /* of uid lists (views.h): entries; uids the pool does not have; entries that repeat one */
 } TicShardList;                    /* { 0 } is the empty list */
 

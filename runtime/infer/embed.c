@@ -1,12 +1,15 @@
 /* embed.c -- see infer.h. Rows wait until a batch is full, pass the tower and go to the file. */
 #include "infer/infer.h"
+#include "data/image.h"
 #include "data/loader.h"
 #include "infer/encoder.h"
 #include "infer/npy.h"
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 typedef struct {
     TicEncoder *encoder;
@@ -14,12 +17,23 @@ typedef struct {
     uint8_t *planes;
     float *features;
     int32_t *tokens;
+    bool *absent;                  /* [batch]: rows that become NaN */
     int64_t batch, filled;
 } Rows;
 
+/* What could not be used. */
+typedef struct {
+    bool strict;
+    char *path, *text, *first;     /* of the list, and the list; why the first one could not be used, or NULL */
+    size_t size;
+    FILE *list;                    /* into `text` */
+    int64_t count[TIC_SKIP_REASONS];
+} Skipped;
+
 static void rows_open(Rows *r, TicEncoder *e, int64_t batch, bool text)
 {
-    *r = (Rows){ .encoder = e, .batch = batch, .features = tic_alloc((size_t)(batch * tic_encoder_width(e)) * sizeof(float)) };
+    *r = (Rows){ .encoder = e, .batch = batch, .features = tic_alloc((size_t)(batch * tic_encoder_width(e)) * sizeof(float)),
+                 .absent = tic_alloc((size_t)batch * sizeof *r->absent) };
     if (text)
         r->tokens = tic_alloc((size_t)(batch * tic_encoder_context(e)) * sizeof *r->tokens);
     else
@@ -36,6 +50,12 @@ static TicStatus rows_flush(Rows *r)
         TRY(tic_encoder_images(r->encoder, r->planes, n, r->features));
     else
         TRY(tic_encoder_texts(r->encoder, r->tokens, n, r->features));
+    const int64_t width = tic_encoder_width(r->encoder);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t k = 0; r->absent[i] && k < width; k++)
+            r->features[i * width + k] = NAN;
+        r->absent[i] = false;
+    }
     return tic_npy_add(&r->file, r->features, n);
 }
 
@@ -62,22 +82,141 @@ static TicStatus rows_close(Rows *r, TicStatus status)
     free(r->planes);
     free(r->tokens);
     free(r->features);
+    free(r->absent);
     return status;
+}
+
+static void skipped_open(Skipped *k, const TicEmbedOptions *o)
+{
+    *k = (Skipped){ .strict = o->strict, .path = tic_format("%s.skipped.txt", o->out) };
+    k->list = open_memstream(&k->text, &k->size);
+}
+
+/* A line of the list; `why` names what it was. */
+static void skipped_add(void *to, const char *why)
+{
+    Skipped *k = to;
+    fprintf(k->list, "%s\n", why);
+    if (!k->first)
+        k->first = tic_strdup(why);
+}
+
+/* Writes the list, or removes that of an earlier call. `used` 0 of `all`: an error. */
+static TicStatus skipped_write(Skipped *k, int64_t used, int64_t all)
+{
+    fclose(k->list);
+    k->list = NULL;
+    if (k->first && !used)
+        return tic_fail(TIC_USER, "none of %lld pictures could be used; the first: %s", (long long)all, k->first);
+    if (k->first)
+        return tic_write_file(k->path, k->text, k->size);
+    unlink(k->path);
+    return TIC_OK;
+}
+
+static void skipped_say(const Skipped *k, FILE *log)
+{
+    int64_t total = 0;
+    for (int i = 0; i < TIC_SKIP_REASONS; i++)
+        total += k->count[i];
+    if (!total)
+        return;
+    fprintf(log, "%lld could not be used:", (long long)total);
+    for (int i = 0, more = 0; i < TIC_SKIP_REASONS; i++)
+        if (k->count[i])
+            fprintf(log, "%s %lld %s", more++ ? "," : "", (long long)k->count[i], tic_skip_name((TicSkip)i));
+    fprintf(log, "; listed in %s\n", k->path);
+}
+
+static void skipped_close(Skipped *k)
+{
+    if (k->list)
+        fclose(k->list);
+    free(k->path);
+    free(k->text);
+    free(k->first);
+}
+
+/* A picture into the row that is being filled. TIC_USER and *reason when it cannot be used, for the message names it. */
+static TicStatus read_picture(Rows *r, const char *path, TicSkip *reason)
+{
+    uint8_t *planes = r->planes + r->filled * tic_encoder_pixels(r->encoder);
+    char *data;
+    size_t size;
+    *reason = TIC_SKIP_MISSING;
+    TRY(tic_read_file(path, TIC_MAX_MEMBER, &data, &size));
+    TicForeign kind = tic_foreign_of((const uint8_t *)data, size);
+    *reason = kind == TIC_FOREIGN_NONE ? TIC_SKIP_BAD_IMAGE : TIC_SKIP_FOREIGN + (TicSkip)kind;
+    TicStatus status = tic_encoder_picture(r->encoder, data, size, path, planes);
+    free(data);
+    return status;
+}
+
+static TicStatus add_picture(Rows *r, Skipped *k, const char *path, int64_t row)
+{
+    TicSkip reason;
+    TicStatus status = read_picture(r, path, &reason);
+    if (status && (k->strict || status == TIC_BUG))
+        return status;
+    if (status) {
+        char *line = tic_format("%lld\t%s", (long long)row, tic_error());
+        tic_error_clear();
+        skipped_add(k, line);
+        free(line);
+        k->count[reason]++;
+        r->absent[r->filled] = true;
+        memset(r->planes + r->filled * tic_encoder_pixels(r->encoder), 0, (size_t)tic_encoder_pixels(r->encoder));
+    }
+    return rows_next(r);
 }
 
 static TicStatus embed_images(TicEncoder *e, const TicEmbedOptions *o, const char *const *path, int n, FILE *log)
 {
     Rows r;
+    Skipped k;
+    int64_t unused = 0;
     rows_open(&r, e, o->batch, false);
+    skipped_open(&k, o);
     TicStatus status = tic_npy_open(&r.file, o->out, tic_encoder_width(e));
-    for (int i = 0; i < n && !status; i++) {
-        status = tic_encoder_picture_file(e, path[i], r.planes + r.filled * tic_encoder_pixels(e));
-        if (!status)
-            status = rows_next(&r);
-    }
-    status = rows_close(&r, status);
+    for (int i = 0; i < n && !status; i++)
+        status = add_picture(&r, &k, path[i], i);
+    for (int i = 0; i < TIC_SKIP_REASONS; i++)
+        unused += k.count[i];
     if (!status)
-        fprintf(log, "%s: features of %d image%s\n", o->out, n, n == 1 ? "" : "s");
+        status = skipped_write(&k, n - unused, n);
+    status = rows_close(&r, status);
+    if (!status) {
+        fprintf(log, "%s: features of %d image%s%s\n", o->out, n, n == 1 ? "" : "s", unused ? ", those that could not be used as rows of NaN" : "");
+        skipped_say(&k, log);
+    }
+    skipped_close(&k);
+    return status;
+}
+
+/* The images that a file names, one a line. */
+static TicStatus embed_files(TicEncoder *e, const TicEmbedOptions *o, FILE *log)
+{
+    char *text, *at;
+    size_t size, n = 0;
+    TRY(tic_read_file(o->files, (size_t)1 << 32, &text, &size));
+    const char **path = NULL;
+    for (at = text; at < text + size;) {
+        char *stop = at + strcspn(at, "\n"), *next = stop + (stop < text + size);
+        *stop = 0;
+        if (stop > at && stop[-1] == '\r')
+            stop[-1] = 0;
+        if (*at) {
+            if (!(n & (n - 1)))
+                path = tic_realloc(path, (n ? 2 * n : 1) * sizeof *path);
+            path[n++] = at;
+        }
+        at = next;
+    }
+    TicStatus status = !n ? tic_fail(TIC_USER, "%s: found no names, wanted those of images, one a line", o->files)
+                     : n > INT32_MAX ? tic_fail(TIC_USER, "%s: found %zu names, wanted at most %d", o->files, n, INT32_MAX)
+                                     : embed_images(e, o, path, (int)n, log);
+    free(path);
+    free(text);
     return status;
 }
 
@@ -103,9 +242,11 @@ static TicStatus embed_captions(TicEncoder *e, const TicEmbedOptions *o, FILE *l
     return status;
 }
 
-static TicStatus open_samples(const TicProgram *p, const char *const *path, int n, TicSamples **samples)
+static void warn(void *unused, const char *text) { fprintf(stderr, "warning: %s\n", text); }
+
+static TicStatus open_samples(const TicProgram *p, const char *const *path, int n, Skipped *k, TicSamples **samples)
 {
-    TicSamplesConfig c = { .image_size = p->image_size };
+    TicSamplesConfig c = { .image_size = p->image_size, .warn = { warn, NULL }, .skip = { skipped_add, k } };
     TicStatus status = TIC_OK;
     for (int i = 0; i < n && !status; i++)
         status = tic_shards_add(&c.shards, path[i]);
@@ -115,45 +256,63 @@ static TicStatus open_samples(const TicProgram *p, const char *const *path, int 
     return status;
 }
 
+/* Every usable sample, a row each. */
+static TicStatus add_samples(Rows *image, Rows *text, Skipped *k, TicSamples *samples, FILE *keys, int64_t *rows)
+{
+    TicSample s;
+    TicStatus status;
+    const size_t pixels = (size_t)tic_encoder_pixels(image->encoder);
+    while (!(status = tic_samples_next(samples, &s))) {
+        if (k->strict && k->first)
+            return tic_fail(TIC_USER, "%s", k->first);
+        memcpy(image->planes + (size_t)image->filled * pixels, s.planes, pixels);
+        TRY(rows_next(image));
+        TRY(add_caption(text, s.caption, s.caption_size));
+        fprintf(keys, "%s\n", s.key);
+        ++*rows;
+    }
+    if (status != TIC_END)
+        return status;
+    return k->strict && k->first ? tic_fail(TIC_USER, "%s", k->first) : TIC_OK;
+}
+
 static TicStatus embed_shards(TicEncoder *e, const TicProgram *p, const TicEmbedOptions *o, const char *const *path, int n, FILE *log)
 {
     Rows image, text;
+    Skipped k;
     TicSamples *samples;
-    TicSample s;
+    TicLoaderStats stats = { 0 };
     char *of_images = tic_format("%s.images.npy", o->out), *of_texts = tic_format("%s.texts.npy", o->out), *of_keys = tic_format("%s.keys.txt", o->out);
-    int64_t rows = 0, skipped = 0;
+    char *keys_text = NULL;
+    size_t keys_size = 0;
+    int64_t rows = 0, unused = 0;
+    FILE *keys = open_memstream(&keys_text, &keys_size);
     rows_open(&image, e, o->batch, false);
     rows_open(&text, e, o->batch, true);
-    FILE *keys = fopen(of_keys, "w");
-    TicStatus status = keys ? TIC_OK : tic_fail(TIC_IO, "%s: cannot write: %s", of_keys, strerror(errno));
-    if (!status)
-        status = tic_npy_open(&image.file, of_images, tic_encoder_width(e));
+    skipped_open(&k, o);
+    TicStatus status = tic_npy_open(&image.file, of_images, tic_encoder_width(e));
     if (!status)
         status = tic_npy_open(&text.file, of_texts, tic_encoder_width(e));
-    if (!status && !(status = open_samples(p, path, n, &samples))) {
-        while (!status && !(status = tic_samples_next(samples, &s))) {
-            memcpy(image.planes + image.filled * tic_encoder_pixels(e), s.planes, (size_t)tic_encoder_pixels(e));
-            status = rows_next(&image);
-            if (!status)
-                status = add_caption(&text, s.caption, s.caption_size);
-            fprintf(keys, "%s\n", s.key);
-            rows++;
-        }
-        if (status == TIC_END)
-            status = TIC_OK;
-        TicLoaderStats stats;
+    if (!status && !(status = open_samples(p, path, n, &k, &samples))) {
+        status = add_samples(&image, &text, &k, samples, keys, &rows);
         tic_samples_stats(samples, &stats);
-        for (int i = 0; i < TIC_SKIP_REASONS; i++)
-            skipped += stats.skipped[i];
         tic_samples_close(samples);
     }
+    fclose(keys);
+    for (int i = 0; i < TIC_SKIP_REASONS; i++)
+        unused += k.count[i] = stats.skipped[i];
+    if (!status)
+        status = skipped_write(&k, rows, rows + unused);
+    if (!status)
+        status = tic_write_file(of_keys, keys_text, keys_size);
     status = rows_close(&image, status);
     status = rows_close(&text, status);
-    if (keys && fclose(keys) && !status)
-        status = tic_fail(TIC_IO, "%s: cannot write: %s", of_keys, strerror(errno));
-    if (!status)
-        fprintf(log, "%s, %s: features of %lld samples, their keys in %s%s\n", of_images, of_texts, (long long)rows, of_keys,
-                skipped ? "; some samples could not be used" : "");
+    if (!status) {
+        fprintf(log, "%s, %s: features of %lld samples, their keys in %s\n", of_images, of_texts, (long long)rows, of_keys);
+        skipped_say(&k, log);
+    }
+    skipped_close(&k);
+    free(keys_text);
     free(of_images);
     free(of_texts);
     free(of_keys);
@@ -176,8 +335,9 @@ TicStatus tic_embed(const TicProgram *p, const TicKernel *kernels, const TicEmbe
         return tic_fail(TIC_USER, "--ckpt: no checkpoint given");
     if (!o->out)
         return tic_fail(TIC_USER, "--out: no file given");
-    if (!n == !o->captions)
-        return tic_fail(TIC_USER, "found %s, wanted images, or shards, or --captions FILE", n ? "files and --captions" : "nothing to embed");
+    if (!!n + !!o->captions + !!o->files != 1)
+        return tic_fail(TIC_USER, "found %s, wanted images, or shards, or --files FILE, or --captions FILE",
+                        n || o->captions || o->files ? "more than one of them" : "nothing to embed");
     if (shards && shards < n)
         return tic_fail(TIC_USER, "found images and shards, wanted either");
     TicEncoder *e;
@@ -185,7 +345,7 @@ TicStatus tic_embed(const TicProgram *p, const TicKernel *kernels, const TicEmbe
     TRY(tic_encoder_open(p, kernels, &eo, &e));
     if ((o->captions || shards) && tic_encoder_is_fallback(e))
         fprintf(stderr, "no vocabulary found (--vocab, or `make vocab`): captions are spelled byte by byte, which no published checkpoint expects\n");
-    TicStatus status = o->captions ? embed_captions(e, o, log) : shards ? embed_shards(e, p, o, word, n, log) : embed_images(e, o, word, n, log);
+    TicStatus status = o->captions ? embed_captions(e, o, log) : o->files ? embed_files(e, o, log) : shards ? embed_shards(e, p, o, word, n, log) : embed_images(e, o, word, n, log);
     tic_encoder_close(e);
     return status;
 }

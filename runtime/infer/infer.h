@@ -15,14 +15,18 @@ typedef struct {
 TicStatus tic_classify(const TicProgram *p, const TicKernel *kernels, const TicClassifyOptions *o, const char *const *word, int n, FILE *out);
 
 typedef struct {
-    const char *ckpt, *vocab, *out, *captions;
+    const char *ckpt, *vocab, *out, *captions, *files;
     int64_t threads, batch;
+    bool strict;
 } TicEmbedOptions;
 
 /* Normalised features as float32 [n, width] in NumPy's format, rows in the order given.
- *   words that are image files    OUT (one .npy)
+ *   words that are image files    OUT (one .npy); what cannot be used has a row of NaN
+ *   files FILE                    the same, of the images that it names, one a line
  *   captions FILE                 OUT: a row a line
- *   words that are shards (.tar)  OUT is a prefix: OUT.images.npy, OUT.texts.npy, OUT.keys.txt, a row a usable sample */
+ *   words that are shards (.tar)  OUT is a prefix: OUT.images.npy, OUT.texts.npy, OUT.keys.txt, a row a usable sample
+ * OUT.skipped.txt lists what could not be used, a line each: the row and a tabulator (of images), then the name and the reason;
+ * there is none where all could. With `strict` the first such one is an error, TIC_USER, and so is everywhere that none can be used. */
 TicStatus tic_embed(const TicProgram *p, const TicKernel *kernels, const TicEmbedOptions *o, const char *const *word, int n, FILE *log);
 
 /* Writes the weights of a checkpoint into the folder `out`, as a model on Hugging Face's hub has them:

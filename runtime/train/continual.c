@@ -30,6 +30,7 @@ typedef struct {
     State state;
     const TicJson *was;          /* what lineage.json says of it, once it was begun; or NULL */
     bool recorded;               /* lineage.json says it is trained */
+    char forked[20];             /* the program that made it, where it is from before a --fork; or "" */
 } Step;
 
 typedef struct {
@@ -175,6 +176,10 @@ static void put_step(FILE *f, const Continual *c, int t)
     put_text(f, "folder", s->folder);
     fprintf(f, ", ");
     put_text(f, "checkpoint", s->result);
+    if (s->forked[0] && s->state >= TRAINED) {
+        fprintf(f, ", ");
+        put_text(f, "forked", s->forked);
+    }
     fprintf(f, ", \"skipped\": %" PRId64 ", \"state\": \"%s\"}%s\n", s->skipped, state_name[s->state], t + 1 < c->n ? "," : "");
 }
 
@@ -268,7 +273,7 @@ static TicStatus same_run(const Continual *c, const char *path)
     free(facts);
     free(line);
     for (int t = c->first; t < c->n && !status; t++) {
-        char *differs = changed_step(&c->step[t]);
+        char *differs = c->step[t].forked[0] ? tic_strdup("") : changed_step(&c->step[t]);
         if (*differs)
             status = tic_fail(TIC_USER, "%s: the run was begun with other numbers: %s; another --name begins anew, --fork goes on with these",
                               path, differs);
@@ -288,7 +293,9 @@ static void recall_steps(Continual *c)
             continue;
         if (skipped && tic_json_integer(skipped, &n))
             c->step[t].skipped = n;
-        const TicJson *state = tic_json_get(s, "state");
+        const TicJson *state = tic_json_get(s, "state"), *forked = tic_json_get(s, "forked");
+        if (forked && forked->kind == TIC_JSON_STRING)
+            snprintf(c->step[t].forked, sizeof c->step[t].forked, "%s", forked->text);
         bool known = state && state->kind == TIC_JSON_STRING;
         c->step[t].was = known && strcmp(state->text, state_name[PLANNED]) ? s : NULL;
         c->step[t].recorded = known && (!strcmp(state->text, state_name[TRAINED]) || !strcmp(state->text, state_name[EVALUATED]));
@@ -528,19 +535,36 @@ static State state_of(const Continual *c, const Step *s)
     return state;
 }
 
-/* A finished checkpoint must be there, and be of this program (unless a run is forked); it knows how many samples were skipped. */
+/* A step that this call's --fork takes over as it is: from then on lineage.json vouches for it. */
+static void note_fork(const Continual *c, Step *s, const char *by)
+{
+    char hash[20];
+    char *differs = changed_step(s);
+    snprintf(hash, sizeof hash, "%016" PRIx64, c->program->hash);
+    if (s->state >= TRAINED && (strcmp(by, hash) || *differs))
+        snprintf(s->forked, sizeof s->forked, "%s", by);
+    free(differs);
+}
+
+/* A finished checkpoint must be there, and be of this program, or of the one that a --fork took over; it knows how many samples
+ * were skipped. */
 static TicStatus check_result(Continual *c, Step *s)
 {
     char *path = tic_format("%s/%s", c->dir, s->result), hash[20], by[20];
     TicStatus status = TIC_OK;
     snprintf(hash, sizeof hash, "%016" PRIx64, c->program->hash);
+    if (s->forked[0])
+        snprintf(hash, sizeof hash, "%s", s->forked);
     if (access(path, F_OK)) {
         if (s->recorded && !c->o->fork)
             status = tic_fail(TIC_USER, "%s: the checkpoint of step %s is missing, and lineage.json calls the step done; put it back, or "
                               "--fork trains the step again", path, s->name);
-    } else if (!(status = tic_read_facts(path, by, &s->skipped)) && !c->o->fork && strcmp(by, hash)) {
-        status = tic_fail(TIC_USER, "%s: found a checkpoint of %s%s, wanted one of this program, %s; --fork goes on with it", path,
-                          *by ? "program " : "another maker", by, hash);
+    } else if (!(status = tic_read_facts(path, by, &s->skipped))) {
+        if (c->o->fork)
+            note_fork(c, s, by);
+        else if (strcmp(by, hash))
+            status = tic_fail(TIC_USER, "%s: found a checkpoint of %s%s, wanted one of %s program, %s; --fork goes on with it", path,
+                              *by ? "program " : "another maker", by, s->forked[0] ? "the forked" : "this", hash);
     }
     free(path);
     return status;
@@ -605,6 +629,8 @@ TicStatus tic_continual(const TicProgram *p, const TicKernel *kernels, const Tic
     }
     for (int t = c.first; t < c.n && !status; t++) {
         c.step[t].state = state_of(&c, &c.step[t]);
+        if (c.step[t].state < TRAINED)
+            c.step[t].forked[0] = 0;         /* it will be this program's */
         status = check_result(&c, &c.step[t]);
         if (c.step[t].state >= TRAINED)
             keep_record(&c.step[t]);

@@ -31,6 +31,10 @@ static TicNamedTensor *named_tensors(const TicModel *m)
 static const char *const skip_key[TIC_SKIP_REASONS] = {
     [TIC_SKIP_NO_IMAGE] = "skipped_no_image", [TIC_SKIP_NO_CAPTION] = "skipped_no_caption", [TIC_SKIP_BAD_IMAGE] = "skipped_broken_image",
     [TIC_SKIP_BAD_JSON] = "skipped_broken_json", [TIC_SKIP_TOO_LARGE] = "skipped_too_large", [TIC_SKIP_MISSING] = "skipped_missing",
+    [TIC_SKIP_FOREIGN + TIC_FOREIGN_GIF] = "skipped_gif", [TIC_SKIP_FOREIGN + TIC_FOREIGN_BMP] = "skipped_bmp",
+    [TIC_SKIP_FOREIGN + TIC_FOREIGN_TIFF] = "skipped_tiff", [TIC_SKIP_FOREIGN + TIC_FOREIGN_HEIC] = "skipped_heic",
+    [TIC_SKIP_FOREIGN + TIC_FOREIGN_AVIF] = "skipped_avif", [TIC_SKIP_FOREIGN + TIC_FOREIGN_JXL] = "skipped_jxl",
+    [TIC_SKIP_FOREIGN + TIC_FOREIGN_SVG] = "skipped_svg",
 };
 
 TicStatus tic_save(const TicModel *m, const TicRunState *s, const char *path)

@@ -96,6 +96,15 @@ for what in pairs optimizer_steps share available; do
     numbers() { grep -o "\"$what\": [0-9.]*" "$1/lineage.json"; }
     check "and its finished steps keep their $what" test "$(numbers "$T/forked")" = "$(numbers "$T/whole/run")"
 done
+says "once forked, the same command goes on without the flag" 0 "step 2018: done" "$P" continual --data "$T/grown" --steps 20 --name forked --out "$T"
+"$TICC" tests/e2e/micro.tic -o "$T/third" -D "continual.strategy=patching(alpha = 0.25)" -D train.seed=0 -D train.clip_norm=1
+says "another program has to fork once more" 1 "another program" "$T/third" continual --data "$T/grown" --steps 20 --name forked --out "$T"
+rm -r "$T/forked/step_02_2018"
+check "which trains what is missing" "$T/third" continual --data "$T/grown" --steps 20 --name forked --out "$T" --fork
+check "and says who made which step" test "$(grep -c '"forked"' "$T/forked/lineage.json")" = 2
+check "goes on without the flag too" "$T/third" continual --data "$T/grown" --steps 20 --name forked --out "$T"
+cp "$T/forked/step_02_2018/checkpoints/epoch_1_after.pt" "$T/forked/step_01_2017/checkpoints/epoch_1_after.pt"
+says "but takes only what was forked" 1 "wanted one of the forked program" "$T/third" continual --data "$T/grown" --steps 20 --name forked --out "$T"
 if command -v flock >/dev/null; then
     says "two at once in one folder" 1 "is at work in this folder" flock "$T/whole/run/.lock" "${P}" continual "${common[@]}" --out "$T/whole"
 else

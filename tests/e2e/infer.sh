@@ -47,6 +47,30 @@ says "features of a shard" 0 "their keys" "$P" embed --ckpt "$C" --batch 7 --out
 check "the batch size changes nothing" cmp "$T/s.images.npy" "$T/s2.images.npy"
 check "nor for captions" cmp "$T/s.texts.npy" "$T/s2.texts.npy"
 check "a key a row" test "($(grep -c . "$T/s.keys.txt"),16)" = "$(rows "$T/s.texts.npy")"
+# what cannot be used: a row of NaN and a line, or, when asked for, an error
+head -c 700 "$IMAGE" >"$T/cut.jpg"; printf 'GIF89a\1\0\1\0\200\0\0' >"$T/a.gif"
+says "pictures that cannot be used" 0 "3 could not be used: 1 broken image, 1 missing, 1 GIF; listed in $T/n.npy.skipped.txt" \
+    "$P" embed --ckpt "$C" --batch 2 --out "$T/n.npy" "$IMAGE" "$T/cut.jpg" "$T/none.jpg" "$IMAGE" "$T/a.gif"
+check "keep their rows" test "$(rows "$T/n.npy")" = "(5,16)"
+row() { tail -c +$((129 + 64 * $2)) "$1" | head -c 64; }
+check "the good ones are what they were" test "$(row "$T/n.npy" 0 | cksum) $(row "$T/n.npy" 3 | cksum)" = "$(row "$T/i.npy" 0 | cksum) $(row "$T/i.npy" 0 | cksum)"
+for r in 1 2 4; do check "row $r is NaN" eval '[ "$(row "$T/n.npy" $r | od -An -v -tf4 | tr -s " \n" " " | grep -o nan | wc -l)" = 16 ]'; done
+check "the list names row, file and reason" grep -qP "^4\t$T/a.gif: image: .*GIF" "$T/n.npy.skipped.txt"
+printf '%s\n' "$IMAGE" "$T/cut.jpg" "$T/none.jpg" "$IMAGE" "$T/a.gif" >"$T/names"
+says "the names in a file" 0 "features of 5 images" "$P" embed --ckpt "$C" --out "$T/n2.npy" --files "$T/names"
+check "give the same" cmp "$T/n.npy" "$T/n2.npy"
+says "all of them good" 0 "features of 1 image" "$P" embed --ckpt "$C" --out "$T/n.npy" "$IMAGE"
+check "the list is gone" test ! -e "$T/n.npy.skipped.txt"
+says "none of them good" 1 "none of 2 pictures could be used; the first: 0" "$P" embed --ckpt "$C" --out "$T/n3.npy" "$T/cut.jpg" "$T/a.gif"
+says "strict" 1 "cut.jpg" "$P" embed --ckpt "$C" --strict --out "$T/n3.npy" "$IMAGE" "$T/cut.jpg"
+check "leaves nothing" test ! -e "$T/n3.npy" -a ! -e "$T/n3.npy.tmp" -a ! -e "$T/n3.npy.skipped.txt"
+mkdir "$T/w" && cp "$IMAGE" "$T/w/a.jpg" && cp "$T/cut.jpg" "$T/w/b.jpg" && cp "$T/a.gif" "$T/w/c.gif" && for k in a b c; do echo "$k" >"$T/w/$k.txt"; done
+tar -C "$T/w" -cf "$T/w.tar" a.jpg a.txt b.jpg b.txt c.gif c.txt
+says "a shard with some of each" 0 "2 could not be used: 1 broken image, 1 GIF" "$P" embed --ckpt "$C" --out "$T/w" "$T/w.tar"
+check "a row a usable sample" test "$(rows "$T/w.images.npy")" = "(1,16)"
+check "the others are listed" grep -q "w.tar: b: " "$T/w.skipped.txt"
+says "strict, of a shard" 1 "w.tar: b: " "$P" embed --ckpt "$C" --strict --out "$T/w2" "$T/w.tar"
+says "two kinds at once" 1 "more than one of them" "$P" embed --ckpt "$C" --out "$T/x.npy" --files "$T/names" "$IMAGE"
 says "nothing to embed" 1 "nothing to embed" "$P" embed --ckpt "$C" --out "$T/x.npy"
 says "no place to write" 1 "cannot write" "$P" embed --ckpt "$C" --out "$T/none/x.npy" "$IMAGE"
 

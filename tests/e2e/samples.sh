@@ -44,4 +44,23 @@ for reason in "broken image" "no image" "no caption"; do check "counted: $reason
 cd "$T/s" || exit 1
 pack bad2.jpg bad2.txt noword.jpg
 says "nothing usable: said, not searched for ever" 1 "usable" run f
+cd "$T/s" || exit 1
+
+# pictures in formats that are not read are counted by their format, by bytes or by extension
+printf 'GIF89a\1\0\1\0\200\0\0' >gif.jpg; printf 'BM\72\0\0\0' >bmp.bmp; printf 'II*\0\10\0\0\0' >tiff.jpg; printf '\0\0\0\30ftypheic\0\0\0\0' >heic.png
+printf '\0\0\0\40ftypavif\0\0\0\0' >avif.avif; printf '\377\012\1\2' >jxl.webp; printf '<svg xmlns="http://www.w3.org/2000/svg"/>' >svg.svg
+for k in gif bmp tiff heic avif jxl svg; do cp "$key.txt" $k.txt; done
+cp "$good.jpg" both.jpg; cp gif.jpg both.gif; cp "$key.txt" both.txt
+pack gif.* bmp.* tiff.* heic.* avif.* jxl.* svg.* both.* "$good.jpg" "$good.txt"
+says "pictures in formats that are not read" 0 "skipped and replaced" run g --batch 64
+for k in GIF BMP TIFF HEIC AVIF "JPEG XL" SVG; do check "counted: $k" grep -Eq "skipped and replaced .*[1-9][0-9]* $k" "$T/out/g/out.log"; done
+check "a sample that has a JPEG too is used" eval '! grep -Eq "broken image|no image" "$T/out/g/out.log"'
+says "and stay counted through a resume" 0 "skipped and replaced" run g --batch 64 --steps 3 --resume
+check "each of them" eval 'for k in GIF BMP SVG; do [ "$(grep -Eo "[0-9]+ $k" "$T/out/g/out.log" | sort -nr | head -n 1 | cut -d" " -f1)" -gt 8 ] || exit 1; done'
+
+# compressed tars are no shards, and are not passed over in silence
+gzip -c "$D/train/2016/00000000.tar" >"$D/train/2016/00000001.tar.gz"
+says "a compressed tar beside plain ones" 0 "1 compressed tars are not read" run h
+rm "$D/train/2016/00000000.tar"
+says "nothing but compressed ones" 1 "2016: found 1 compressed tars, wanted plain ones" run i
 finish
