@@ -110,16 +110,31 @@ static TicStatus read_states(TicModel *m, TicCheckpoint *ck, const char *path)
     return TIC_OK;
 }
 
+/* Steps and samples that a file may say were done: few enough that a batch times as many, or the sum of some, is below 2^63. */
+static const int64_t MOST_COUNT = 1000000000000;
+
+/* A count that the file says; false when it says none, or one that cannot be. */
+static bool count_at(const TicCheckpoint *ck, const char *key, int64_t *n)
+{
+    return tic_checkpoint_int(ck, key, n) && *n >= 0 && *n <= MOST_COUNT;
+}
+
 /* How many optimiser steps a checkpoint says were done. OpenCLIP 2.24 keeps no count of its own: the optimiser's is it. */
 static TicStatus steps_done(const TicModel *m, TicCheckpoint *ck, const char *path, int64_t *step)
 {
     float steps = 0;
-    if (!tic_checkpoint_int(ck, "ticc.step", step) && !tic_checkpoint_int(ck, "global_step", step)) {
+    double said;
+    if (tic_checkpoint_int(ck, "ticc.step", step) || tic_checkpoint_int(ck, "global_step", step)) {
+        said = (double)*step;
+    } else {
         if (!m->n_params || tic_checkpoint_read_state(ck, tic_text(m->program, m->params[0].name), "step", 0, NULL, &steps))
             return tic_fail(TIC_USER, "%s: does not say how many steps were done; --from starts a new run with its weights", path);
-        *step = steps >= 0 && steps < 0x1p62f ? (int64_t)steps : -1;   /* any bits may stand there */
+        said = (double)steps;
     }
-    return *step < 0 ? tic_fail(TIC_USER, "%s: found no number of steps done that is 0 or more", path) : TIC_OK;
+    if (!(said >= 0 && said <= (double)MOST_COUNT))              /* nor if it is no number: any bits may stand there */
+        return tic_fail(TIC_USER, "%s: found %g steps done, wanted a number from 0 to %g", path, said, (double)MOST_COUNT);
+    *step = (int64_t)said;
+    return TIC_OK;
 }
 
 TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates)
@@ -132,7 +147,7 @@ TicStatus tic_load_moments(TicModel *m, const char *path, int64_t *updates)
         status = read_states(m, ck, path);
     if (!status)
         status = steps_done(m, ck, path, updates);
-    if (!status && tic_checkpoint_int(ck, "ticc.carried", &carried))
+    if (!status && count_at(ck, "ticc.carried", &carried))
         *updates += carried;
     tic_checkpoint_close(ck);
     return status;
@@ -148,7 +163,7 @@ TicStatus tic_read_facts(const char *path, char program[20], int64_t *skipped)
     for (int i = 0; i < TIC_SKIP_REASONS; i++) {
         char *key = tic_format("ticc.%s", skip_key[i]);
         int64_t n;
-        *skipped += tic_checkpoint_int(ck, key, &n) ? n : 0;
+        *skipped += count_at(ck, key, &n) ? n : 0;
         free(key);
     }
     tic_checkpoint_close(ck);
@@ -191,13 +206,13 @@ TicStatus tic_resume(TicModel *m, TicRunState *s, const char *path)
     if (!status) {
         double t = 0;
         status = steps_done(m, ck, path, &s->step);
-        if (!tic_checkpoint_int(ck, "ticc.carried", &s->carried))
+        if (!count_at(ck, "ticc.carried", &s->carried))
             s->carried = 0;
         if (tic_checkpoint_float(ck, "optimizer.param_groups.0.lr", &t) && isfinite(t))
             s->lr = t;
         for (int i = 0; i < TIC_SKIP_REASONS; i++) {
             char *key = tic_format("ticc.%s", skip_key[i]);
-            if (!tic_checkpoint_int(ck, key, &s->skipped[i]))
+            if (!count_at(ck, key, &s->skipped[i]))
                 s->skipped[i] = 0;
             free(key);
         }
