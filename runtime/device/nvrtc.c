@@ -131,7 +131,11 @@ TicNvrtc *tic_nvrtc_open(char *why, size_t size)
 
 void tic_nvrtc_close(TicNvrtc *n) { free(n); }
 
-/* ---- what is kept: a file for each job, the log's bytes (zero included), the log, the image */
+/* ---- what is kept: a file for each job, with this in front of the log (zero included) and the image */
+
+typedef struct { uint64_t hash, log; } Head;     /* hash: of all that follows it; log: its bytes */
+
+static uint64_t hash_of(const char *file, size_t bytes) { return tic_hash(file + sizeof(uint64_t), bytes - sizeof(uint64_t), 0); }
 
 static char *cache_path(const TicNvrtc *n, const TicCuda *job)
 {
@@ -152,15 +156,15 @@ static bool recall(const TicNvrtc *n, TicCuda *job)
     enum { MOST = 64 << 20 };
     char *path = cache_path(n, job), *data = NULL;
     size_t bytes = 0;
-    uint64_t log = 0;
-    bool found = path && !tic_read_file(path, MOST, &data, &bytes);
-    if (found && bytes > sizeof log)
-        memcpy(&log, data, sizeof log);
-    found = found && log > 0 && log < bytes - sizeof log && !data[sizeof log + log - 1];
+    Head head = { 0, 0 };
+    bool found = path && !tic_read_file(path, MOST, &data, &bytes) && bytes > sizeof head;
+    if (found)
+        memcpy(&head, data, sizeof head);
+    found = found && head.hash == hash_of(data, bytes) && head.log > 0 && head.log < bytes - sizeof head && !data[sizeof head + head.log - 1];
     if (found) {
-        job->log = memcpy(tic_alloc(log), data + sizeof log, log);
-        job->bytes = bytes - sizeof log - log;
-        job->image = memcpy(tic_alloc(job->bytes + 1), data + sizeof log + log, job->bytes);
+        job->log = memcpy(tic_alloc(head.log), data + sizeof head, head.log);
+        job->bytes = bytes - sizeof head - head.log;
+        job->image = memcpy(tic_alloc(job->bytes + 1), data + sizeof head + head.log, job->bytes);
     } else {
         tic_error_clear();
     }
@@ -174,14 +178,17 @@ static bool recall(const TicNvrtc *n, TicCuda *job)
 static void keep(const TicNvrtc *n, const TicCuda *job)
 {
     char *path = cache_path(n, job), *dir = path ? tic_strdup(path) : NULL, *own = path ? tic_format("%s.%d", path, (int)getpid()) : NULL;
-    uint64_t log = strlen(job->log) + 1;
-    char *data = tic_alloc(sizeof log + log + job->bytes);
-    memcpy(data, &log, sizeof log);
-    memcpy(data + sizeof log, job->log, log);
-    memcpy(data + sizeof log + log, job->image, job->bytes);
+    Head head = { 0, strlen(job->log) + 1 };
+    size_t bytes = sizeof head + head.log + job->bytes;
+    char *data = tic_alloc(bytes);
+    memcpy(data, &head, sizeof head);
+    memcpy(data + sizeof head, job->log, head.log);
+    memcpy(data + sizeof head + head.log, job->image, job->bytes);
+    head.hash = hash_of(data, bytes);
+    memcpy(data, &head, sizeof head);
     if (dir)
         *strrchr(dir, '/') = 0;
-    if (path && (tic_make_dirs(dir) || tic_write_file(own, data, sizeof log + log + job->bytes)))
+    if (path && (tic_make_dirs(dir) || tic_write_file(own, data, bytes)))
         tic_error_clear();
     else if (path && rename(own, path))
         unlink(own);

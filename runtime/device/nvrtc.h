@@ -15,7 +15,7 @@ void tic_nvrtc_close(TicNvrtc *n);
 
 /* One text for one architecture ("sm_80", "sm_90a"). After tic_nvrtc_compile: image is the cubin (or PTX, a string), log
  * what the compiler said, both to be freed; image NULL: the text was refused and log says why. What was compiled is kept in
- * ~/.cache/ticc (or XDG_CACHE_HOME) under a hash of all that it follows from. */
+ * ~/.cache/ticc (or XDG_CACHE_HOME) under a hash of all that it follows from; a file there that is damaged counts as none. */
 typedef struct {
     const char *name, *prelude, *text, *arch;
     bool ptx;
