@@ -280,6 +280,8 @@ static void found(void **state)
           "    g[n, a: 4, b: 4] = sum[d](h[n, a, d] * h[n, b, d])\n    mu[n] = mean[a, b](g[n, a, b])\n    c[n, a, b] = g[n, a, b] - mu[n]\n"
           "    w[n] = mean[a, b](c[n, a, b]^2)\n    k[n, a, b] = c[n, a, b] * rsqrt(w[n] + 0.1)\n    f[n, a, d] = sum[b](k[n, a, b] * h[n, b, d])\n"
           "    z[n, o] = mean[a](f[n, a, o])\n", "    return clip_loss(u, v, 2)\n", { .batch = 4, .meet = true } },
+        { "rows of zeros, normalised", "    w[n, p, o] = h[n, p, o] * (if p == 1 then floor(h[n, p, o]^2 / 1000) else 1)\n    let q = l2_normalize(w, eps = 1e-3)\n"
+          "    z[n, o] = mean[p](q[n, p, o])\n", "    return clip_loss(u, v, 2)\n", { .batch = 3 } },
     };
     Run r = { .programs = 0 };
     run_begin(&r, "native");
