@@ -106,6 +106,21 @@ static void guard_range(Graph *g, Inverse *v, const Affine *a, Ext n)
         add_guard(g, v, expr_op(g, OP_LT, expr_index(g, a), expr_extent(g, n), NULL));
 }
 
+/* What an index map loads may be there for some points alone, where the share had a guard of its own: the points where it is. */
+static void guard_loads(Graph *g, Inverse *v, const Affine *a)
+{
+    for (int i = 0; i < a->n; i++) {
+        const Term *t = &a->term[i];
+        if (t->kind == AT_DIV || t->kind == AT_MOD)
+            guard_loads(g, v, t->arg);
+        for (int k = 0; t->kind == AT_LOAD && k < t->load->n; k++) {
+            guard_loads(g, v, t->load->idx[k]);
+            if (!expr_has_load(expr_index(g, t->load->idx[k])))
+                guard_range(g, v, t->load->idx[k], g->tensor[t->load->tensor].shape[k]);
+        }
+    }
+}
+
 /* How many values the low part of a sum of terms takes, from 0; with positive coefficients. -1: not known */
 static int64_t span_of(const Term *low, int n, const Ext *ext)
 {
@@ -223,6 +238,8 @@ static bool invert(Graph *g, const Affine *const *map, int rank, const Ext *shap
     for (int i = 0; i < rank; i++)
         if (!solve(g, v, order[i], map[order[i]], ext))
             return false;
+    for (int i = 0; i < rank; i++)
+        guard_loads(g, v, aff_subst(g, map[i], v->at, MAX_AXES));
     return true;
 }
 
@@ -314,6 +331,36 @@ static void to_gather(Graph *g, Item *it, const Inverse *v, int rank, const Ext 
     }
 }
 
+/* A scatter has no guard beside its value: an index that reads what is not there for all points becomes a tensor. */
+static bool safe_index(Grad *d, int tensor, Item *it, const Affine **map)
+{
+    Graph *g = d->g;
+    Inverse v = { .guard = NULL };
+    Ext shape[MAX_RANK];
+    const Affine *at[MAX_RANK];
+    int rank = 0;
+    memcpy(v.ext, it->ext, sizeof v.ext);
+    guard_loads(g, &v, *map);
+    if (!v.guard)
+        return true;
+    for (int k = 0; k < WIDE; k++) {
+        if (!(aff_axes(*map) >> k & 1))
+            continue;
+        if (rank == MAX_RANK) {
+            text_printf(d->why, "a gradient is scattered by an index of more than %d axes", MAX_RANK);
+            return false;
+        }
+        shape[rank] = it->ext[k];
+        at[rank++] = aff_axis(g, k);
+    }
+    int t = grad_tensor(d, ".at", tensor, rank, shape, DT_I32);
+    const Expr *index = expr_op(g, OP_WHERE, v.guard, expr_index(g, *map), expr_const(g, 0));
+    if (!grad_emit(d, t, aff_axes(*map), it->ext, 0, RED_NONE, index, at, it->from))
+        return false;
+    *map = aff_load(g, expr_load(g, t, at));
+    return true;
+}
+
 static bool make_item(Grad *d, int tensor, const Share *s, Item *it)
 {
     Graph *g = d->g;
@@ -339,8 +386,11 @@ static bool make_item(Grad *d, int tensor, const Share *s, Item *it)
     }
     it->scatter = true;
     it->red = 0;
-    for (int i = 0; i < rank; i++)
+    for (int i = 0; i < rank; i++) {
         it->box[i] = (Box){ 0, shape[i] };
+        if (!safe_index(d, tensor, it, &it->map[i]))
+            return false;
+    }
     return true;
 }
 

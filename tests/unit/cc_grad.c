@@ -248,6 +248,12 @@ static const Case cases[] = {
     { "gather under a guard", SCATTER, "5, 3", "4, 3",
       Y("4, 3") "%3[a0, a1] = where(%2[a0] > 1, %0[%2[a0] - 2, a1], 0.5) {a0:4, a1:3}"
       LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
+    { "gather by the number before", SCATTER, "5, 3", "4, 3",
+      Y("4, 3") "%3[a0, a1] = where([a0] > 0, %0[%2[a0 - 1], a1], 0.5) {a0:4, a1:3}"
+      LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
+    { "pinned, by the number behind", GATHER, "4, 5, 3", "4, 3",
+      Y("4, 3") "%3[a0, a1] = where([a0] < 3, %0[a0, %2[a0 + 1], a1], 0.5) {a0:4, a1:3}"
+      LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
     { "gather, summed first", SCATTER, "5", "4, 3", LOSS "sum{a0:4, a1:3}(%0[%2[a0]] * %1[a0, a1])" },
     { "softmax", STORE, "4, 5", "5",
       Y("4") "tensor %4 temp f32[4, 5] \"p\"\n%3[a0] = logsumexp{a1:5}(%0[a0, a1] * %1[a1]) {a0:4}"

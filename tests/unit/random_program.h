@@ -1,7 +1,7 @@
 /* random_program.h -- a small well-typed program from a number: two towers of random equations, a random loss, an optimiser. */
 #ifndef RANDOM_PROGRAM_H
 #define RANDOM_PROGRAM_H
-#include "random_layers.h"
+#include "random_edges.h"
 
 enum { RP_FEATURES = 6 };
 
@@ -16,6 +16,9 @@ static inline void rp_body(RpGen *g, int steps)
         { rp_dilated, NULL }, { rp_toeplitz, NULL }, { rp_several, NULL }, { rp_whiten, NULL }, { rp_running, NULL }, { rp_ranks, NULL },
         { rp_gram, NULL }, { rp_diagonal, NULL }, { rp_outer, NULL }, { rp_both, NULL }, { rp_behind, NULL }, { rp_tied, NULL },
         { rp_pick, NULL }, { rp_lookup, NULL }, { rp_words, NULL }, { rp_row, NULL }, { rp_single, NULL }, { rp_numbers, NULL },
+        { rp_pool, NULL }, { rp_pool, NULL }, { rp_stride, NULL }, { rp_neighbours, NULL }, { rp_neighbours, NULL }, { rp_upsample, NULL }, { rp_ties, NULL },
+        { rp_ties, NULL }, { rp_edge, "edge" }, { rp_edge, "edge" }, { rp_past, NULL }, { rp_zero_rows, NULL }, { rp_broadcast, NULL }, { rp_broadcast, NULL },
+        { rp_sample_mean, NULL }, { rp_square, NULL }, { rp_grouped, NULL }, { rp_grouped, NULL }, { rp_taps, NULL }, { rp_index, NULL }, { rp_index, NULL },
     };
     for (int made = 0, tries = 0; made < steps && tries < 4 * steps && g->n < RP_VALUES - 12; tries++) {
         int before = g->n, k = rp_below(g, (int)LEN(step));

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RP_VALUES = 64, RP_IMAGE = 8, RP_TOKENS = 7, RP_VOCAB = 40, RP_FORMS = 128 };
+enum { RP_VALUES = 64, RP_IMAGE = 8, RP_TOKENS = 7, RP_VOCAB = 40, RP_FORMS = 192 };
 
 /* What programs have shown so far: the forms that they were made of. */
 typedef struct RpCover { const char *name[RP_FORMS]; int times[RP_FORMS], n; } RpCover;
@@ -44,7 +44,7 @@ static inline int rp_below(RpGen *g, int n)
 /* The length of a new axis: seldom a multiple of what a vector or a tile holds, sometimes 1. */
 static inline int rp_extent(RpGen *g)
 {
-    static const int odd[] = { 31, 33, 47, 49, 64, 65, 97, 127, 130 };
+    static const int odd[] = { 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65, 95, 96, 97, 127, 130 };
     return g->wide && rp_below(g, 2) ? odd[rp_below(g, (int)LEN(odd))] : 1 + rp_below(g, 24);
 }
 
