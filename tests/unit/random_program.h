@@ -111,6 +111,9 @@ static const char *const rp_optimizer[] = {
     "sgd(lr = constant_cooldown(peak = 1e-1, warmup = 2, cooldown = 30, power = 2), momentum = 0.5)",
     "lion(lr = constant(peak = 1e-2, warmup = 0), weight_decay(p) = if rank(p) == 1 then 0.1 else 0)",
     "scaled(lr = 0.02)",
+    "nesterov(lr = constant(peak = 1e-2, warmup = if t == 0 then 3 else 0), momentum = 0.7, weight_decay(p) = if rank(p) == 1 then 0 else 0.1)",
+    "amsgrad(lr = cosine(peak = 1e-2, warmup = 1))",
+    "averaged(lr = 0.05)",
 };
 
 static inline void rp_train(RpGen *g, bool scale)
@@ -141,6 +144,15 @@ static inline void random_program(uint64_t seed, Text *out, RpCover *cover)
                 "    exp_avg[..] = 0.99 * exp_avg[..] + 0.01 * g[..]\n}\n\n"
                 "optimizer scaled(w[..], g[..], lr) {\n    state seen[..] = 0\n    seen[..] = max(seen[..], abs(g[..]))\n"
                 "    w[..] = w[..] - lr / (step + 1) * g[..] / (seen[..] + 0.1)\n}\n\n");
+    text_printf(out, "optimizer nesterov(w[..], g[..], lr, momentum = 0.9, weight_decay(p) = 0) {\n    state buffer[..] = 0\n"
+                "    d[..] = g[..] + weight_decay(w) * w[..]\n    buffer[..] = momentum * buffer[..] + d[..]\n"
+                "    w[..] = w[..] - lr * (d[..] + momentum * buffer[..])\n}\n\n"
+                "optimizer amsgrad(w[..], g[..], lr) {\n    let n = updates + 1\n    state exp_avg[..] = 0\n    state exp_avg_sq[..] = 0\n    state most[..] = 0\n"
+                "    exp_avg[..] = 0.9 * exp_avg[..] + 0.1 * g[..]\n    exp_avg_sq[..] = 0.99 * exp_avg_sq[..] + 0.01 * g[..]^2\n"
+                "    most[..] = max(most[..], exp_avg_sq[..])\n    let rate = if step < total / 2 then lr else lr / 2\n"
+                "    w[..] = w[..] - rate / (1 - 0.9^n) * exp_avg[..] / (sqrt(most[..]) + 1e-2)\n}\n\n"
+                "optimizer averaged(w[..], g[..], lr) {\n    state slow[..] = 0\n    old[..] = w[..]\n    w[..] = w[..] - lr * g[..] / (abs(g[..]) + 0.1)\n"
+                "    slow[..] = 0.9 * slow[..] + 0.1 * w[..]\n    w[..] = w[..] + 0.05 * (slow[..] - old[..])\n}\n\n");
     text_printf(out, "fn alike(x[n, f], both[o, f]) {\n    y[n, o] = sum[f](x[n, f] * both[o, f])\n    return y\n}\n\n");
     rp_image(&g);
     rp_text(&g);
