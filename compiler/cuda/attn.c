@@ -1,8 +1,10 @@
 /* attn.c -- the score templates' sizes and numbers. See attn.h. */
 #include "cuda/attn.h"
+#include "cuda/prelude.h"
 
 extern const char cuda_template_attn[], cuda_template_attn_fwd[], cuda_template_attn_bwd[];
 extern const char cuda_template_attn_tiled_fwd[], cuda_template_attn_tiled_bwd[], cuda_template_attn_steps_bwd[];
+extern const char cuda_template_attn_wgmma_fwd[];
 
 /* Of a multiprocessor: shared memory (of sm_90; a block takes a KB more than it asks for), and the registers of each of its
  * four schedulers, to which the warps of all blocks go in turns. OTHERS: a thread's registers besides matrices. */
@@ -89,9 +91,50 @@ int attn_blocks(bool backward, const AttnShape *s, const AttnPlan *p)
     return !p->tile ? 1 : backward ? rows + columns : rows;
 }
 
+/* ---- by wgmma */
+
+enum { GROUP = 4, MOST_SHARED_HOPPER = 227 * 1024, MOST_COLS_WGMMA = 256, MOST_WIDTH_WGMMA = 128, OTHERS_WGMMA = 40 };
+
+static int boxes(int width) { return (width + 63) / 64; }
+
+/* Columns that the first tile of rows sees, rounded up to a product's; all of them unless there are two tiles. */
+static int few_columns(const AttnShape *s)
+{
+    int seen = up(64 + s->reach), all = (s->cols + 7) / 8 * 8;
+    return s->reach < s->cols - 1 && s->rows > 64 && s->rows <= 128 && seen < all ? seen : all;
+}
+
+bool attn_wgmma_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out)
+{
+    int box = up(s->cols) * 128;
+    *out = (AttnPlan){.warps = warps, .blocks = blocks, .wgmma = true};
+    out->shared = box * (boxes(s->terms) + boxes(s->features)) + warps * 16 * pitch(s->terms);
+    return !backward && warps % GROUP == 0 && s->terms % 8 == 0 && s->features % 8 == 0 && s->cols <= MOST_COLS_WGMMA &&
+           s->terms <= MOST_WIDTH_WGMMA && s->features <= MOST_WIDTH_WGMMA && out->shared <= MOST_SHARED_HOPPER;
+}
+
+/* All scores of a thread's rows, the accumulators of the result, and others. */
+static bool has_registers(const AttnShape *s, const AttnPlan *p)
+{
+    return fits(p->blocks, p->warps, p->shared, OTHERS_WGMMA + up(s->cols) / 2 + s->features / 2);
+}
+
+static int wgmma_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap)
+{
+    enum { MOST_GROUPS = 4, MOST_BLOCKS = 6 };
+    int n = 0;
+    for (int groups = 1; groups <= MOST_GROUPS && (groups == 1 || groups * 64 < s->rows + 64); groups++)
+        for (int blocks = 1; blocks <= MOST_BLOCKS && n < cap; blocks++)
+            if (attn_wgmma_plan_of(backward, s, groups * GROUP, blocks, &out[n]) && has_registers(s, &out[n]))
+                n++;
+    return n;
+}
+
+/* ---- candidates */
+
 /* Few warps on many blocks and the reverse; a warp without a tile of its own, and blocks that cannot be there at once, gain
  * nothing. */
-int attn_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap)
+int attn_plans(bool backward, bool hopper, const AttnShape *s, AttnPlan *out, int cap)
 {
     static const int warps[] = {1, 2, 4, 5, 7, 8};
     enum { MOST_BLOCKS = 6, MOST_WARPS = 20 };
@@ -105,40 +148,71 @@ int attn_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap)
             if (!own && attn_plan_of(backward, s, warps[i], blocks, &p) && p.tile == out->tile && blocks * (p.shared + 1024) <= SHARED_OF_SM)
                 out[n++] = p;
         }
-    return n;
+    return n + (hopper ? wgmma_plans(backward, s, out + n, cap - n) : 0);
 }
 
-static void print_plan(Text *out, const AttnPlan *p)
+/* ---- text */
+
+static void print_products(Text *out, const AttnShape *s)
 {
-    text_printf(out, "#define WARPS %d\n#define AT_BLOCKS %d\n", p->warps, p->blocks);
+    int all = (s->cols + 7) / 8 * 8, few = few_columns(s);
+    text_printf(out, "#define AW_FEW %d\n#define AW_SCORES tc_wgmma_%d_rk\n#define AW_FEW_SCORES tc_wgmma_%d_rk\n#define AW_VALUES tc_wgmma_%d_rm\n",
+                few, all, few, s->features);
+    prelude_wgmma(out, all, "rk");
+    if (few < all)
+        prelude_wgmma(out, few, "rk");
+    prelude_wgmma(out, s->features, "rm");
+}
+
+static void print_plan(Text *out, const AttnShape *s, const AttnPlan *p)
+{
+    text_printf(out, "#define WARPS %d\n#define AT_BLOCKS %d\n#define AT_TILE %d\n", p->warps, p->blocks, p->tile);
+    if (p->wgmma)
+        print_products(out, s);
+}
+
+static bool same_plan(const AttnPlan *a, const AttnPlan *b)
+{
+    return a->warps == b->warps && a->blocks == b->blocks && a->tile == b->tile && a->wgmma == b->wgmma;
 }
 
 void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p, const AttnPlan *hopper)
 {
     text_printf(out, "#define ROWS %d\n#define COLS %d\n#define TERMS %d\n#define FEATURES %d\n", s->rows, s->cols, s->terms, s->features);
-    text_printf(out, "#define REACH %d\n#define AT_TILE %d\n", s->reach, p->tile);
-    if (hopper && (hopper->warps != p->warps || hopper->blocks != p->blocks)) {
+    text_printf(out, "#define REACH %d\n", s->reach);
+    if (hopper && !same_plan(hopper, p)) {
         text_printf(out, "#if TC_HOPPER\n");
-        print_plan(out, hopper);
+        print_plan(out, s, hopper);
         text_printf(out, "#else\n");
-        print_plan(out, p);
+        print_plan(out, s, p);
         text_printf(out, "#endif\n");
     } else {
-        print_plan(out, p);
+        print_plan(out, s, p);
     }
     if (backward)
         text_printf(out, "#define ROW_VALUES %d\n", s->values);
     text_printf(out, "%s", cuda_template_attn);
 }
 
-const char *attn_steps(bool backward)
+static void print_template(Text *out, bool backward, const AttnPlan *p)
 {
-    return backward ? cuda_template_attn_steps_bwd : "";
+    if (p->wgmma)
+        text_printf(out, "%s", cuda_template_attn_wgmma_fwd);
+    else if (backward)
+        text_printf(out, "%s%s", cuda_template_attn_steps_bwd, p->tile ? cuda_template_attn_tiled_bwd : cuda_template_attn_bwd);
+    else
+        text_printf(out, "%s", p->tile ? cuda_template_attn_tiled_fwd : cuda_template_attn_fwd);
 }
 
-const char *attn_template(bool backward, const AttnPlan *p)
+void attn_print_template(Text *out, bool backward, const AttnPlan *p, const AttnPlan *hopper)
 {
-    if (p->tile)
-        return backward ? cuda_template_attn_tiled_bwd : cuda_template_attn_tiled_fwd;
-    return backward ? cuda_template_attn_bwd : cuda_template_attn_fwd;
+    if (!hopper || (hopper->wgmma == p->wgmma && hopper->tile == p->tile)) {
+        print_template(out, backward, p);
+        return;
+    }
+    text_printf(out, "#if TC_HOPPER\n");
+    print_template(out, backward, hopper);
+    text_printf(out, "#else\n");
+    print_template(out, backward, p);
+    text_printf(out, "#endif\n");
 }

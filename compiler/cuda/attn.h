@@ -1,5 +1,5 @@
 /* attn.h -- score templates: attn_fwd and attn_bwd, and attn_tiled_fwd and attn_tiled_bwd where one block has no room for all
- * rows or columns, each behind attn (what they share). x[z, m, n] = sum over t of q[z, m, t] *
+ * rows or columns, each behind attn (what they share); for sm_90a alone attn_wgmma_fwd, where the table says so (tuned.h). x[z, m, n] = sum over t of q[z, m, t] *
  * k[z, n, t] is never in memory. Rows m are queries and columns n are keys where it is attention. bf16 operands, f32 sums.
  *
  *   forward    s = score(x);  lse[m] = logsumexp over n of s;  p = exp(s - lse[m]);  z[m, f] = sum over n of p * v[n, f]
@@ -14,6 +14,8 @@
  *                                COLS - 1: there are no such n
  *   WARPS AT_BLOCKS              threads / 32 of a block; blocks that shall fit on a multiprocessor: attn_plan
  *   AT_TILE                      rows or columns of the other side that a tiled template has at a time; 0: not tiled
+ *   AW_SCORES AW_FEW_SCORES AW_VALUES      (wgmma) the words of its products: of a tile of rows with all columns, with the AW_FEW
+ *                                columns that the first tile sees, of these with v
  *   const bf16 *q_base(TC_ARGS, i32 z)        and k_, v_, (backward) g_base: rows of neighbouring elements, 16-byte aligned,
  *   Q_STRIDE K_STRIDE V_STRIDE G_STRIDE       so many elements apart, a multiple of 8
  *   float score(TC_ARGS, i32 z, i32 m, i32 n, float x)
@@ -31,18 +33,19 @@
 #include <stdbool.h>
 
 typedef struct AttnShape { int rows, cols, terms, features, values, reach; } AttnShape;
-typedef struct AttnPlan { int warps, blocks, shared, tile; } AttnPlan;     /* shared: bytes of dynamic shared memory */
+typedef struct AttnPlan { int warps, blocks, shared, tile; bool wgmma; } AttnPlan;     /* shared: bytes of dynamic shared memory */
 /* How a score template is launched: with all of the other side resident where that has room in registers and in the 99 KB of
  * shared memory that every GPU from sm_80 on has, else tiled. false: terms and features are too many for either. */
 bool attn_plan(bool backward, const AttnShape *s, AttnPlan *out);
 /* Another plan, with these warps and blocks; false: a block would need too much shared memory. */
 bool attn_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out);
-/* Plans worth measuring, attn_plan's first; returns how many, at most `cap`. */
-int  attn_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap);
+/* A plan of sm_90a's template by wgmma, with these warps (whole warpgroups) and blocks; false: it has none for this shape. */
+bool attn_wgmma_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out);
+/* Plans worth measuring, attn_plan's first, on sm_90a those by wgmma too; returns how many, at most `cap`. */
+int  attn_plans(bool backward, bool hopper, const AttnShape *s, AttnPlan *out, int cap);
 int  attn_blocks(bool backward, const AttnShape *s, const AttnPlan *p);    /* of the grid, for each z */
-/* the #defines of numbers and what all templates share: after it come the functions, attn_steps, then attn_template. hopper:
- * the plan where TC_HOPPER is 1; NULL: the same. Both are tiled or neither is. */
+/* the #defines of numbers and what all templates share: after it come the functions, then attn_print_template. hopper: the
+ * plan where TC_HOPPER is 1; NULL: the same. */
 void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p, const AttnPlan *hopper);
-const char *attn_steps(bool backward);         /* what both templates of a direction share; "": nothing */
-const char *attn_template(bool backward, const AttnPlan *p);
+void attn_print_template(Text *out, bool backward, const AttnPlan *p, const AttnPlan *hopper);
 #endif

@@ -1,4 +1,4 @@
-/* score.c -- attention: SCORE kernels on the templates attn_fwd and attn_bwd (attn.h). Which kernels these are:
+/* score.c -- attention: SCORE kernels on the templates of attn.h. Which kernels these are:
  *
  *   forward    one product x; one logsumexp over N, of an expression s; one result, over N, whose score is exp(s - it)
  *   backward   two products x and y; no statistics, but values of rows; three results, two of them sums over M (dv, dk), one
@@ -337,9 +337,9 @@ int cu_score_choices(Cu *l, const char *arch, TunedKey *key, TunedChoice *out, i
         return 0;
     *key = key_of(&s);
     key->arch = arch;
-    int n = attn_plans(s.backward, &s.shape, plan, cap < MOST ? cap : MOST);
+    int n = attn_plans(s.backward, !strcmp(arch, "sm_90a"), &s.shape, plan, cap < MOST ? cap : MOST);
     for (int i = 0; i < n; i++)
-        out[i] = (TunedChoice){.warps = plan[i].warps, .blocks = plan[i].blocks};
+        out[i] = (TunedChoice){.warps = plan[i].warps, .blocks = plan[i].blocks, .wgmma = plan[i].wgmma};
     return n;
 }
 
@@ -348,6 +348,8 @@ static AttnPlan plan_for(const Score *s, const char *arch)
 {
     const TunedChoice *c = cu_tuned(s->l, arch, key_of(s));
     AttnPlan p;
+    if (c && c->wgmma)
+        return attn_wgmma_plan_of(s->backward, &s->shape, c->warps, c->blocks, &p) ? p : s->plan;
     return c && attn_plan_of(s->backward, &s->shape, c->warps, c->blocks, &p) && p.tile == s->plan.tile ? p : s->plan;
 }
 
@@ -387,6 +389,6 @@ bool cu_score(Cu *l)
         forward_functions(&s);
         finish_function(&s, 'z', s.z);
     }
-    text_printf(t, "%s%s", attn_steps(s.backward), attn_template(s.backward, &plan));
+    attn_print_template(t, s.backward, &plan, &hopper);
     return !l->failed;
 }

@@ -144,15 +144,21 @@ static bool contract_choice(Reader *r, const TunedKey *key, TunedChoice *c)
     return true;
 }
 
-static bool attention_choice(Reader *r, TunedChoice *c)
+static bool attention_choice(Reader *r, const TunedKey *key, TunedChoice *c)
 {
     int64_t warps, blocks;
+    int at = r->next;
     if (!number(r, 1, 32, "1 to 32 warps", &warps) || !fixed_word(r, "warps") || !number(r, 1, 32, "1 to 32 blocks", &blocks) ||
         !fixed_word(r, "blocks"))
         return false;
     c->warps = (int)warps;
     c->blocks = (int)blocks;
-    return true;
+    if (r->next == r->n || strcmp(key->arch, "sm_90a"))
+        return true;
+    c->wgmma = fixed_word(r, "wgmma");
+    if (c->wgmma && warps % 4)
+        r->next = at;
+    return c->wgmma && (warps % 4 == 0 || wrong(r, "whole warpgroups: a multiple of 4 warps"));
 }
 
 static bool read_line(Reader *r, TunedKey *key, TunedChoice *c)
@@ -170,7 +176,7 @@ static bool read_line(Reader *r, TunedKey *key, TunedChoice *c)
     if (contract && (!flag_word(r, dtypes, &key->result_bf16) || !choose_word(r, finishes, &finish)))
         return false;
     key->finish = (TunedFinish)finish;
-    if (!fixed_word(r, "->") || !(contract ? contract_choice(r, key, c) : attention_choice(r, c)))
+    if (!fixed_word(r, "->") || !(contract ? contract_choice(r, key, c) : attention_choice(r, key, c)))
         return false;
     return r->next == r->n || wrong(r, "the end of the line");
 }
@@ -314,7 +320,7 @@ void tuned_print_key(const TunedKey *key, Text *out)
 void tuned_print_choice(const TunedKey *key, const TunedChoice *c, Text *out)
 {
     if (key->kind != TUNED_CONTRACT) {
-        text_printf(out, "%d warps %d blocks", c->warps, c->blocks);
+        text_printf(out, "%d warps %d blocks%s", c->warps, c->blocks, c->wgmma ? " wgmma" : "");
         return;
     }
     text_printf(out, "%s %dx%d", c->t->name, c->t->tile_m, c->t->tile_n);

@@ -4,7 +4,7 @@
  * A line is a kernel, `->`, and what it is given; what follows a # is a comment:
  *
  *   ARCH contract A B FORM ROWS COLUMNS TERMS BATCHES RESULT FINISH -> TEMPLATE MxN [splits S | shares S]
- *   ARCH attention      ROWS COLUMNS TERMS FEATURES REACH -> W warps N blocks
+ *   ARCH attention      ROWS COLUMNS TERMS FEATURES REACH -> W warps N blocks [wgmma]
  *   ARCH attention_bwd  the same                             (attn.h says what these numbers are)
  *
  *   ARCH     sm_90a is Hopper; any other, as sm_80, stands for the text that all other GPUs share
@@ -14,6 +14,7 @@
  *   FINISH   plain, a sum is stored as it is; columns, after work that needs its column alone (bias, activation); points, with
  *            other loads or results at each point (residual, a value saved)
  *   splits   parts of the terms, summed apart and joined in order; left out: as the rules have it
+ *   wgmma    attention by warpgroups of four warps (sm_90a alone)
  *   shares   equal shares of the terms of all tiles, one for each multiprocessor (gemm_wgmma alone; templates/shares.cu)
  *
  * A line serves kernels that agree in all words, fixed extents included. Of lines that differ in ~ extents alone the nearest
@@ -41,6 +42,7 @@ typedef struct TunedChoice {
     const GemmTemplate *t;               /* contract */
     int splits, shares;                  /* one of them; both 0: by rule */
     int warps, blocks;                   /* attention */
+    bool wgmma;
 } TunedChoice;
 
 typedef struct Tuned {

@@ -348,7 +348,8 @@ static TicStatus measure(Tuner *t, Subject *s)
 
 static bool same_choice(const TunedChoice *a, const TunedChoice *b)
 {
-    return a->t == b->t && a->splits == b->splits && a->shares == b->shares && a->warps == b->warps && a->blocks == b->blocks;
+    return a->t == b->t && a->splits == b->splits && a->shares == b->shares && a->warps == b->warps && a->blocks == b->blocks &&
+           a->wgmma == b->wgmma;
 }
 
 /* The choice for all kernels of one key: the least sum of medians, of those that all of them have and that are right. */

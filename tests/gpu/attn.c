@@ -18,7 +18,7 @@ static AttnPlan plan_of(bool backward, const AttnProblem *p)
 {
     AttnShape s = shape_of(p);
     AttnPlan plan;
-    if (!attn_plan(backward, &s, &plan)) {
+    if (p->groups ? !attn_wgmma_plan_of(backward, &s, p->groups * 4, 1, &plan) : !attn_plan(backward, &s, &plan)) {
         fprintf(stderr, "no attention for %d tokens of width %d\n", p->tokens, p->width);
         exit(1);
     }
@@ -88,7 +88,9 @@ static const char *source(bool backward, const char *text, const AttnProblem *p,
 static const char *text_of(bool backward, const AttnPlan *plan)
 {
     static Arena arena;
-    return arena_printf(&arena, "%s%s", attn_steps(backward), attn_template(backward, plan));
+    Text t = {.arena = &arena};
+    attn_print_template(&t, backward, plan, NULL);
+    return text_data(&t);
 }
 
 const char *attn_text(bool backward, const AttnProblem *p)
@@ -268,13 +270,14 @@ AttnResult attn_check(bool backward, const char *text, const AttnProblem *p, int
 {
     Arena arena = {0};
     Run r = {.p = p, .backward = backward, .plan = plan_of(backward, p)};
-    AttnResult out = {true, true, r.plan.tile > 0, 0, ""};
-    r.kernel = dev_kernel(source(backward, text, p, &r.plan, false, &arena), "k", "sm_80", r.plan.shared, &out.why);
+    bool rounded = backward || (!r.plan.tile && !r.plan.wgmma);
+    AttnResult out = {true, true, 0, rounded ? 1e-3 : 4e-3, ""};
+    r.kernel = dev_kernel(source(backward, text, p, &r.plan, false, &arena), "k", p->groups ? "sm_90a" : "sm_80", r.plan.shared, &out.why);
     out.compiled = r.kernel != NULL;
     for (int seed = 1; out.compiled && seed <= seeds && !getenv("TIC_PRECOMPILE"); seed++) {
         dev_random_seed((uint64_t)seed);
         dev_seed((uint32_t)seed, values_only);
-        Numbers x = numbers(p, backward || !out.tiled);
+        Numbers x = numbers(p, rounded);
         size_t n = backward ? x.n_qkv : x.n_z;
         r.out = dev_alloc(n * 4);
         dev_fill(r.out, 0xff, n * 4);
@@ -318,15 +321,18 @@ static void *random_halves(size_t n)
     return to;
 }
 
-double attn_time(bool backward, const AttnProblem *p, int warps, int blocks, int runs)
+int attn_candidates(bool backward, const AttnProblem *p, AttnPlan *out, int cap)
+{
+    AttnShape s = shape_of(p);
+    return attn_plans(backward, dev_arch() == 90, &s, out, cap);
+}
+
+double attn_time(bool backward, const AttnProblem *p, const AttnPlan *plan, int runs)
 {
     Arena arena = {0};
     const char *why;
-    Run r = {.p = p, .backward = backward, .plan = plan_of(backward, p)};
-    AttnShape shape = shape_of(p);
-    if (warps)
-        attn_plan_of(backward, &shape, warps, blocks, &r.plan);
-    r.kernel = dev_kernel(source(backward, text_of(backward, &r.plan), p, &r.plan, true, &arena), "k", "sm_80", r.plan.shared, &why);
+    Run r = {.p = p, .backward = backward, .plan = *plan};
+    r.kernel = dev_kernel(source(backward, text_of(backward, &r.plan), p, &r.plan, true, &arena), "k", r.plan.wgmma ? "sm_90a" : "sm_80", r.plan.shared, &why);
     if (!r.kernel) {
         fprintf(stderr, "%s\n", why);
         return -1;

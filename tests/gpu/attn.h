@@ -11,16 +11,18 @@ typedef struct AttnProblem {
     int keys;                /* the first of the tokens; 0: all */
     bool causal, bias;       /* bias: another tensor [tokens, keys] is added to the scores */
     int ahead;               /* causal: a query sees so many keys behind its own place */
+    int groups;              /* warpgroups of sm_90a's template by wgmma; 0: the plan's template */
 } AttnProblem;
 
-typedef struct AttnResult { bool compiled, launched, tiled; double error; const char *why; } AttnResult;
+typedef struct AttnResult { bool compiled, launched; double error, allowed; const char *why; } AttnResult;
 /* Compiles `text` (attn_text's, perhaps changed; what all templates share stands in front), runs it for each of
  * `seeds` seeds of the emulator on random numbers and compares all results with sums in f64 of terms rounded as its are (but
- * those of a tiled forward pass, whose roundings depend on the order, not at all).
- * error: largest difference over the largest number of that result. */
+ * those of a forward pass that rounds before it scales, not at all).
+ * error: largest difference over the largest number of that result; allowed: what that may be. */
 AttnResult attn_check(bool backward, const char *text, const AttnProblem *p, int seeds, bool values_only);
-const char *attn_text(bool backward, const AttnProblem *p);     /* attn_steps and the template that is planned for it */
+const char *attn_text(bool backward, const AttnProblem *p);     /* the template that is planned for it, what it shares with others in front */
 const char *attn_source(bool backward, const AttnProblem *p);   /* the whole text; freed with the process */
-/* ms on the device, everything in bf16 but the statistic; < 0: does not compile. warps, blocks: as attn_plan says when 0 */
-double attn_time(bool backward, const AttnProblem *p, int warps, int blocks, int runs);
+int attn_candidates(bool backward, const AttnProblem *p, AttnPlan *out, int cap);      /* attn_plans' for this device */
+/* ms on the device, everything in bf16 but the statistic; < 0: does not compile */
+double attn_time(bool backward, const AttnProblem *p, const AttnPlan *plan, int runs);
 #endif

@@ -4,7 +4,7 @@
  *   gpu_bench              every template
  *   gpu_bench wgmma FILE   contractions for Hopper alone, with FILE's text in place of the template's
  *   gpu_bench attn         attention alone
- *   gpu_bench tune         attention with other numbers of warps and of blocks on a multiprocessor */
+ *   gpu_bench tune         attention with other numbers of warps and of blocks on a multiprocessor, and by wgmma */
 #include "attn.h"
 #include "gemm.h"
 #include <stdio.h>
@@ -92,31 +92,29 @@ static void line(int layer, int kind, GemmFinish end, bool bf16)
     printf("%s\n", bf16 ? "" : "   operands f32");
 }
 
-static const AttnProblem towers[] = {{256, 12, 197, 64, 0, false, false, 0}, {256, 8, 77, 64, 0, true, false, 0}};
+static const AttnProblem towers[] = {{256, 12, 197, 64, 0, false, false, 0, 0}, {256, 8, 77, 64, 0, true, false, 0, 0}};
 
 /* What a product of tiles above the diagonal costs is not counted. */
-static void attention(int tower, bool backward, int warps, int blocks)
+static void attention(int tower, bool backward, const AttnPlan *plan)
 {
     const AttnProblem *p = &towers[tower];
-    double ms = attn_time(backward, p, warps, blocks, 9), heads = (double)p->batch * p->heads;
+    double ms = attn_time(backward, p, plan, 9), heads = (double)p->batch * p->heads;
     double flops = heads * p->tokens * p->tokens * p->width * (backward ? 10 : 4) * (p->causal ? 0.5 : 1);
     double bytes = heads * p->tokens * p->width * 2 * (backward ? 7 : 4);
-    printf("  %s %-9s %10.3f ms %4.0f TFLOP/s %5.0f GB/s", tower ? "t attn  " : "v attn  ", backward ? "backward" : "forward", ms,
-           flops / ms / 1e9, bytes / ms / 1e6);
-    if (warps)
-        printf("   %d warps, %d blocks", warps, blocks);
-    putchar('\n');
+    printf("  %s %-9s %10.3f ms %4.0f TFLOP/s %5.0f GB/s   %d warps, %d blocks%s\n", tower ? "t attn  " : "v attn  ",
+           backward ? "backward" : "forward", ms, flops / ms / 1e9, bytes / ms / 1e6, plan->warps, plan->blocks, plan->wgmma ? ", wgmma" : "");
     fflush(stdout);
 }
 
+/* By the rules; tune: as every candidate has it, the rules' first. */
 static void all_attention(bool tune)
 {
-    static const int warps[] = {2, 4, 5, 7, 8};
+    enum { MOST = 64 };
+    AttnPlan plan[MOST];
     for (int i = 0; i < 4; i++) {
-        attention(i / 2, i & 1, 0, 0);
-        for (int w = 0; tune && w < 5; w++)
-            for (int blocks = 1; blocks <= 6 && blocks * warps[w] <= 20; blocks++)
-                attention(i / 2, i & 1, warps[w], blocks);
+        int n = attn_candidates(i & 1, &towers[i / 2], plan, tune ? MOST : 1);
+        for (int k = 0; k < n; k++)
+            attention(i / 2, i & 1, &plan[k]);
     }
 }
 

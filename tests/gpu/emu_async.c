@@ -23,7 +23,7 @@ void emu_cp_async(u32 dst, const void *src, u32 n, u32 size)
         emu_defect("cp.async: %u of %u bytes", n, size);
     if (n)
         emu_global(src, n, false, "cp.async");
-    Access a = {true, true, copy_agent(f), f->copies + 1, f->clock, "cp.async"};
+    Access a = {true, false, copy_agent(f), f->copies + 1, f->clock, "cp.async"};
     emu_shared(dst, size, &a);
     if (emu_lint_on) {
         emu_lint(__builtin_return_address(0), dst, size, true, true);
@@ -98,6 +98,7 @@ static void fence(void)
 {
     Fiber *f = BLK->now;
     f->fenced = f->time;
+    f->copies_fenced = f->clock[copy_agent(f)];
     emu_tick(f);
 }
 

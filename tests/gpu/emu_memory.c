@@ -41,14 +41,22 @@ static bool cell_write(Cell *c, u32 at, const Access *a)
     return true;
 }
 
+/* What a thread wrote itself, or by cp.async, it has made visible to the async proxy. */
+static bool fenced(const Cell *c)
+{
+    const Fiber *f = &BLK->fiber[c->writer % BLK->nt];
+    return (c->writer < BLK->nt ? f->fenced : f->copies_fenced) >= c->write_clock;
+}
+
 static bool cell_read(Cell *c, u32 at, const Access *a)
 {
     if (!c->initialised) {
         emu_defect("%s: read of uninitialised shared offset %u", a->what, at);
         return false;
     }
-    if (a->async && c->generic && BLK->fiber[c->writer].fenced < c->write_clock) {
-        emu_defect("%s: reads what thread %u wrote at shared offset %u without fence.proxy.async", a->what, c->writer, at);
+    if (a->async && c->generic && !fenced(c)) {
+        char writer[64];
+        emu_defect("%s: reads what %s wrote at shared offset %u without fence.proxy.async", a->what, agent_name(c->writer, writer), at);
         return false;
     }
     int slot = -1;

@@ -12,7 +12,7 @@ enum {
 typedef struct Cell {
     u32 write_clock, read_clock[READERS];
     u16 writer, reader[READERS];
-    bool initialised, generic;         /* generic: written by ordinary stores, so the async proxy needs a fence */
+    bool initialised, generic;         /* generic: written by ordinary stores or cp.async, so the async proxy needs a fence */
 } Cell;
 
 typedef struct CopyAsync { u32 dst, size, group; u8 data[16]; } CopyAsync;
@@ -24,7 +24,7 @@ typedef struct Fiber {
     u8 *stack;
     u32 *clock;
     u32 tid, time;                     /* time: this thread's own entry, ticks whenever others may learn of it */
-    u32 fenced;                        /* writes up to this time are visible to the async proxy */
+    u32 fenced, copies_fenced;         /* writes up to this time, and groups of cp.async, are visible to the async proxy */
     u32 copies;                        /* groups of cp.async committed, and copies of the engine issued */
     u32 store_issued, store_committed; /* the engine's stores, in units of `copies` */
     u32 wgmma_groups;
@@ -110,7 +110,7 @@ void emu_collect(Collective *c, u32 group, u32 need, u32 slot, const char *word,
 
 /* ---- emu_memory.c */
 typedef struct Access {
-    bool write, async;                 /* async: by the copy engine or wgmma */
+    bool write, async;                 /* async: by the copy engine or wgmma, not cp.async */
     u32 agent, time;                   /* who, and when in its own time */
     const u32 *clock;                  /* what it knows */
     const char *what;

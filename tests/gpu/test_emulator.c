@@ -75,6 +75,11 @@ static const Case cases[] = {
      "#ifdef FIXED\n tc_fence_proxy_async();\n#endif\n"
      "tc_syncthreads(); float d[32]; u32 a = tc_saddr(smem);\n"
      "tc_wgmma_fence(); tc_wgmma_64_kk(d, tc_desc_k(a), tc_desc_k(a + 8192), 0); tc_wgmma_commit(); tc_wgmma_wait(0); y[t] = d[0];"},
+    {"wgmma on copies that no fence follows", "fence.proxy.async",
+     "for (u32 i = t; i < 128 * 8; i += 128) tc_cp_async16(tc_saddr(smem) + i * 16, x, 16);\n tc_cp_commit();\n"
+     "#ifdef FIXED\n tc_cp_wait(0); tc_fence_proxy_async();\n#else\n tc_fence_proxy_async(); tc_cp_wait(0);\n#endif\n"
+     "tc_syncthreads(); float d[32]; u32 a = tc_saddr(smem);\n"
+     "tc_wgmma_fence(); tc_wgmma_64_kk(d, tc_desc_k(a), tc_desc_k(a + 8192), 0); tc_wgmma_commit(); tc_wgmma_wait(0); y[t] = d[0];"},
     {"wgmma without its fence", "wgmma.fence",
      "bf16 *h = (bf16 *)smem; for (u32 i = t; i < 128 * 64; i += 128) h[i] = 0;\n"
      "tc_fence_proxy_async(); tc_syncthreads(); float d[32]; u32 a = tc_saddr(smem);\n"

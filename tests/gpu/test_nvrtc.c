@@ -25,8 +25,14 @@ static const GemmProblem problems[] = {
 };
 
 static const AttnProblem attention[] = {
-    {1, 12, 197, 64, 0, false, false, 0}, {1, 8, 77, 64, 0, true, false, 0}, {1, 16, 257, 64, 0, false, false, 0}, {1, 8, 77, 80, 0, true, false, 0},
-    {1, 16, 577, 64, 0, false, false, 0}, {1, 8, 333, 128, 0, true, false, 0},
+    {1, 12, 197, 64, 0, false, false, 0, 0}, {1, 8, 77, 64, 0, true, false, 0, 0}, {1, 16, 257, 64, 0, false, false, 0, 0}, {1, 8, 77, 80, 0, true, false, 0, 0},
+    {1, 16, 577, 64, 0, false, false, 0, 0}, {1, 8, 333, 128, 0, true, false, 0, 0},
+};
+
+/* by wgmma, and registers that let three, four and two warpgroups be on a multiprocessor */
+static const struct { AttnProblem p; int registers; } by_wgmma[] = {
+    {{1, 12, 197, 64, 0, false, false, 0, 1}, 168}, {{1, 8, 77, 64, 0, true, false, 0, 1}, 128}, {{1, 16, 256, 64, 0, false, true, 0, 2}, 255},
+    {{1, 8, 250, 128, 0, true, false, 0, 2}, 255},
 };
 
 static int number_before(const char *log, const char *word)
@@ -74,6 +80,12 @@ int main(void)
         char what[128];
         snprintf(what, sizeof what, "attn_%s %d tokens of %d", i & 1 ? "bwd" : "fwd", p->tokens, p->width);
         check(what, attn_source(i & 1, p), archs[i >> 1 & 1], 255, 0);
+    }
+    for (size_t i = 0; i < sizeof by_wgmma / sizeof *by_wgmma; i++) {
+        const AttnProblem *p = &by_wgmma[i].p;
+        char what[128];
+        snprintf(what, sizeof what, "attn_wgmma_fwd %d tokens of %d", p->tokens, p->width);
+        check(what, attn_source(false, p), "sm_90a", by_wgmma[i].registers, 0);
     }
     return dev_done();
 }

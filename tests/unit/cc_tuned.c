@@ -45,6 +45,9 @@ static void refused(void **state)
         {LINE "gemm_wgmma 128x128 shares 132\n", "t:1: found `shares`, wanted `splits`"},
         {"sm_90a attention 20 20 8 8 ~19 -> 4 warps 3 blocks\n", "t:1: found `~19`, wanted an extent: a number"},
         {"sm_90a attention 20 20 8 8 19 -> 40 warps 3 blocks\n", "t:1: found `40`, wanted 1 to 32 warps"},
+        {"sm_90a attention 20 20 8 8 19 -> 4 warps 3 blocks wide\n", "t:1: found `wide`, wanted `wgmma`"},
+        {"sm_90a attention 20 20 8 8 19 -> 6 warps 3 blocks wgmma\n", "t:1: found `6`, wanted whole warpgroups"},
+        {"sm_80 attention 20 20 8 8 19 -> 4 warps 3 blocks wgmma\n", "t:1: found `wgmma`, wanted the end of the line"},
         {"sm_90a attention 20 20 8 8 19 -> 4 warps 3\n", "t:1: found the end of the line, wanted `blocks`"},
         {LINE "gemm_mma 64x64\n\n" LINE "gemm_mma 128x128\n", "t:3: this kernel has a line already, line 1"},
     };
@@ -111,7 +114,8 @@ static void kept(void **state)
 {
     Text out = {.arena = &arena}, again = {.arena = &arena};
     Tuned *t = read("# head\n#   and more\n\n# of this line\nsm_90a contract bf16 bf16 mm 64 64 ~900 1 f32 plain -> gemm_mma 64x64 splits 3 # 1 ms\n"
-                    "sm_80  attention 20 20 8 8 19 -> 2 warps 3 blocks\n\nsm_90a contract bf16 bf16 kk ~1000 64 32 1 bf16 plain -> gemm_mma 64x64 # 2 ms\n# end\n");
+                    "sm_80  attention 20 20 8 8 19 -> 2 warps 3 blocks\nsm_90a attention 20 20 8 8 19 -> 8 warps 2 blocks wgmma\n\n"
+                    "sm_90a contract bf16 bf16 kk ~1000 64 32 1 bf16 plain -> gemm_mma 64x64 # 2 ms\n# end\n");
     tuned_put(t, &forward, &(TunedChoice){.t = &cuda_gemm[0], .splits = 1});
     TunedKey gradient = t->line.at[0].key;
     gradient.extent[0] = 32;
@@ -127,7 +131,8 @@ static void kept(void **state)
                         "sm_90a contract bf16 bf16 kk   ~1000      64      32 1 bf16 plain   -> gemm_wgmma 128x256 splits 1\n"
                         "sm_90a contract bf16 bf16 mm      32      64    ~900 1 f32  plain   -> gemm_wgmma 128x256 shares 132\n"
                         "# of this line\n"
-                        "sm_90a contract bf16 bf16 mm      64      64    ~900 1 f32  plain   -> gemm_mma 64x64 splits 3   # 1 ms\n# end\n");
+                        "sm_90a contract bf16 bf16 mm      64      64    ~900 1 f32  plain   -> gemm_mma 64x64 splits 3   # 1 ms\n"
+                        "sm_90a attention 20 20 8 8 19 -> 8 warps 2 blocks wgmma\n# end\n");
     tuned_print(read(text_data(&out)), &again);
     assert_string_equal(text_data(&out), text_data(&again));
 }
