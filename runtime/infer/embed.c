@@ -106,8 +106,9 @@ static TicStatus skipped_write(Skipped *k, int64_t used, int64_t all)
 {
     fclose(k->list);
     k->list = NULL;
+    const char *tab = k->first ? strchr(k->first, '\t') : NULL;           /* behind a row */
     if (k->first && !used)
-        return tic_fail(TIC_USER, "none of %lld pictures could be used; the first: %s", (long long)all, k->first);
+        return tic_fail(TIC_USER, "none of %lld pictures could be used; the first: %s", (long long)all, tab ? tab + 1 : k->first);
     if (k->first)
         return tic_write_file(k->path, k->text, k->size);
     unlink(k->path);

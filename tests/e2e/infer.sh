@@ -61,7 +61,7 @@ says "the names in a file" 0 "features of 5 images" "$P" embed --ckpt "$C" --out
 check "give the same" cmp "$T/n.npy" "$T/n2.npy"
 says "all of them good" 0 "features of 1 image" "$P" embed --ckpt "$C" --out "$T/n.npy" "$IMAGE"
 check "the list is gone" test ! -e "$T/n.npy.skipped.txt"
-says "none of them good" 1 "none of 2 pictures could be used; the first: 0" "$P" embed --ckpt "$C" --out "$T/n3.npy" "$T/cut.jpg" "$T/a.gif"
+says "none of them good" 1 "none of 2 pictures could be used; the first: $T/cut.jpg: " "$P" embed --ckpt "$C" --out "$T/n3.npy" "$T/cut.jpg" "$T/a.gif"
 says "strict" 1 "cut.jpg" "$P" embed --ckpt "$C" --strict --out "$T/n3.npy" "$IMAGE" "$T/cut.jpg"
 check "leaves nothing" test ! -e "$T/n3.npy" -a ! -e "$T/n3.npy.tmp" -a ! -e "$T/n3.npy.skipped.txt"
 mkdir "$T/w" && cp "$IMAGE" "$T/w/a.jpg" && cp "$T/cut.jpg" "$T/w/b.jpg" && cp "$T/a.gif" "$T/w/c.gif" && for k in a b c; do echo "$k" >"$T/w/$k.txt"; done
