@@ -51,6 +51,26 @@ static Value builtin_of_tensor(Sema *s, Eq *q, const Node *n)  /* rank, name */
     return value_error();
 }
 
+/* begins(text, start): does a string begin so? It is how a rule is said for all parameters of a scope. */
+static Value builtin_begins(Sema *s, Eq *q, const Node *n)
+{
+    const char *text[2];
+    int k = 0;
+    for (const Node *a = n->b; a; a = a->next) {
+        Value v = value_of(s, q, a);
+        if (v.kind == V_ERROR)
+            return v;
+        if (v.kind != V_STR) {
+            sema_error(s, a->span, "`begins` takes two strings, and this is %s", value_text(s, &v));
+            if (v.kind == V_TENSOR)
+                sema_help(s, "a parameter's name is `name(%s)`", sema_text(s, a));
+            return value_error();
+        }
+        text[k++] = v.text;
+    }
+    return value_bool(!strncmp(text[0], text[1], strlen(text[1])), n->span);
+}
+
 static Value builtin_distribution(Sema *s, Eq *q, const Node *n)
 {
     bool normal = n->a->text[0] == 'n';
@@ -142,9 +162,11 @@ Value builtin_call(Sema *s, Eq *q, const Node *n, Module *module)
     if (!strcmp(word, "max") || !strcmp(word, "min"))
         return builtin_extreme(s, q, n);
     bool pair = !strcmp(word, "uniform") || !strcmp(word, "normal");
-    bool mod = !strcmp(word, "mod");
-    if (!count_arguments(s, n, pair || mod ? 2 : 1))
+    bool mod = !strcmp(word, "mod"), begins = !strcmp(word, "begins");
+    if (!count_arguments(s, n, pair || mod || begins ? 2 : 1))
         return value_error();
+    if (begins)
+        return builtin_begins(s, q, n);
     if (mod)
         return builtin_mod(s, q, n);
     if (!strcmp(word, "size"))

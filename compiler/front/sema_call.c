@@ -15,10 +15,10 @@ Closure *closure_new(Sema *s, const char *name, const Node *node, const Node *fo
 
 /* ---- running a function */
 
-/* `step` and `total` reach a schedule without being passed on. */
+/* `step`, `total` and `t` reach a schedule without being passed on. */
 static bool implied(Sema *s, const Node *formal, Value *v)
 {
-    bool known = s->host && (!strcmp(formal->text, "step") || !strcmp(formal->text, "total"));
+    bool known = s->host && (!strcmp(formal->text, "step") || !strcmp(formal->text, "total") || !strcmp(formal->text, "t"));
     Name *n = known ? scope_local(s, formal->text) : NULL;
     if (known && !n)
         n = scope_outer(s, formal->text);
@@ -215,7 +215,7 @@ static Value call_closure(Sema *s, Eq *q, const Closure *fn, const Node *n, Modu
         Value own;
         for (const Node *f = fn->formals; f; f = f->next)
             if (implied(s, f, &own)) {
-                sema_help(s, "`step` and `total` come by themselves; name what is given: `%s = ...`", missing.list.at[0]);
+                sema_help(s, "`step`, `total` and `t` come by themselves; name what is given: `%s = ...`", missing.list.at[0]);
                 break;
             }
         return value_error();

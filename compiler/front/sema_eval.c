@@ -10,7 +10,7 @@
 
 const char *const reducer_words[] = { "sum", "mean", "max", "min", "argmax", "logsumexp", "softmax", NULL };
 const char *const builtin_words[] = { "exp", "ln", "sqrt", "rsqrt", "erf", "tanh", "sin", "cos", "abs", "floor", "mod",
-                                      "max", "min", "size", "rank", "name", "uniform", "normal", NULL };
+                                      "max", "min", "size", "rank", "name", "begins", "uniform", "normal", NULL };
 
 /* ---- names */
 

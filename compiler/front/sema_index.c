@@ -364,12 +364,19 @@ static bool note_access(Sema *s, Eq *q, const Affine *map, const Def *def, const
     return true;
 }
 
-static bool one_index(Sema *s, Eq *q, Def *def, const char *name, int dim, const Affine *map, Span at)
+/* An index name alone runs over the whole axis. An expression, be it `i + 0` or `k*4 + i` where k is 0, may stay within a part
+ * of it, once something else says how far it runs. */
+static bool one_index(Sema *s, Eq *q, Def *def, const char *name, int dim, const Affine *map, const Node *n)
 {
     int axis = aff_plain(map);
-    if (axis >= 0)
-        return eq_constrain(s, q, q->axis[axis], def->shape[dim], at, axis_text(s, name, dim));
-    return note_access(s, q, map, def, name, dim, at);
+    Ext ext = axis < 0 ? EXT_OPEN : q->axis[axis]->ext, whole = def->shape[dim];
+    bool part = ext > 0 && whole > 0 && ext < whole;
+    if (axis < 0 || (part && n->kind != AST_NAME))
+        return note_access(s, q, map, def, name, dim, n->span);
+    bool fits = eq_constrain(s, q, q->axis[axis], whole, n->span, axis_text(s, name, dim));
+    if (!fits && part && q->axis[axis]->why[0] == '`')               /* `i: 3`, and no other axis */
+        sema_help(s, "`%s + 0` reads the first %s of the axis alone", n->text, ext_text(s, ext));
+    return fits;
 }
 
 static bool rest_in_sight(Sema *s, const Eq *q, Span at)
@@ -412,7 +419,7 @@ Value index_load(Sema *s, Eq *q, Def *def, const char *name, const Node *indices
         map[n] = i->kind == AST_AXIS ? NULL : index_map(s, q, i);
         if (i->kind == AST_AXIS)
             value_of(s, q, i);                                     /* says that `i: n` belongs on the left */
-        ok &= map[n] && one_index(s, q, def, name, n, map[n], i->span);
+        ok &= map[n] && one_index(s, q, def, name, n, map[n], i);
         n++;
     }
     return ok ? value_expr(expr_load(s->g, def->tensor, map), at) : value_error();

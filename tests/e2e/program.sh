@@ -74,9 +74,22 @@ check "the step" grep -q "^error: step [0-9]*: " "$T/says.out"
 check "nothing bad was saved" test ! -e "$T/r/wild/checkpoints/epoch_latest.pt"
 sed -i 's/peak = 1e30/peak = 1e39/' "$T/wild.tic" && "$TICC" "$T/wild.tic" -o "$T/wild"
 says "nor may it be: the parameters are looked at first" 1 "is not finite after the update. Nothing was saved after step 0" "$T/wild" --data "$DATA" --out "$T/r" --name wild2 --steps 1
-sed 's/vocab = 49408/vocab = 200/' tests/e2e/micro.tic > "$T/narrow.tic" && "$TICC" "$T/narrow.tic" -o "$T/narrow"
+sed 's/vocab = 49408/vocab = 200/' tests/e2e/micro.tic > "$T/narrow.tic"
+says "a token table that captions would leave is pointed at" 0 'warning: `token_embedding.weight` has 200 rows' "$TICC" "$T/narrow.tic" -o "$T/narrow"
+says "and refused before any data is looked for" 1 "the model's token table has 200 rows" "$T/narrow" --data "$T/nothing" --out "$T/r" --name narrow --steps 1
 says "a token table that captions would leave" 1 "the model's token table has 200 rows" "$T/narrow" --data "$DATA" --out "$T/r" --name narrow --steps 1
 says "nor is it evaluated" 1 "the model's token table has 200 rows" "$T/narrow" continual --data "$DATA" --out "$T/r" --name narrow2 --steps 1
+# a tower that is locked: no gradient, no states, and the very same features after a while; the other one learns
+"$TICC" tests/e2e/micro.tic -o "$T/locked" -D 'train.optimizer=adamw(lr = cosine(peak = 1e-2, warmup = 1), weight_decay(p) = 0.2, frozen(p) = begins(name(p), "visual."))'
+"$T/locked" --data "$DATA" --out "$T/r" --name locked --steps 6 --save-every 1 >"$T/log" 2>&1 & pid=$!
+while kill -0 $pid 2>/dev/null && [ ! -s "$T/r/locked/checkpoints/epoch_latest.pt" ]; do :; done; kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
+check "a locked tower: killed, and resumed" "$T/locked" --data "$DATA" --out "$T/r" --name locked --steps 6 --resume
+"$T/locked" --data "$DATA" --out "$T/r" --name locked1 --steps 1 >"$T/log" 2>&1
+shard=$(find "$DATA/train/2014" -name '*.tar' | sort | head -n 1)
+for k in locked locked1; do "$T/locked" embed --ckpt "$T/r/$k/checkpoints/epoch_1.pt" --out "$T/$k" "$shard"; done >"$T/log" 2>&1
+check "its features stay" cmp "$T/locked.images.npy" "$T/locked1.images.npy"
+check "the other tower's do not" eval '[ -s "$T/locked.texts.npy" ] && ! cmp -s "$T/locked.texts.npy" "$T/locked1.texts.npy"'
+check "it has no states" eval 'launches() { "$1" info --json | sed "s/.*\"peak_bytes\": \([0-9]*\).*/\1/"; }; [ "$(launches "$T/locked")" -lt "$(launches "$P")" ]'
 # threads: as many as the process may use, not as the machine has
 one() { "$@" "$P" bench --batch 2 --steps 1; }
 says "a process that may use one processor" 0 " on 1 threads" one taskset -c "$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')"
