@@ -170,8 +170,7 @@ static const char *span_text(const Program *p, Span at, Arena *a)
     return arena_printf(a, "%s:%d:%d", name ? name + 1 : where.source->path, where.line, where.column);
 }
 
-/* The rows of the smallest table that the tokens index; 0 when they index none. */
-static int64_t vocabulary(const Program *p)
+int64_t blob_vocabulary(const Program *p, int *table)
 {
     int64_t least = 0;
     for (int i = 0; i < p->graph->n_comp; i++) {
@@ -184,7 +183,10 @@ static int64_t vocabulary(const Program *p)
                 for (int t = 0; t < at->n; t++)
                     if (at->term[t].kind == AT_LOAD && at->term[t].load->tensor == p->tokens) {
                         int64_t rows = p->graph->tensor[load[k]->tensor].shape[d];
-                        least = rows > 0 && (!least || rows < least) ? rows : least;
+                        if (rows > 0 && (!least || rows < least)) {
+                            least = rows;
+                            *table = load[k]->tensor;
+                        }
                     }
             }
     }
@@ -207,7 +209,8 @@ static void fill_program(const BlobInput *in, TicProgram *h, Strings *s)
     h->data_shards = put_string(s, p->data.shards);
     h->image_size = p->data.image_size;
     h->context = p->data.context;
-    h->vocabulary = vocabulary(p);
+    int table;
+    h->vocabulary = blob_vocabulary(p, &table);
     h->augment = p->data.augment;
     h->scaled_decode = p->data.scaled_decode;
     h->with_replacement = p->data.with_replacement;

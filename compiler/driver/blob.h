@@ -40,6 +40,8 @@ typedef struct {
     int n_arch;
 } BlobInput;
 
+/* The rows of the smallest table that the tokens index, *table being its tensor; 0 when they index none. */
+int64_t blob_vocabulary(const Program *p, int *table);
 /* The blob, in the arena; *size gets its bytes. */
 const void *blob_build(const BlobInput *in, Arena *a, size_t *size);
 #endif

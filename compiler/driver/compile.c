@@ -2,6 +2,7 @@
  *
  *   text -> tree -> graph -> gradient -> optimiser -> simplify -> fuse -> schedule -> kernels -> object -> executable */
 #include "driver/job.h"
+#include "data/bpe.h"
 #include "driver/gpu.h"
 #include "driver/tune.h"
 #include "front/parse.h"
@@ -198,6 +199,18 @@ static int print_kernels(Job *j, const Program *p, Entry *entry)
     return 0;
 }
 
+/* A program whose table is too small for CLIP's tokens can be timed and checked, but reads no captions. */
+static void check_vocabulary(Job *j, const Program *p)
+{
+    int table;
+    int64_t rows = blob_vocabulary(p, &table);
+    if (!rows || rows >= TIC_VOCABULARY)
+        return;
+    diag_warning(&j->diag, p->graph->tensor[table].span, "`%s` has %lld rows, and the tokens of captions are numbers below %d: the program "
+                 "will refuse to train and to evaluate", p->graph->tensor[table].name, (long long)rows, TIC_VOCABULARY);
+    diag_help(&j->diag, "`vocab = %d`", TIC_VOCABULARY);
+}
+
 /* From the checked program on. */
 static int run_program(Job *j, Program *p)
 {
@@ -225,6 +238,8 @@ static int run_program(Job *j, Program *p)
     code = build_others(j, p, entry, &n);
     if (!code && j->o->tune)
         return tune(&(TuneInput){ j->o, p, entry, n, program_hash(j, "tune") }, &j->arena);
+    if (!code)
+        check_vocabulary(j, p);
     return code ? code : back_end(j, p, entry, n);
 }
 

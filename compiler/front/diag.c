@@ -202,6 +202,15 @@ void diag_error(Diag *d, Span at, const char *fmt, ...)
     va_end(args);
 }
 
+void diag_warning(Diag *d, Span at, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    add(d, DIAG_WARNING, at, fmt, args);
+    va_end(args);
+    d->open = true;
+}
+
 void diag_note(Diag *d, Span at, const char *fmt, ...)
 {
     va_list args;
@@ -310,10 +319,10 @@ void diag_text(const Diag *d, Text *out)
         } else if (m->kind == DIAG_NOTE && (!placed || (m->at.lo == last.lo && m->at.hi == last.hi))) {
             text_printf(out, "     = note: %s\n", m->text);
         } else if (placed) {
-            show_place(d->sources, m->at, m->kind == DIAG_ERROR ? "error" : "note", m->text, out);
+            show_place(d->sources, m->at, m->kind == DIAG_ERROR ? "error" : m->kind == DIAG_WARNING ? "warning" : "note", m->text, out);
             last = m->at;
         } else {
-            text_printf(out, "ticc: error: %s\n", m->text);
+            text_printf(out, "ticc: %s: %s\n", m->kind == DIAG_WARNING ? "warning" : "error", m->text);
             last = m->at;
         }
     }

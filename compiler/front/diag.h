@@ -53,6 +53,7 @@ const char *source_text(const Sources *s, Span at);          /* the user's own t
 
 typedef enum DiagKind {
     DIAG_ERROR,
+    DIAG_WARNING,                   /* as an error, but the input may be used */
     DIAG_NOTE,
     DIAG_HELP,
 } DiagKind;
@@ -68,7 +69,7 @@ enum { DIAG_LIMIT = 20 };           /* errors that are kept; the others are only
 /* Start as `Diag d = { .sources = &s }`. */
 typedef struct Diag {
     Sources *sources;
-    ARRAY(DiagMessage) message;     /* each error is followed by its notes and helps */
+    ARRAY(DiagMessage) message;     /* each error or warning is followed by its notes and helps */
     int errors;                     /* all of them; 0 means that the input may be used */
     bool open;                      /* the last error was kept: its notes and helps are too */
 } Diag;
@@ -76,6 +77,7 @@ typedef struct Diag {
 /* An error that was reported before, word for word at the same place, is dropped with its notes. */
 void diag_error(Diag *d, Span at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void diag_verror(Diag *d, Span at, const char *fmt, va_list args) __attribute__((format(printf, 3, 0)));
+void diag_warning(Diag *d, Span at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void diag_note(Diag *d, Span at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void diag_help(Diag *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

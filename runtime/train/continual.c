@@ -364,6 +364,7 @@ static TicStatus plan(Continual *c)
     const TicTrainOptions *o = &c->o->train;
     if (!p->n_steps)
         return tic_fail(TIC_USER, "the program has no `continual` block");
+    TRY(tic_captions_fit(p));
     if (!o->data)
         return tic_fail(TIC_USER, "--data: no pool given; `ticdata synth --out DIR` draws a small one to try");
     c->n = (int)p->n_steps;

@@ -310,7 +310,9 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
     sigaction(SIGTERM, &act, &old_term);
     signal(SIGXFSZ, SIG_IGN);            /* a full disk is an error of write(), not a signal */
     *stopped = 0;
-    TicStatus status = open_run(r, kernels);
+    TicStatus status = tic_captions_fit(p);
+    if (!status)
+        status = open_run(r, kernels);
     if (!status && r->state.step >= r->total) {
         tic_report_say(NULL, "nothing to do: %s has %lld of %lld steps", r->latest, (long long)r->state.step, (long long)r->total);
         summary(r);

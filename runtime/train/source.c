@@ -210,8 +210,6 @@ TicStatus tic_source_open(TicModel *m, TicPool *pool, const TicSourceOptions *o,
     *s = (TicSource){ .batch = o->micro ? o->micro : o->batch, .pieces = o->micro ? o->batch / o->micro : 1 };
     TicStatus status = choose(s, m, pool, o);
     if (!status)
-        status = tic_captions_fit(p);
-    if (!status)
         status = tic_bpe_open(o->vocab, &s->bpe);
     for (int i = 0; i < s->n && !status; i++) {
         if (s->share[i].share > 0)
