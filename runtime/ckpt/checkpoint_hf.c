@@ -46,7 +46,7 @@ static TicStatus join(TicCheckpoint *ck, const FileTensor *from, const char *nam
         if (from->rank && tic_mul_overflow(3, from->shape[0], &t->shape[0]))
             return unlike(ck, name);
     }
-    bool same = from->rank > 0 && t->rank == from->rank && t->dtype == from->dtype && t->shape[0] == 3 * from->shape[0] && !t->part[part];
+    bool same = from->rank > 0 && t->rank == from->rank && t->dtype == from->dtype && t->shape[0] / 3 == from->shape[0] && !t->part[part];
     for (int k = 1; k < from->rank; k++)
         same &= t->shape[k] == from->shape[k];
     if (!same)

@@ -4,7 +4,9 @@
 #include "ckpt_test.h"
 #include "ckpt/checkpoint.h"
 #include "ckpt/pickle.h"
+#include "ckpt/safetensors.h"
 #include "ckpt/zip.h"
+#include <math.h>
 
 static char *fixture_path, *safe_path;
 
@@ -204,6 +206,12 @@ static void test_refused_archives(void **state)
     central[10] = 0;
     central[8] |= 1;
     expect_error(tic_checkpoint_open_memory(data, size, "z.pt", &ck), "is encrypted");
+    central[8] = 0;
+    data[26]++;                                  /* its own header: another length of the name, */
+    expect_error(tic_checkpoint_open_memory(data, size, "z.pt", &ck), "has no header of its own");
+    data[26]--;
+    memset(data + 28, 0xff, 2);                  /* more between it and what it holds than there is */
+    expect_error(tic_checkpoint_open_memory(data, size, "z.pt", &ck), "is out of bounds");
     free(data);
     free(path);
 }
@@ -299,64 +307,92 @@ static void hand_list(TicPickler *p, const char *key, int from, int n)
     tic_pickle_appends(p);
 }
 
-/* A checkpoint with four parameters of shape [1] or [1, 1]; state `id` has exp_avg = 10 + id, storage 10 + id.
- * flat_id: the id whose state is [1]; group names of NULL are not written. */
-static void write_groups(const char *path, const char *first, const char *second, int n_first, int flat_id)
+/* A parameter of shape [1] or [1, 1] with the id of its state, which has exp_avg = 10 + id; id -1: a buffer without one. */
+typedef struct { const char *name; int rank, id; } Owner;
+/* How its two groups are told apart: names of NULL are not written; `listed`: with the parameters' names, all but `fewer`. */
+typedef struct { const char *name[2]; int n_first; bool listed; int fewer; } Groups;
+
+static int owner_of(const Owner *owner, int n, int id)
 {
-    static const char *const names[] = { "module.positional_embedding", "module.proj", "module.ln.bias",
-                                         "module.x.embed" };
+    while (n-- > 0 && owner[n].id != id)
+        ;
+    return n;
+}
+
+/* flat_id: the id whose state is [1] although the parameter is not; -1: none. */
+static void put_optimizer(TicPickler *p, const Owner *owner, int n, const Groups *groups, int flat_id)
+{
     static const int64_t ones[] = { 1, 1 };
-    const char *group[] = { first, second };
+    int n_ids = 0;
+    tic_pickle_dict(p);
+    tic_pickle_mark(p);
+    tic_pickle_str(p, "state");
+    tic_pickle_dict(p);
+    tic_pickle_mark(p);
+    for (int i; (i = owner_of(owner, n, n_ids)) >= 0; n_ids++) {
+        tic_pickle_int(p, n_ids);
+        tic_pickle_dict(p);
+        tic_pickle_mark(p);
+        tic_pickle_str(p, "exp_avg");
+        tic_pickle_tensor(p, 10 + n_ids, n_ids == flat_id ? 1 : owner[i].rank, ones);
+        tic_pickle_set_items(p);
+    }
+    tic_pickle_set_items(p);
+    tic_pickle_str(p, "param_groups");
+    tic_pickle_list(p);
+    tic_pickle_mark(p);
+    for (int g = 0; g < 2; g++) {
+        int from = g ? groups->n_first : 0, to = g ? n_ids : groups->n_first;
+        tic_pickle_dict(p);
+        tic_pickle_mark(p);
+        if (groups->name[g]) {
+            tic_pickle_str(p, "group_name");
+            tic_pickle_str(p, groups->name[g]);
+        }
+        hand_list(p, "params", from, to - from);
+        if (groups->listed) {
+            tic_pickle_str(p, "param_names");
+            tic_pickle_list(p);
+            tic_pickle_mark(p);
+            for (int id = from; id < (g ? to - groups->fewer : to); id++)
+                tic_pickle_str(p, owner[owner_of(owner, n, id)].name);
+            tic_pickle_appends(p);
+        }
+        tic_pickle_set_items(p);
+    }
+    tic_pickle_appends(p);
+    tic_pickle_set_items(p);
+}
+
+/* Writes such a checkpoint and finds every state again; a status when they cannot be mapped. */
+static TicStatus read_owners(const Owner *owner, int n, Groups groups, int flat_id)
+{
+    static const int64_t ones[] = { 1, 1 };
+    char *path = in_folder("owners.pt");
     TicPickler p;
+    TicSink sink;
+    TicZipWriter z;
+    TicCheckpoint *ck;
+    TicStatus status = TIC_OK;
     tic_pickle_begin(&p);
     tic_pickle_dict(&p);
     tic_pickle_mark(&p);
     tic_pickle_str(&p, "state_dict");
     tic_pickle_ordered_dict(&p);
     tic_pickle_mark(&p);
-    for (int i = 0; i < 4; i++) {
-        tic_pickle_str(&p, names[i]);
-        tic_pickle_tensor(&p, i, i == 2 ? 1 : 2, ones);
+    for (int i = 0; i < n; i++) {
+        tic_pickle_str(&p, owner[i].name);
+        tic_pickle_tensor(&p, i, owner[i].rank, ones);
     }
     tic_pickle_set_items(&p);
     tic_pickle_str(&p, "optimizer");
-    tic_pickle_dict(&p);
-    tic_pickle_mark(&p);
-    tic_pickle_str(&p, "state");
-    tic_pickle_dict(&p);
-    tic_pickle_mark(&p);
-    for (int id = 0; id < 4; id++) {
-        tic_pickle_int(&p, id);
-        tic_pickle_dict(&p);
-        tic_pickle_mark(&p);
-        tic_pickle_str(&p, "exp_avg");
-        tic_pickle_tensor(&p, 10 + id, id == flat_id ? 1 : 2, ones);
-        tic_pickle_set_items(&p);
-    }
-    tic_pickle_set_items(&p);
-    tic_pickle_str(&p, "param_groups");
-    tic_pickle_list(&p);
-    tic_pickle_mark(&p);
-    for (int g = 0; g < 2; g++) {
-        tic_pickle_dict(&p);
-        tic_pickle_mark(&p);
-        if (group[g]) {
-            tic_pickle_str(&p, "group_name");
-            tic_pickle_str(&p, group[g]);
-        }
-        hand_list(&p, "params", g ? n_first : 0, g ? 4 - n_first : n_first);
-        tic_pickle_set_items(&p);
-    }
-    tic_pickle_appends(&p);
-    tic_pickle_set_items(&p);
+    put_optimizer(&p, owner, n, &groups, flat_id);
     tic_pickle_set_items(&p);
     tic_pickle_end(&p);
-    TicSink sink;
-    TicZipWriter z;
     assert_int_equal(tic_sink_open(&sink, path), TIC_OK);
     tic_zip_begin(&z, &sink);
     assert_int_equal(tic_zip_add(&z, "g/data.pkl", p.data, p.n), TIC_OK);
-    for (int i = 0; i < 14; i++) {
+    for (int i = 0; i < 20; i++) {
         char name[32];
         float v = (float)i;
         snprintf(name, sizeof name, "g/data/%d", i);
@@ -365,45 +401,114 @@ static void write_groups(const char *path, const char *first, const char *second
     assert_int_equal(tic_zip_end(&z), TIC_OK);
     assert_int_equal(tic_sink_commit(&sink), TIC_OK);
     tic_pickle_free(&p);
-}
-
-/* Reads exp_avg of the four parameters; false with a message when there is no mapping. */
-static bool read_groups(const char *path, int got[4])
-{
-    static const char *const names[] = { "positional_embedding", "proj", "ln.bias", "x.embed" };
-    static const int64_t ones[] = { 1, 1 };
-    TicCheckpoint *ck;
     assert_int_equal(tic_checkpoint_open(path, &ck), TIC_OK);
-    bool well = true;
-    for (int i = 0; i < 4 && well; i++) {
+    for (int i = 0; i < n && !status; i++) {
+        const char *plain = owner[i].name + (strncmp(owner[i].name, "module.", 7) ? 0 : 7);
         float v = -1;
-        well = !tic_checkpoint_read_state(ck, names[i], "exp_avg", i == 2 ? 1 : 2, ones, &v);
-        got[i] = (int)v;
+        status = owner[i].id < 0 ? TIC_OK : tic_checkpoint_read_state(ck, plain, "exp_avg", owner[i].rank, ones, &v);
+        if (!status && owner[i].id >= 0)
+            assert_int_equal((int)v, 10 + owner[i].id);
     }
     tic_checkpoint_close(ck);
-    return well;
+    free(path);
+    return status;
 }
 
 static void test_groups(void **state)
 {
-    char *path = in_folder("groups.pt");
-    int got[4];
-    write_groups(path, NULL, NULL, 1, 0);    /* 2.24: plain is ln.bias alone */
-    assert_true(read_groups(path, got));
-    assert_true(got[2] == 10 && got[0] == 11 && got[1] == 12 && got[3] == 13);
-    write_groups(path, "no_wd", "wd", 2, 1); /* 3: positional_embedding too */
-    assert_true(read_groups(path, got));
-    assert_true(got[0] == 10 && got[2] == 11 && got[1] == 12 && got[3] == 13);
-    write_groups(path, "no_wd", "wd", 3, 1);
-    assert_false(read_groups(path, got));
-    expect_error(TIC_USER, "group 0 has 3 ids, but 2 parameters belong into it");
-    write_groups(path, "lr_scale=0.5/wd", "wd", 2, 1);
-    assert_false(read_groups(path, got));
-    expect_error(TIC_USER, "group 0 is not one of those OpenCLIP makes");
-    write_groups(path, "no_wd", "wd", 2, 0);
-    assert_false(read_groups(path, got));
-    expect_error(TIC_USER, "exp_avg of positional_embedding is [1], but the parameter is [1, 1]");
+    static const Owner old[] = {
+        { "module.positional_embedding", 2, 1 }, { "module.proj", 2, 2 }, { "module.ln.bias", 1, 0 }, { "module.x.embed", 2, 3 },
+    };
+    static const Owner by_name[] = {             /* 2.24 goes by the name, whatever the rank; buffers have no ids */
+        { "a.weight", 2, 4 }, { "a.bias", 2, 0 }, { "bn.weight", 2, 1 }, { "bn.running_mean", 1, -1 }, { "bn.running_var", 1, -1 },
+        { "ln.gain", 2, 2 }, { "attn_mask", 2, -1 }, { "flat", 1, 3 }, { "b.weight", 2, 5 },
+    };
+    static const Owner by_rank[] = {             /* 3: positional_embedding is plain too */
+        { "module.positional_embedding", 2, 0 }, { "module.proj", 2, 2 }, { "module.ln.bias", 1, 1 }, { "module.x.embed", 2, 3 },
+    };
+    const Groups plain = { { "no_wd", "wd" }, 2, false, 0 }, large = { { "no_wd", "wd" }, 3, false, 0 };
+    static const Owner listed[] = { { "a.weight", 2, 0 }, { "a.bias", 1, 2 }, { "b.weight", 2, 1 } };        /* by no rule */
+    assert_int_equal(read_owners(old, 4, (Groups){ .n_first = 1 }, -1), TIC_OK);
+    assert_int_equal(read_owners(by_name, (int)TIC_LEN(by_name), (Groups){ .n_first = 4 }, -1), TIC_OK);
+    assert_int_equal(read_owners(by_rank, 4, plain, -1), TIC_OK);
+    assert_int_equal(read_owners(listed, 3, (Groups){ .n_first = 1, .listed = true }, -1), TIC_OK);
+    expect_error(read_owners(by_rank, 4, large, -1), "group 0 has 3 ids, but 2 parameters belong into it");
+    expect_error(read_owners(by_rank, 4, (Groups){ { "lr_scale=0.5/wd", "wd" }, 2, false, 0 }, -1),
+                 "group 0 is not one of those OpenCLIP makes");
+    expect_error(read_owners(by_rank, 4, plain, 0), "exp_avg of positional_embedding is [1], but the parameter is [1, 1]");
+    expect_error(read_owners(listed, 3, (Groups){ .n_first = 1, .listed = true, .fewer = 1 }, -1), "its group 1 has 2 ids and 1 names");
+}
+
+/* ------------------------------------------------------------ Hugging Face's names */
+
+static TicStatus open_table(const char *path, const TicNamedTensor *tensor, int n, TicCheckpoint **ck)
+{
+    assert_int_equal(tic_safetensors_write(path, tensor, n, NULL, 0), TIC_OK);
+    return tic_checkpoint_open(path, ck);
+}
+
+static void test_hf(void **state)
+{
+    static const float value[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 };
+#define LAYER "text_model.encoder.layers.12."
+    TicNamedTensor t[] = {
+        { .name = LAYER "self_attn.v_proj.weight", .rank = 2, .shape = { 2, 2 }, .data = value + 8 },
+        { .name = LAYER "self_attn.q_proj.weight", .rank = 2, .shape = { 2, 2 }, .data = value },
+        { .name = LAYER "self_attn.k_proj.weight", .rank = 2, .shape = { 2, 2 }, .data = value + 4 },
+        { .name = LAYER "mlp.fc2.bias", .rank = 1, .shape = { 2 }, .data = value },
+        { .name = "vision_model.encoder.layers.0.layer_norm1.weight", .rank = 1, .shape = { 3 }, .data = value + 2 },
+        { .name = "visual_projection.weight", .rank = 2, .shape = { 2, 3 }, .data = value },
+        { .name = "logit_scale", .data = value + 4 },
+    };
+    const int64_t joined[] = { 6, 2 }, across[] = { 3, 2 }, two[] = { 2 }, three[] = { 3 };
+    static const float turned[] = { 0, 3, 1, 4, 2, 5 };
+    char *path = in_folder("model.safetensors");
+    TicCheckpoint *ck;
+    float out[12];
+    assert_int_equal(open_table(path, t, (int)TIC_LEN(t), &ck), TIC_OK);
+    assert_int_equal(tic_checkpoint_count(ck), 5);
+    assert_int_equal(tic_checkpoint_read(ck, "transformer.resblocks.12.attn.in_proj_weight", 2, joined, out), TIC_OK);
+    assert_memory_equal(out, value, sizeof value);
+    assert_int_equal(tic_checkpoint_read(ck, "transformer.resblocks.12.mlp.c_proj.bias", 1, two, out), TIC_OK);
+    assert_int_equal(tic_checkpoint_read(ck, "visual.transformer.resblocks.0.ln_1.weight", 1, three, out), TIC_OK);
+    assert_memory_equal(out, value + 2, sizeof *out * 3);
+    assert_int_equal(tic_checkpoint_read(ck, "visual.proj", 2, across, out), TIC_OK);
+    assert_memory_equal(out, turned, sizeof turned);
+    assert_int_equal(tic_checkpoint_read(ck, "logit_scale", 0, NULL, out), TIC_OK);
+    assert_true(out[0] == 4);
+    tic_checkpoint_close(ck);
+
+    static const char *const unlike = "the q, k and v projections that make transformer.resblocks.12.attn.in_proj_weight are not";
+    t[2].shape[0] = 1;
+    expect_error(open_table(path, t, (int)TIC_LEN(t), &ck), unlike);
+    t[2].shape[0] = INT64_C(1) << 62;            /* of no elements, but three times as many rows are beyond 64 bits */
+    t[2].shape[1] = t[1].shape[1] = t[0].shape[1] = 0;
+    expect_error(open_table(path, t, (int)TIC_LEN(t), &ck), unlike);
+    expect_error(open_table(path, t + 2, 1, &ck), unlike);
+    t[2].shape[0] = 2;
+    t[2].name = LAYER "self_attn.other.weight";
+    expect_error(open_table(path, t, (int)TIC_LEN(t), &ck), unlike);
+#undef LAYER
     free(path);
+}
+
+/* IEEE 754 binary16 and bfloat16, among them what has no exponent, the largest, infinities and NaN. */
+static void test_elements(void **state)
+{
+    static const struct { uint16_t bits; float is; } half[] = {
+        { 0x0000, 0 }, { 0x8000, -0.0f }, { 0x0001, 0x1p-24f }, { 0x8001, -0x1p-24f }, { 0x83ff, -1023 * 0x1p-24f }, { 0x0400, 0x1p-14f },
+        { 0x3c00, 1 }, { 0xc000, -2 }, { 0x3555, 0x1.554p-2f }, { 0x7bff, 65504 }, { 0xfbff, -65504 }, { 0x7c00, INFINITY }, { 0xfc00, -INFINITY },
+    }, brain[] = { { 0x3f80, 1 }, { 0xbf81, -1.0078125f }, { 0x8000, -0.0f }, { 0x0001, 0x1p-133f }, { 0x7f80, INFINITY } };
+    for (size_t i = 0; i < TIC_LEN(half); i++) {
+        float f = tic_stored_to_f32(TIC_STORED_F16, &half[i].bits);
+        assert_memory_equal(&f, &half[i].is, sizeof f);
+    }
+    for (size_t i = 0; i < TIC_LEN(brain); i++) {
+        float f = tic_stored_to_f32(TIC_STORED_BF16, &brain[i].bits);
+        assert_memory_equal(&f, &brain[i].is, sizeof f);
+    }
+    assert_true(isnan(tic_stored_to_f32(TIC_STORED_F16, &(uint16_t){ 0x7e00 })));
+    assert_true(isnan(tic_stored_to_f32(TIC_STORED_BF16, &(uint16_t){ 0xffc0 })));
 }
 
 /* The fixture lies beside this source file; the tests may run in any folder. */
@@ -426,6 +531,8 @@ int main(void)
         cmocka_unit_test(test_torch_file),
         cmocka_unit_test(test_safetensors_file),
         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_hf),
+        cmocka_unit_test(test_elements),
     };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     find_fixture();
