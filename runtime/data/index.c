@@ -294,8 +294,7 @@ TicStatus tic_index_open(const TicShardList *list, int threads, TicWarn warning,
     for (int i = 0; i < LOCKS; i++)
         pthread_mutex_init(&x->lock[i], NULL);
     pthread_mutex_init(&x->warn_lock, NULL);
-    for (size_t i = 0; i < n; i++)
-    {
+    for (size_t i = 0; i < n; i++) {
         const TicShard *s = &list->shard[i];
         x->list.shard[i] = (TicShard){ .path = tic_strdup(s->path), .samples = s->samples };
         if (s->pick) {
