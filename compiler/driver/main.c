@@ -3,10 +3,12 @@
 #include "driver/compile.h"
 #include "front/format.h"
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char usage[] =
     "usage: ticc FILE.tic [-o PROGRAM] [-D name=value]... [--target cpu[:NAME],cuda[:sm_XX,...]]\n"
@@ -49,19 +51,28 @@ static const char *after(const char *arg, const char *flag)      /* --flag=VALUE
     return !strncmp(arg, flag, n) && arg[n] == '=' ? arg + n + 1 : NULL;
 }
 
-/* Writes beside the file and renames: a full disk leaves the old text. */
+/* Writes beside the file and renames: a full disk leaves the old text. A link goes on naming the file, and its permissions stay. */
 static bool replace_file(const char *path, const char *text, size_t n)
 {
-    char temp[4096];
-    if (snprintf(temp, sizeof temp, "%s.new", path) >= (int)sizeof temp)
-        return false;
-    FILE *f = fopen(temp, "wb");
-    bool ok = f && fwrite(text, 1, n, f) == n;
-    if (f)
+    struct stat was;
+    char temp[PATH_MAX + 8], *real = realpath(path, NULL);
+    FILE *f = NULL;
+    bool ok = false;
+    if (real && !stat(real, &was)) {
+        snprintf(temp, sizeof temp, "%s.new", real);
+        f = fopen(temp, "wb");
+    }
+    if (f) {
+        ok = fwrite(text, 1, n, f) == n && !fchmod(fileno(f), was.st_mode & 07777);
         ok &= fclose(f) == 0;
-    ok = ok && rename(temp, path) == 0;
-    if (!ok)
+        ok = ok && rename(temp, real) == 0;
+    }
+    if (f && !ok) {
+        int why = errno;
         remove(temp);
+        errno = why;
+    }
+    free(real);
     return ok;
 }
 

@@ -79,6 +79,12 @@ says "-D reaches the program" 0 "batch 4" "$TICC" "$P" --emit=plan -D train.batc
 printf 'fn f(x[ d ])=x[d]*2   # twice\n' >"$T/f.tic"
 check "fmt" "$TICC" fmt "$T/f.tic"
 says "what fmt writes" 0 'fn f(x[d]) = x[d] * 2  # twice' cat "$T/f.tic"
+printf 'fn f(x[ d ])=x[d]*3\n' >"$T/shared.tic"
+chmod 664 "$T/shared.tic"
+ln -s shared.tic "$T/link.tic"
+check "fmt through a link" "$TICC" fmt "$T/link.tic"
+check "the link stays, and so do permissions" [ -L "$T/link.tic" -a "$(stat -c %a "$T/shared.tic")" = 664 ]
+says "and the file is written" 0 'fn f(x[d]) = x[d] * 3' cat "$T/shared.tic"
 printf 'fn f(x[d] = 2\n' >"$T/broken.tic"
 cp "$T/broken.tic" "$T/copy"
 says "fmt of a broken file" 1 "error:" "$TICC" fmt "$T/broken.tic" "$T/f.tic"
