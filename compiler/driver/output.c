@@ -237,8 +237,10 @@ int back_end(Job *j, Program *p, Entry *entry, int n_entry)
     }
     for (int i = 0; i < n_entry; i++) {
         int code = lower(j, m, &entry[i], &why);
-        if (code)
+        if (code) {
+            cpu_module_free(m);
             return code;
+        }
     }
     job_mark(j, "kernels to LLVM");
     BlobInput in = { .program = p, .entry = entry, .n_entry = n_entry, .step = p->graph,
