@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -58,6 +59,14 @@ static size_t mutate(uint8_t *b, size_t n, const Input *in, int n_in)
     return n;
 }
 
+/* A hang is a crash. The processor's seconds count, as others may be at work there; who waits for ever is found later. */
+static void limit(int seconds)
+{
+    const struct itimerval of = { .it_value = { .tv_sec = seconds } };
+    setitimer(ITIMER_PROF, &of, NULL);
+    alarm((unsigned)(30 * seconds));
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
@@ -94,9 +103,9 @@ int main(int argc, char **argv)
             break;
         uint8_t *exact = tic_alloc(n ? n : 1);       /* its own block, so that one byte too far is seen */
         memcpy(exact, buffer, n);
-        alarm(20);                                   /* a hang is a crash */
+        limit(20);
         LLVMFuzzerTestOneInput(exact, n);
-        alarm(0);
+        limit(0);
         free(exact);
         tic_error_clear();
         runs++;
