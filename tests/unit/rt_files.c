@@ -75,6 +75,25 @@ static void test_round_trip(void **state)
     assert_string_equal(program, "0000000000001234");
     assert_int_equal(skipped, 6);
 
+    /* what OpenCLIP reads of it: epochs, steps of this run, and those of the moments before it too */
+    static const struct { const char *key; int64_t is; } number[] = { { "epoch", 1 }, { "global_step", 9 }, { "samples_seen", 36 } };
+    TicCheckpoint *ck;
+    float step;
+    was.step = 9;
+    was.finished = true;
+    was.lr = NAN;
+    assert_int_equal(tic_save(m, &was, path), TIC_OK);
+    assert_int_equal(tic_checkpoint_open(path, &ck), TIC_OK);
+    for (size_t i = 0; i < TIC_LEN(number); i++) {
+        int64_t n = -1;
+        assert_true(tic_checkpoint_int(ck, number[i].key, &n) && n == number[i].is);
+    }
+    assert_int_equal(tic_checkpoint_read_state(ck, "w", "step", 0, NULL, &step), TIC_OK);
+    assert_true(step == 39);
+    tic_checkpoint_close(ck);
+    assert_int_equal(tic_resume(m, &is, path), TIC_OK);
+    assert_true(is.lr == 0.25);                      /* one that is no number is none */
+
     m->param[0][1] = INFINITY;                       /* such a file is not one to go on with */
     assert_int_equal(tic_save(m, &was, path), TIC_OK);
     expect_error(tic_resume(m, &is, path), "parameter w is not finite");
@@ -188,9 +207,33 @@ static void test_counts(void **state)
     free(path);
 }
 
+static void test_captions(void **state)
+{
+    TicProgram p = { .vocabulary = 49407 };
+    expect_error(tic_captions_fit(&p), "has 49407 rows; captions are numbers below 49408");
+    p.vocabulary = 49408;
+    assert_int_equal(tic_captions_fit(&p), TIC_OK);
+    p.vocabulary = 0;                                /* of no table */
+    assert_int_equal(tic_captions_fit(&p), TIC_OK);
+}
+
+/* Where a folder stands nothing is written, and nothing is left lying. */
+static void test_in_the_way(void **state)
+{
+    char *path = in_folder("taken"), *tmp = in_folder("taken.tmp");
+    assert_int_equal(tic_make_dirs(path), TIC_OK);
+    expect_error(tic_write_file(path, "x", 1), "taken: cannot rename from");
+    assert_int_equal(access(tmp, F_OK), -1);
+    free(path);
+    free(tmp);
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_round_trip), cmocka_unit_test(test_steps_done), cmocka_unit_test(test_counts) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_steps_done), cmocka_unit_test(test_counts), cmocka_unit_test(test_captions),
+        cmocka_unit_test(test_in_the_way),
+    };
     return cmocka_run_group_tests_name("files", tests, make_folder, remove_folder);
 }
