@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* ------------------------------------------------------------ tensors */
 
@@ -195,10 +197,27 @@ static TicStatus finish_open(TicCheckpoint *made, TicCheckpoint **ck)
     return status;
 }
 
+/* A folder, of a run or of an exported model: which file in it may have been meant. */
+static TicStatus refuse_folder(const char *path)
+{
+    static const char *const inside[] = { "checkpoints/epoch_latest.pt", "epoch_latest.pt", "open_clip_model.safetensors",
+                                          "open_clip_pytorch_model.bin", "model.safetensors" };
+    for (size_t i = 0; i < TIC_LEN(inside); i++) {
+        char *file = tic_format("%s/%s", path, inside[i]);
+        TicStatus status = access(file, F_OK) ? TIC_OK : tic_fail(TIC_USER, "%s: found a folder, wanted a checkpoint; it holds %s", path, file);
+        free(file);
+        TRY(status);
+    }
+    return tic_fail(TIC_USER, "%s: found a folder, wanted a checkpoint", path);
+}
+
 TicStatus tic_checkpoint_open(const char *path, TicCheckpoint **ck)
 {
     TicBytes source;
+    struct stat st;
     *ck = NULL;
+    if (!stat(path, &st) && S_ISDIR(st.st_mode))
+        return refuse_folder(path);
     TRY(tic_bytes_open(&source, path));
     TicCheckpoint *made = tic_alloc(sizeof *made);
     made->source = source;

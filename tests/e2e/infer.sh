@@ -17,6 +17,8 @@ says "one label is certain" 0 "  1.000000  a dog" "$P" classify --ckpt "$C" "$IM
 says "two images, as JSON" 0 "}," "$P" classify --json --ckpt "$C" "$IMAGE" "$IMAGE" "a dog" "a cat"
 says "no image" 1 "an image comes first" "$P" classify --ckpt "$C" "a dog" "a cat"
 says "no label" 1 "at least one label" "$P" classify --ckpt "$C" "$IMAGE"
+says "a run's folder for a checkpoint" 1 "it holds $T/run/checkpoints/epoch_latest.pt" "$P" classify --ckpt "$T/run" "$IMAGE" "a dog"
+says "another folder" 1 "found a folder, wanted a checkpoint" "$P" classify --ckpt "$T" "$IMAGE" "a dog"
 says "no checkpoint" 1 "--ckpt" "$P" classify "$IMAGE" "a dog"
 says "an image that is none" 1 "neither JPEG nor PNG nor WebP" "$P" classify --ckpt "$C" tests/e2e/infer.sh "a dog"
 
