@@ -192,7 +192,7 @@ static void test_counts(void **state)
     Blob b;
     TicModel *m = make_model(&b);
     char *path = in_folder("counts.pt"), program[20];
-    TicRunState was = { .name = "run", .step = 7, .carried = INT64_MAX, .skipped = { INT64_MAX, -5, 3, INT64_MAX } }, is = { .step = 0 };
+    TicRunState was = { .name = "run", .step = 7, .carried = INT64_MAX - 7, .skipped = { INT64_MAX, -5, 3, INT64_MAX } }, is = { .step = 0 };
     int64_t updates, skipped;
     fill(m, 1);
     assert_int_equal(tic_save(m, &was, path), TIC_OK);

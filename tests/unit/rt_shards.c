@@ -232,7 +232,8 @@ static void chunk(FILE *f, const char *type, const uint8_t *data, size_t n)
 {
     uint8_t all[4 + 4 * S * S];
     memcpy(all, type, 4);
-    memcpy(all + 4, data, n);
+    if (n)
+        memcpy(all + 4, data, n);
     big(f, (uint32_t)n);
     fwrite(all, 1, n + 4, f);
     big(f, crc_of(all, n + 4));
