@@ -4,7 +4,7 @@
 
 extern const char cuda_template_attn[], cuda_template_attn_fwd[], cuda_template_attn_bwd[];
 extern const char cuda_template_attn_tiled_fwd[], cuda_template_attn_tiled_bwd[], cuda_template_attn_steps_bwd[];
-extern const char cuda_template_attn_wgmma_fwd[];
+extern const char cuda_template_attn_wgmma[], cuda_template_attn_wgmma_fwd[], cuda_template_attn_wgmma_bwd[];
 
 /* Of a multiprocessor: shared memory (of sm_90; a block takes a KB more than it asks for), and the registers of each of its
  * four schedulers, to which the warps of all blocks go in turns. OTHERS: a thread's registers besides matrices. */
@@ -104,28 +104,42 @@ static int few_columns(const AttnShape *s)
     return s->reach < s->cols - 1 && s->rows > 64 && s->rows <= 128 && seen < all ? seen : all;
 }
 
-bool attn_wgmma_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out)
+/* Rows that a warpgroup of the backward pass takes at a time: with more than two of them, as many as registers hold. */
+static int step(const AttnPlan *p) { return p->warps * p->blocks > 2 * GROUP ? 32 : 64; }
+
+static int shared_wgmma(bool backward, const AttnShape *s, const AttnPlan *p)
 {
-    int box = up(s->cols) * 128;
-    *out = (AttnPlan){.warps = warps, .blocks = blocks, .wgmma = true};
-    out->shared = box * (boxes(s->terms) + boxes(s->features)) + warps * 16 * pitch(s->terms);
-    return !backward && warps % GROUP == 0 && s->terms % 8 == 0 && s->features % 8 == 0 && s->cols <= MOST_COLS_WGMMA &&
-           s->terms <= MOST_WIDTH_WGMMA && s->features <= MOST_WIDTH_WGMMA && out->shared <= MOST_SHARED_HOPPER;
+    int columns = up(s->cols) * 128, rows = (s->rows + step(p) - 1) / step(p) * step(p) * 128, tiles = (s->rows + 63) / 64;
+    if (!backward)
+        return columns * (boxes(s->terms) + boxes(s->features)) + p->warps * 16 * pitch(s->terms);
+    return (columns + rows) * (boxes(s->terms) + boxes(s->features)) + tiles * columns + s->rows * s->values * 4;
 }
 
-/* All scores of a thread's rows, the accumulators of the result, and others. */
-static bool has_registers(const AttnShape *s, const AttnPlan *p)
+bool attn_wgmma_plan_of(bool backward, const AttnShape *s, int warps, int blocks, AttnPlan *out)
 {
-    return fits(p->blocks, p->warps, p->shared, OTHERS_WGMMA + up(s->cols) / 2 + s->features / 2);
+    *out = (AttnPlan){.warps = warps, .blocks = blocks, .wgmma = true};
+    if (warps % GROUP || s->terms % 8 || s->features % 8 || s->cols > MOST_COLS_WGMMA || s->terms > MOST_WIDTH_WGMMA ||
+        s->features > MOST_WIDTH_WGMMA)
+        return false;
+    out->shared = shared_wgmma(backward, s, out);
+    return out->shared <= MOST_SHARED_HOPPER;
+}
+
+/* Forward: all scores of a thread's rows and the accumulators of the result. Backward: those of two results, and two times the
+ * scores of a step. And others. */
+static bool has_registers(bool backward, const AttnShape *s, const AttnPlan *p)
+{
+    int each = backward ? OTHERS + (s->terms + s->features) / 2 + step(p) : OTHERS_WGMMA + up(s->cols) / 2 + s->features / 2;
+    return each <= MOST_REGISTERS && fits(p->blocks, p->warps, p->shared, each);
 }
 
 static int wgmma_plans(bool backward, const AttnShape *s, AttnPlan *out, int cap)
 {
     enum { MOST_GROUPS = 4, MOST_BLOCKS = 6 };
-    int n = 0;
-    for (int groups = 1; groups <= MOST_GROUPS && (groups == 1 || groups * 64 < s->rows + 64); groups++)
+    int n = 0, tiles = ((backward ? most(s->rows, s->cols) : s->rows) + 63) / 64;
+    for (int groups = 1; groups <= MOST_GROUPS && groups <= tiles; groups++)
         for (int blocks = 1; blocks <= MOST_BLOCKS && n < cap; blocks++)
-            if (attn_wgmma_plan_of(backward, s, groups * GROUP, blocks, &out[n]) && has_registers(s, &out[n]))
+            if (attn_wgmma_plan_of(backward, s, groups * GROUP, blocks, &out[n]) && has_registers(backward, s, &out[n]))
                 n++;
     return n;
 }
@@ -153,22 +167,42 @@ int attn_plans(bool backward, bool hopper, const AttnShape *s, AttnPlan *out, in
 
 /* ---- text */
 
-static void print_products(Text *out, const AttnShape *s)
+static void print_product(Text *out, const char *name, int n, const char *form)
+{
+    text_printf(out, "#define %s tc_wgmma_%d_%s\n", name, n, form);
+}
+
+static void print_products(Text *out, bool backward, const AttnShape *s, const AttnPlan *p)
 {
     int all = (s->cols + 7) / 8 * 8, few = few_columns(s);
-    text_printf(out, "#define AW_FEW %d\n#define AW_SCORES tc_wgmma_%d_rk\n#define AW_FEW_SCORES tc_wgmma_%d_rk\n#define AW_VALUES tc_wgmma_%d_rm\n",
-                few, all, few, s->features);
+    if (backward) {
+        text_printf(out, "#define AW_STEP %d\n", step(p));
+        print_product(out, "AW_SCORES", step(p), "kk");
+        print_product(out, "AW_FEATURES", s->features, "rm");
+        print_product(out, "AW_TERMS", s->terms, "rm");
+        print_product(out, "AW_ROW_TERMS", s->terms, "mm");
+        prelude_wgmma(out, step(p), "kk");
+        prelude_wgmma(out, s->features, "rm");
+        if (s->terms != s->features)
+            prelude_wgmma(out, s->terms, "rm");
+        prelude_wgmma(out, s->terms, "mm");
+        return;
+    }
+    text_printf(out, "#define AW_FEW %d\n", few);
+    print_product(out, "AW_SCORES", all, "rk");
+    print_product(out, "AW_FEW_SCORES", few, "rk");
+    print_product(out, "AW_VALUES", s->features, "rm");
     prelude_wgmma(out, all, "rk");
-    if (few < all)
+    if (few != all)
         prelude_wgmma(out, few, "rk");
     prelude_wgmma(out, s->features, "rm");
 }
 
-static void print_plan(Text *out, const AttnShape *s, const AttnPlan *p)
+static void print_plan(Text *out, bool backward, const AttnShape *s, const AttnPlan *p)
 {
     text_printf(out, "#define WARPS %d\n#define AT_BLOCKS %d\n#define AT_TILE %d\n", p->warps, p->blocks, p->tile);
     if (p->wgmma)
-        print_products(out, s);
+        print_products(out, backward, s, p);
 }
 
 static bool same_plan(const AttnPlan *a, const AttnPlan *b)
@@ -182,12 +216,12 @@ void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p,
     text_printf(out, "#define REACH %d\n", s->reach);
     if (hopper && !same_plan(hopper, p)) {
         text_printf(out, "#if TC_HOPPER\n");
-        print_plan(out, s, hopper);
+        print_plan(out, backward, s, hopper);
         text_printf(out, "#else\n");
-        print_plan(out, s, p);
+        print_plan(out, backward, s, p);
         text_printf(out, "#endif\n");
     } else {
-        print_plan(out, s, p);
+        print_plan(out, backward, s, p);
     }
     if (backward)
         text_printf(out, "#define ROW_VALUES %d\n", s->values);
@@ -197,7 +231,7 @@ void attn_print(Text *out, bool backward, const AttnShape *s, const AttnPlan *p,
 static void print_template(Text *out, bool backward, const AttnPlan *p)
 {
     if (p->wgmma)
-        text_printf(out, "%s", cuda_template_attn_wgmma_fwd);
+        text_printf(out, "%s%s", cuda_template_attn_wgmma, backward ? cuda_template_attn_wgmma_bwd : cuda_template_attn_wgmma_fwd);
     else if (backward)
         text_printf(out, "%s%s", cuda_template_attn_steps_bwd, p->tile ? cuda_template_attn_tiled_bwd : cuda_template_attn_bwd);
     else

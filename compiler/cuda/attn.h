@@ -1,5 +1,5 @@
 /* attn.h -- score templates: attn_fwd and attn_bwd, and attn_tiled_fwd and attn_tiled_bwd where one block has no room for all
- * rows or columns, each behind attn (what they share); for sm_90a alone attn_wgmma_fwd, where the table says so (tuned.h). x[z, m, n] = sum over t of q[z, m, t] *
+ * rows or columns, each behind attn (what they share); for sm_90a alone attn_wgmma_fwd and attn_wgmma_bwd, where the table says so (tuned.h). x[z, m, n] = sum over t of q[z, m, t] *
  * k[z, n, t] is never in memory. Rows m are queries and columns n are keys where it is attention. bf16 operands, f32 sums.
  *
  *   forward    s = score(x);  lse[m] = logsumexp over n of s;  p = exp(s - lse[m]);  z[m, f] = sum over n of p * v[n, f]
@@ -14,8 +14,10 @@
  *                                COLS - 1: there are no such n
  *   WARPS AT_BLOCKS              threads / 32 of a block; blocks that shall fit on a multiprocessor: attn_plan
  *   AT_TILE                      rows or columns of the other side that a tiled template has at a time; 0: not tiled
- *   AW_SCORES AW_FEW_SCORES AW_VALUES      (wgmma) the words of its products: of a tile of rows with all columns, with the AW_FEW
- *                                columns that the first tile sees, of these with v
+ *   AW_STEP                      (wgmma, backward) rows at a time: 64, or 32 where there are more than two warpgroups
+ *   AW_FEW                       (wgmma, forward) columns that the first 64 rows see, more or less
+ *   AW_SCORES AW_FEW_SCORES AW_VALUES      words of wgmma (forward): scores of 64 rows with all columns, with AW_FEW; p with v
+ *   AW_SCORES AW_FEATURES AW_TERMS AW_ROW_TERMS     (backward) 64 columns with AW_STEP rows; p with g, ds with q, ds with k
  *   const bf16 *q_base(TC_ARGS, i32 z)        and k_, v_, (backward) g_base: rows of neighbouring elements, 16-byte aligned,
  *   Q_STRIDE K_STRIDE V_STRIDE G_STRIDE       so many elements apart, a multiple of 8
  *   float score(TC_ARGS, i32 z, i32 m, i32 n, float x)

@@ -145,6 +145,17 @@ void emu_wgmma(u32 n, char form_a, char form_b, float *d, u64 a, const u32 *ra, 
 void tc_wgmma_fence(void) { BLK->now->wgmma_fenced = true; }
 void tc_wgmma_commit(void) { BLK->now->wgmma_groups++; }
 
+/* Nobody has written to it since the products were issued; else its place may be another variable's by now. */
+static bool untouched(const Collective *c, const Hidden *h, ptrdiff_t at)
+{
+    const float nan = NAN;
+    for (u32 t = 0; t < 128; t++)
+        for (u32 k = 0; k < h->n / 2; k++)
+            if (memcmp(c->who[t]->stack + at + k * sizeof nan, &nan, sizeof nan))
+                return false;
+    return true;
+}
+
 static void wait_group(Collective *c, u32 group)
 {
     u32 n = *(u32 *)c->arg[0], committed = c->who[0]->wgmma_groups, over = committed > n ? committed - n : 0;
@@ -155,10 +166,17 @@ static void wait_group(Collective *c, u32 group)
     }
     for (u32 i = 0; i < ACCUMULATORS; i++) {
         Hidden *h = &BLK->hidden[group][i];
+        if (h->key && h->group > committed) {
+            emu_defect("wgmma.wait_group: products that no wgmma.commit_group follows");
+            h->key = NULL;
+        }
         if (!h->key || h->group > over)
             continue;
         ptrdiff_t at = (u8 *)h->key - c->who[0]->stack;
-        for (u32 t = 0; t < 128; t++) {
+        bool ours = untouched(c, h, at);
+        if (!ours)
+            emu_defect("wgmma.wait_group: an accumulator was written to before the wait");
+        for (u32 t = 0; t < 128 && ours; t++) {
             float *d = (float *)(c->who[t]->stack + at);
             for (u32 k = 0; k < h->n / 2; k++)
                 d[k] = h->value[d_row(t, k % 4) * h->n + d_col(t, k / 4, k % 4)];

@@ -22,7 +22,7 @@ static const AttnProblem problems[] = {
     {1, 1, 150, 128, 0, false, false, 0, 0},
 };
 
-/* for attn_wgmma_*: the last number is how many warpgroups */
+/* for attn_wgmma_fwd and _bwd: the last number is how many warpgroups */
 static const AttnProblem by_wgmma[] = {
     {1, 2, 197, 64, 0, false, false, 0, 1},
     {1, 2, 197, 64, 0, false, true, 0, 2},
@@ -37,6 +37,19 @@ static const AttnProblem by_wgmma[] = {
     {1, 1, 150, 104, 0, true, false, 1, 2},
     {1, 1, 250, 24, 0, true, false, 0, 3},
     {1, 1, 333, 128, 256, false, false, 0, 2},
+};
+static const AttnProblem backward_by_wgmma[] = {
+    {1, 2, 197, 64, 0, false, false, 0, 4},                 /* 32 rows at a time */
+    {1, 1, 197, 64, 0, false, true, 0, 2},                  /* 64 */
+    {2, 2, 77, 64, 0, true, false, 0, 1},
+    {1, 2, 77, 64, 0, true, true, 0, 2},
+    {1, 2, 5, 16, 0, false, true, 0, 4},                    /* warpgroups without columns or rows */
+    {1, 2, 50, 64, 37, false, true, 0, 1},
+    {1, 2, 100, 80, 0, true, true, 0, 1},                   /* two boxes, the second not full */
+    {1, 2, 90, 32, 0, true, false, 5, 4},                   /* rows see a few more columns than their own */
+    {1, 1, 90, 104, 0, true, false, 1, 2},
+    {1, 1, 70, 32, 40, true, false, 20, 1},
+    {1, 1, 128, 128, 0, true, false, 0, 2},
 };
 
 static void check(bool backward, const AttnProblem *p)
@@ -55,5 +68,7 @@ int main(void)
             check(backward, &problems[k]);
     for (size_t k = 0; k < sizeof by_wgmma / sizeof *by_wgmma; k++)
         check(false, &by_wgmma[k]);
+    for (size_t k = 0; k < sizeof backward_by_wgmma / sizeof *backward_by_wgmma; k++)
+        check(true, &backward_by_wgmma[k]);
     return dev_done();
 }

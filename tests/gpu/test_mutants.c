@@ -60,6 +60,7 @@ static const Subject subjects[] = {
     {.name = "attn_tiled_fwd", .attention = {1, 1, 210, 128, 0, false, false, 0, 0}},    /* four tiles in two places */
     {.name = "attn_tiled_bwd", .attention = {1, 1, 210, 128, 0, false, false, 0, 0}, .backward = true},
     {.name = "attn_wgmma_fwd", .attention = {1, 1, 200, 32, 0, false, false, 0, 2}},
+    {.name = "attn_wgmma_bwd", .attention = {1, 1, 136, 32, 0, false, false, 0, 2}, .backward = true},
 };
 
 static const char *text_of(const Subject *s)

@@ -29,10 +29,13 @@ static const AttnProblem attention[] = {
     {1, 16, 577, 64, 0, false, false, 0, 0}, {1, 8, 333, 128, 0, true, false, 0, 0},
 };
 
-/* by wgmma, and registers that let three, four and two warpgroups be on a multiprocessor */
-static const struct { AttnProblem p; int registers; } by_wgmma[] = {
-    {{1, 12, 197, 64, 0, false, false, 0, 1}, 168}, {{1, 8, 77, 64, 0, true, false, 0, 1}, 128}, {{1, 16, 256, 64, 0, false, true, 0, 2}, 255},
-    {{1, 8, 250, 128, 0, true, false, 0, 2}, 255},
+/* by wgmma: registers that let three, four and two warpgroups be on a multiprocessor, and backward four and two; with four, two
+ * addresses are spilled once a tile */
+static const struct { AttnProblem p; int registers, spilled; bool backward; } by_wgmma[] = {
+    {{1, 12, 197, 64, 0, false, false, 0, 1}, 168, 0, false}, {{1, 8, 77, 64, 0, true, false, 0, 1}, 128, 0, false},
+    {{1, 16, 256, 64, 0, false, true, 0, 2}, 255, 0, false}, {{1, 8, 250, 128, 0, true, false, 0, 2}, 255, 0, false},
+    {{1, 12, 197, 64, 0, false, false, 0, 4}, 128, 16, true}, {{1, 12, 197, 64, 0, false, false, 0, 2}, 255, 0, true},
+    {{1, 8, 77, 64, 0, true, false, 0, 1}, 255, 0, true},
 };
 
 static int number_before(const char *log, const char *word)
@@ -84,8 +87,8 @@ int main(void)
     for (size_t i = 0; i < sizeof by_wgmma / sizeof *by_wgmma; i++) {
         const AttnProblem *p = &by_wgmma[i].p;
         char what[128];
-        snprintf(what, sizeof what, "attn_wgmma_fwd %d tokens of %d", p->tokens, p->width);
-        check(what, attn_source(false, p), "sm_90a", by_wgmma[i].registers, 0);
+        snprintf(what, sizeof what, "attn_wgmma_%s %d tokens of %d, %d", by_wgmma[i].backward ? "bwd" : "fwd", p->tokens, p->width, p->groups);
+        check(what, attn_source(by_wgmma[i].backward, p), "sm_90a", by_wgmma[i].registers, by_wgmma[i].spilled);
     }
     return dev_done();
 }

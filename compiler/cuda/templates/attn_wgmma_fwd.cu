@@ -1,29 +1,13 @@
-/* attn_wgmma_fwd -- attention forward on Hopper (sm_90a). A block has one element of the batch: k and v stand whole in shared
- * memory, in boxes of 64 terms (features) with 128-byte swizzle, and a warpgroup takes 64 rows at a time. Scores of 64 rows and all
- * columns are its accumulators; what becomes of them is, as bf16, the left operand of the second product, in the very registers.
+/* attn_wgmma_fwd -- attention forward on Hopper (sm_90a). A block has one element of the batch. Scores of 64 rows and all columns
+ * are a warpgroup's accumulators; what becomes of them is, as bf16, the left operand of the second product, in the very registers.
  * q comes to registers as well, through a place of the warp's own, while the products of the tile before are made.
  *
  * p is rounded before it is scaled by 1 / sum, which the result is. Rows behind the end, of which the last tile may have many,
  * cost products but no exponentials where a warp has no other. */
-#define AW_GROUPS (WARPS / 4)
-#define AW_TILES ((ROWS + 63) / 64)
 #define AW_N ((COLS + 7) / 8 * 8)
-#define AW_BOX (AT_UP(COLS) * 128)
-#define AW_BOXES(d) (((d) + 63) / 64)
+#define AW_COLUMNS AW_BOX(AT_UP(COLS))
 /* columns that a tile of rows sees */
 #define AW_SEEN(tile) (AW_FEW < AW_N && (tile) == 0 ? AW_FEW : AW_N)
-
-/* Begins to copy a matrix of COLS rows, d wide, into boxes. */
-TC_DEV void aw_copy(u32 to, const bf16 *from, i64 stride, i32 d)
-{
-    const u32 chunks = (u32)AT_UP(d) / 8;
-    TC_NO_UNROLL
-    for (u32 i = threadIdx.x; i < AT_UP(COLS) * chunks; i += AT_THREADS) {
-        const u32 row = i / chunks, c = i % chunks;
-        const i32 in = (i32)row < COLS && (i32)c * 8 < d;
-        tc_cp_async16(to + c / 8 * AW_BOX + tc_swizzle(row, c & 7), in ? from + (i64)row * stride + c * 8 : from, in ? 16 : 0);
-    }
-}
 
 /* Rows tile * 64 .. + 63, by one warpgroup. Their q is on its way to each warp's own place; the next tile's is sent after it. */
 TC_DEV void aw_tile(TC_ARGS, i32 z, i32 tile, u32 k, u32 v, u32 own)
@@ -38,14 +22,14 @@ TC_DEV void aw_tile(TC_ARGS, i32 z, i32 tile, u32 k, u32 v, u32 own)
     tc_wgmma_fence();
     TC_UNROLL
     for (u32 i = 0; i < AT_T; i++) {
-        const u64 b = tc_desc_k(k + i / 4 * AW_BOX + i % 4 * 32);
+        const u64 b = tc_desc_k(k + i / 4 * AW_COLUMNS + i % 4 * 32);
         if (AW_SEEN(tile) < AW_N)
             AW_FEW_SCORES(s, a[i], b, i > 0);
         else
             AW_SCORES(s, a[i], b, i > 0);
     }
     tc_wgmma_commit();
-    if (tile + AW_GROUPS < AW_TILES) {
+    if (tile + AW_GROUPS < AW_TILES(ROWS)) {
         tc_syncwarp();
         at_copy(own, q_base(TC_PASS, z), Q_STRIDE, first + WARPS * 16, 16, ROWS, TERMS, lane, 32);
         tc_cp_commit();
@@ -91,7 +75,7 @@ TC_DEV void aw_tile(TC_ARGS, i32 z, i32 tile, u32 k, u32 v, u32 own)
     TC_UNROLL
     for (u32 j = 0; j < AT_N; j++)
         if ((i32)j * 16 < AW_SEEN(tile))
-            AW_VALUES(acc, p[j], tc_desc_m(v + j * 2048, AW_BOX), j > 0);
+            AW_VALUES(acc, p[j], tc_desc_m(v + j * 2048, AW_COLUMNS), j > 0);
     tc_wgmma_commit();
     tc_wgmma_wait(0);
     TC_UNROLL
@@ -105,10 +89,10 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
     TC_SMEM(smem);
     const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const i32 z = (i32)blockIdx.x, group = (i32)(warp >> 2);
-    const u32 k = tc_saddr(smem), v = k + AW_BOXES(TERMS) * AW_BOX, own = v + AW_BOXES(FEATURES) * AW_BOX + warp * 16 * AT_PITCH(TERMS);
+    const u32 k = tc_saddr(smem), v = k + AW_BOXES(TERMS) * AW_COLUMNS, own = v + AW_BOXES(FEATURES) * AW_COLUMNS + warp * 16 * AT_PITCH(TERMS);
     at_copy(own, q_base(TC_PASS, z), Q_STRIDE, (i32)warp * 16, 16, ROWS, TERMS, lane, 32);
-    aw_copy(k, k_base(TC_PASS, z), K_STRIDE, TERMS);
-    aw_copy(v, v_base(TC_PASS, z), V_STRIDE, FEATURES);
+    aw_copy(k, k_base(TC_PASS, z), K_STRIDE, COLS, AT_UP(COLS), TERMS, AT_UP(TERMS));
+    aw_copy(v, v_base(TC_PASS, z), V_STRIDE, COLS, AT_UP(COLS), FEATURES, AT_UP(FEATURES));
     tc_cp_commit();
     tc_cp_wait(0);
     tc_fence_proxy_async();
@@ -116,6 +100,6 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
     if (AW_FEW < AW_N && group == 0)                            /* the tile is a constant here */
         aw_tile(TC_PASS, z, 0, k, v, own);
     TC_NO_UNROLL
-    for (i32 tile = AW_FEW < AW_N && group == 0 ? AW_GROUPS : group; tile < AW_TILES; tile += AW_GROUPS)
+    for (i32 tile = AW_FEW < AW_N && group == 0 ? AW_GROUPS : group; tile < AW_TILES(ROWS); tile += AW_GROUPS)
         aw_tile(TC_PASS, z, tile, k, v, own);
 }
