@@ -448,6 +448,12 @@ static bool left_box(Sema *s, Eq *q, const Affine *const *store, const Span *at,
             return false;
         }
     }
+    for (int k = 0; k < q->n_left; k++) {
+        if (!(seen >> k & 1)) {        /* `b*0 + c`: its terms have come to nothing */
+            sema_error(s, q->axis[k]->first, "no place on the left depends on `%s`: its step is 0", q->axis[k]->name);
+            return false;
+        }
+    }
     return true;
 }
 
