@@ -260,8 +260,8 @@ static TicStatus add_path(TicShardList *list, const char *path)
         plain[n - 1] = 0;
     TicStatus status = list_folder(list, plain, 0);
     if (!status && list->count == before)
-        status = list->compressed ? tic_fail(TIC_USER, "%s: found %lld compressed tars, wanted plain ones (.tar): unpack them, say with gunzip", plain,
-                                             (long long)list->compressed)
+        status = list->compressed ? tic_fail(TIC_USER, "%s: found %lld compressed tar%s, wanted plain ones (.tar): unpack them, say with gunzip", plain,
+                                             (long long)list->compressed, list->compressed == 1 ? "" : "s")
                                   : tic_fail(TIC_USER, "%s: the folder holds no .tar shards", plain);
     free(plain);
     return status;

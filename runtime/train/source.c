@@ -291,7 +291,8 @@ void tic_source_describe(const TicSource *s, TicReport *r)
     for (int i = 0; i < s->n; i++) {
         const TicShardList *l = &s->shards[i];
         if (s->share[i].share > 0 && l->compressed)
-            tic_report_say(r, "warning: %s: %lld compressed tars are not read; only plain ones (.tar) are", s->share[i].name, (long long)l->compressed);
+            tic_report_say(r, "warning: %s: %lld compressed tar%s left out; only plain ones (.tar) are read", s->share[i].name, (long long)l->compressed,
+                           l->compressed == 1 ? "" : "s");
         if (s->share[i].share > 0 && l->listed)
             tic_report_say(r, "%s: a view of %lld uids; %lld not in the pool, %lld listed again", s->share[i].name, (long long)l->listed,
                            (long long)l->unknown, (long long)l->repeated);

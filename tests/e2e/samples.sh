@@ -60,7 +60,7 @@ check "each of them" eval 'for k in GIF BMP SVG; do [ "$(grep -Eo "[0-9]+ $k" "$
 
 # compressed tars are no shards, and are not passed over in silence
 gzip -c "$D/train/2016/00000000.tar" >"$D/train/2016/00000001.tar.gz"
-says "a compressed tar beside plain ones" 0 "1 compressed tars are not read" run h
+says "a compressed tar beside plain ones" 0 "1 compressed tar left out" run h
 rm "$D/train/2016/00000000.tar"
-says "nothing but compressed ones" 1 "2016: found 1 compressed tars, wanted plain ones" run i
+says "nothing but compressed ones" 1 "2016: found 1 compressed tar, wanted plain ones" run i
 finish
