@@ -1,6 +1,7 @@
 /* attn.h -- score templates: attn_fwd and attn_bwd, and attn_tiled_fwd and attn_tiled_bwd where one block has no room for all
- * rows or columns, each behind attn (what they share); for sm_90a alone attn_wgmma_fwd and attn_wgmma_bwd, where the table says so (tuned.h). x[z, m, n] = sum over t of q[z, m, t] *
- * k[z, n, t] is never in memory. Rows m are queries and columns n are keys where it is attention. bf16 operands, f32 sums.
+ * rows or columns, each behind attn (what they share); for sm_90a alone attn_wgmma_fwd and attn_wgmma_bwd, where the table says
+ * so (tuned.h). x[z, m, n] = sum over t of q[z, m, t] * k[z, n, t] is never in memory. Rows m are queries and columns n are keys
+ * where it is attention. bf16 operands, f32 sums.
  *
  *   forward    s = score(x);  lse[m] = logsumexp over n of s;  p = exp(s - lse[m]);  z[m, f] = sum over n of p * v[n, f]
  *   backward   y[m, n] = sum over f of g[m, f] * v[n, f];  p, ds = weights(x, y, values of row m)

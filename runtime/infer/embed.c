@@ -346,7 +346,8 @@ TicStatus tic_embed(const TicProgram *p, const TicKernel *kernels, const TicEmbe
     TRY(tic_encoder_open(p, kernels, &eo, &e));
     if ((o->captions || shards) && tic_encoder_is_fallback(e))
         fprintf(stderr, "no vocabulary found (--vocab, or `make vocab`): captions are spelled byte by byte, which no published checkpoint expects\n");
-    TicStatus status = o->captions ? embed_captions(e, o, log) : o->files ? embed_files(e, o, log) : shards ? embed_shards(e, p, o, word, n, log) : embed_images(e, o, word, n, log);
+    TicStatus status = o->captions ? embed_captions(e, o, log) : o->files ? embed_files(e, o, log) :
+                       shards ? embed_shards(e, p, o, word, n, log) : embed_images(e, o, word, n, log);
     tic_encoder_close(e);
     return status;
 }
