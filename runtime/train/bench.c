@@ -13,12 +13,6 @@
 
 #define TABLE(p, T, offset) ((const T *)(const void *)((const char *)(p) + (offset)))
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 void tic_bench_data(const TicProgram *p, int64_t first, int64_t n, int64_t step, TicBatch to)
 {
     int64_t picture = 3ll * p->image_size * p->image_size;
@@ -130,7 +124,7 @@ static void explain_all(const TicProgram *p, const Part *part, int n, double pea
 
 typedef struct {
     double median, flops;                                /* seconds, FLOPs of a step */
-    double peak, share, best;                            /* FLOP/s beside the steps, the steps' share of it; of the best sample */
+    double peak, share, best;                            /* FLOP/s beside that step, its share of it; of the best sample */
     double all, class_seconds[32], class_flops[32];      /* by kernels, of a step */
 } Measured;
 
@@ -185,39 +179,36 @@ static void sample(void *context)
         b->best = flops / (b->last - t);
 }
 
-/* Seconds of steps and the peak beside each, from the second on. */
-typedef struct Times { double *seconds, *peak; int64_t n; } Times;
+/* Steps from the second on: how long each took, and the peak beside it. */
+typedef struct Time { double seconds, peak; } Time;
+typedef struct Times { Time *step; int64_t n; } Times;
 
-static Times times_new(int64_t n) { return (Times){ tic_alloc((size_t)n * sizeof(double)), tic_alloc((size_t)n * sizeof(double)), 0 }; }
+static int by_seconds(const void *a, const void *b)
+{
+    double x = ((const Time *)a)->seconds, y = ((const Time *)b)->seconds;
+    return x < y ? -1 : x > y;
+}
+
+static Times times_new(int64_t n) { return (Times){ tic_alloc((size_t)n * sizeof(Time)), 0 }; }
 
 static void times_add(Times *t, double seconds, Beside *b)
 {
-    t->seconds[t->n] = seconds - b->seconds;
-    t->peak[t->n++] = b->seconds > 0 ? b->flops / b->seconds : 0;
+    t->step[t->n++] = (Time){ seconds - b->seconds, b->seconds > 0 ? b->flops / b->seconds : 0 };
     *b = (Beside){ .pool = b->pool, .best = b->best };
 }
 
+/* The peak is that of the step whose time is the median: another second's would say nothing of it. */
 static void times_end(Times *t, const Beside *b, Measured *m)
 {
-    int64_t middle = (t->n - 1) / 2;
-    double *share = tic_alloc((size_t)t->n * sizeof *share);
-    for (int64_t i = 0; i < t->n; i++)
-        share[i] = t->peak[i] > 0 ? m->flops / t->seconds[i] / t->peak[i] : 0;
-    double *sorted[] = { t->seconds, t->peak, share };
-    for (int i = 0; i < 3; i++)
-        qsort(sorted[i], (size_t)t->n, sizeof(double), by_value);
-    m->median = t->seconds[middle];
-    m->peak = t->peak[middle];
-    m->share = share[middle];
+    qsort(t->step, (size_t)t->n, sizeof *t->step, by_seconds);
+    Time middle = t->step[(t->n - 1) / 2];
+    m->median = middle.seconds;
+    m->peak = middle.peak;
+    m->share = middle.peak > 0 ? m->flops / middle.seconds / middle.peak : 0;
     m->best = b->best;
-    free(share);
 }
 
-static void times_free(Times *t)
-{
-    free(t->seconds);
-    free(t->peak);
-}
+static void times_free(Times *t) { free(t->step); }
 
 /* Whole steps; the first one warms up. */
 static TicStatus time_steps(const TicProgram *p, TicStep *step, const Part *part, int n_part, TicPool *pool, TicStepSize size, int64_t steps, Measured *m)
