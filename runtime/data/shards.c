@@ -255,14 +255,16 @@ static TicStatus add_path(TicShardList *list, const char *path)
         return TIC_OK;
     }
     int before = list->count;
+    int64_t compressed = list->compressed;
     char *plain = tic_strdup(path);
     for (size_t n = strlen(plain); n > 1 && plain[n - 1] == '/'; n--)
         plain[n - 1] = 0;
     TicStatus status = list_folder(list, plain, 0);
+    compressed = list->compressed - compressed;
     if (!status && list->count == before)
-        status = list->compressed ? tic_fail(TIC_USER, "%s: found %lld compressed tar%s, wanted plain ones (.tar): unpack them, say with gunzip", plain,
-                                             (long long)list->compressed, list->compressed == 1 ? "" : "s")
-                                  : tic_fail(TIC_USER, "%s: the folder holds no .tar shards", plain);
+        status = compressed ? tic_fail(TIC_USER, "%s: found %lld compressed tar%s, wanted plain ones (.tar): unpack them, say with gunzip",
+                                       plain, (long long)compressed, compressed == 1 ? "" : "s")
+                            : tic_fail(TIC_USER, "%s: the folder holds no .tar shards", plain);
     free(plain);
     return status;
 }
