@@ -91,6 +91,18 @@ TC_DEV void at_add(float (*acc)[4], float (*c)[4], u32 at, int steps, u32 pitch,
     for (int i_ = 0; i_ < (n); i_++) \
         acc[i_][0] = acc[i_][1] = acc[i_][2] = acc[i_][3] = 0.f;
 
+/* What a row brings along, of all rows, into shared memory: eight lanes a row. */
+#define AT_ROW_VALUES(values) \
+    for (i32 row = (i32)warp * 4; row < ROWS; row += WARPS * 4) { \
+        const i32 m = row + (i32)(lane >> 3); \
+        float r[ROW_VALUES]; \
+        row_values(TC_PASS, z, m < ROWS ? m : ROWS - 1, (i32)(lane & 7), 8, r); \
+        TC_UNROLL \
+        for (int i = 0; i < ROW_VALUES; i++) \
+            if (m < ROWS && (lane & 7) == 0) \
+                values[m * ROW_VALUES + i] = r[i]; \
+    }
+
 /* Rows first .. first + 15 of a result d wide to `finish`: two neighbouring lanes exchange halves, so that each has four
  * columns of one row. */
 #define AT_FINISH(finish, acc, first, rows, d) \

@@ -16,15 +16,7 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
     at_copy_resident(first, q, Q_STRIDE, AT_M, ROWS, TERMS);
     at_copy_resident(second, g, G_STRIDE, AT_M, ROWS, FEATURES);
     tc_cp_commit();
-    for (i32 row = (i32)warp * 4; row < ROWS; row += WARPS * 4) {       /* eight lanes a row */
-        const i32 m = row + (i32)(lane >> 3);
-        float r[ROW_VALUES];
-        row_values(TC_PASS, z, m < ROWS ? m : ROWS - 1, (i32)(lane & 7), 8, r);
-        TC_UNROLL
-        for (int i = 0; i < ROW_VALUES; i++)
-            if (m < ROWS && (lane & 7) == 0)
-                values[m * ROW_VALUES + i] = r[i];
-    }
+    AT_ROW_VALUES(values)
     tc_cp_wait(0);
     tc_syncthreads();
     TC_NO_UNROLL

@@ -105,15 +105,7 @@ TC_KERNEL void TC_BOUNDS(AT_THREADS, AT_BLOCKS) KERNEL(TC_ARGS)
     aw_copy(q, q_base(TC_PASS, z), Q_STRIDE, ROWS, AW_M, TERMS, AW_BOXES(TERMS) * 64);
     aw_copy(g, g_base(TC_PASS, z), G_STRIDE, ROWS, AW_M, FEATURES, AW_BOXES(FEATURES) * 64);
     tc_cp_commit();
-    for (i32 row = (i32)warp * 4; row < ROWS; row += WARPS * 4) {       /* eight lanes a row */
-        const i32 m = row + (i32)(lane >> 3);
-        float r[ROW_VALUES];
-        row_values(TC_PASS, z, m < ROWS ? m : ROWS - 1, (i32)(lane & 7), 8, r);
-        TC_UNROLL
-        for (int i = 0; i < ROW_VALUES; i++)
-            if (m < ROWS && (lane & 7) == 0)
-                values[m * ROW_VALUES + i] = r[i];
-    }
+    AT_ROW_VALUES(values)
     for (i32 i = (i32)threadIdx.x; i < AW_N * ((AW_ALL_M - AW_M) / 8); i += AT_THREADS) {      /* rows that the last step leaves out */
         const v4u zero = {0, 0, 0, 0};
         *(v4u *)(smem + (ds - k) + (AW_TILES(ROWS) - 1) * AW_BOX(AW_N) + tc_swizzle((u32)(i % AW_N), (u32)(7 - i / AW_N))) = zero;
