@@ -200,21 +200,6 @@ void tic_unlock_folder(int lock)
         close(lock);
 }
 
-static void sync_folder_of(const char *path)
-{
-    char *dir = tic_strdup(path), *slash = strrchr(dir, '/');
-    if (slash == dir)
-        slash++;
-    if (slash)
-        *slash = 0;
-    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY);
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    free(dir);
-}
-
 TicStatus tic_may_replace(const char *path)
 {
     struct stat st;
@@ -223,14 +208,76 @@ TicStatus tic_may_replace(const char *path)
     return tic_fail(TIC_USER, "%s: not a regular file, and would be replaced", path);
 }
 
+/* The folder a path lies in. Caller frees. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? tic_format("%.*s", slash == path ? 1 : (int)(slash - path), path) : tic_strdup(".");
+}
+
+int tic_temporary_open(const char *tmp)
+{
+    char *folder = folder_of(tmp);
+    int fd = access("/proc/self/fd", X_OK) ? -1 : open(folder, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+    free(folder);
+    return fd >= 0 ? fd : open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+}
+
+/* Gives a file without a name this one; one that was killed at this point may have left it. */
+static int name_file(int fd, const char *tmp)
+{
+    struct stat st;
+    char at[32];
+    if (fstat(fd, &st) || st.st_nlink)
+        return 0;
+    snprintf(at, sizeof at, "/proc/self/fd/%d", fd);
+    unlink(tmp);
+    return linkat(AT_FDCWD, at, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW);
+}
+
+/* Without this a power cut may undo the rename. Folders that cannot be synced at all (EINVAL) are left alone. */
+static TicStatus sync_folder_of(const char *path)
+{
+    char *folder = folder_of(path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    TicStatus status = TIC_OK;
+    if (fd >= 0 && fsync(fd) && errno != EINVAL)
+        status = tic_fail(TIC_IO, "%s: cannot sync the folder: %s", folder, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    free(folder);
+    return status;
+}
+
+TicStatus tic_temporary_commit(int fd, const char *tmp, const char *path)
+{
+    TicStatus status = fsync(fd) ? tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno)) : TIC_OK;
+    if (!status && name_file(fd, tmp))
+        status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno));
+    if (close(fd) && !status)
+        status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno));
+    if (!status && rename(tmp, path))
+        status = tic_fail(TIC_IO, "%s: cannot rename from %s: %s", path, tmp, strerror(errno));
+    if (!status)
+        return sync_folder_of(path);
+    unlink(tmp);
+    return status;
+}
+
+void tic_temporary_abandon(int fd, const char *tmp)
+{
+    struct stat st;
+    if (!fstat(fd, &st) && st.st_nlink)
+        unlink(tmp);
+    close(fd);
+}
+
 TicStatus tic_write_file(const char *path, const void *data, size_t size)
 {
     TRY(tic_may_replace(path));
     char *tmp = tic_format("%s.tmp", path);
-    TicStatus status = TIC_OK;
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno));
+    int fd = tic_temporary_open(tmp);
+    TicStatus status = fd < 0 ? tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno)) : TIC_OK;
     for (size_t done = 0; !status && done < size;) {
         ssize_t n = write(fd, (const char *)data + done, size - done);
         if (n < 0 && errno == EINTR)
@@ -240,16 +287,10 @@ TicStatus tic_write_file(const char *path, const void *data, size_t size)
         else
             done += (size_t)n;
     }
-    if (!status && fsync(fd))
-        status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno));
-    if (fd >= 0 && close(fd) && !status)
-        status = tic_fail(TIC_IO, "%s: cannot write: %s", tmp, strerror(errno));
-    if (!status && rename(tmp, path))
-        status = tic_fail(TIC_IO, "%s: cannot rename from %s: %s", path, tmp, strerror(errno));
-    if (status)
-        unlink(tmp);
-    else
-        sync_folder_of(path);
+    if (!status)
+        status = tic_temporary_commit(fd, tmp, path);
+    else if (fd >= 0)
+        tic_temporary_abandon(fd, tmp);
     free(tmp);
     return status;
 }

@@ -48,8 +48,15 @@ double tic_uniform01(uint32_t hi, uint32_t lo);      /* [0, 1), 53 bits */
 
 /* Files. tic_read_file: whole file, zero byte appended; refuses more than `limit` bytes. Caller frees *data. */
 TicStatus tic_read_file(const char *path, size_t limit, char **data, size_t *size);
-/* Writes path.tmp, fsyncs, renames over path, fsyncs the folder: the old file survives any failure. */
+/* Writes a temporary file, puts it in place as tic_temporary_commit does: the old file survives any failure. */
 TicStatus tic_write_file(const char *path, const void *data, size_t size);
+/* A file that is to replace another one: a descriptor to write to, -1 with errno. It has no name where the file system can do
+ * that (O_TMPFILE), so nothing is left of it when the process is killed; elsewhere it is `tmp`, which lies in the same folder. */
+int tic_temporary_open(const char *tmp);
+/* Syncs, names it `tmp` if it has no name, closes, renames over path, syncs the folder. On failure path is what it was and `tmp`
+ * is gone. Either this or abandon ends the descriptor. */
+TicStatus tic_temporary_commit(int fd, const char *tmp, const char *path);
+void tic_temporary_abandon(int fd, const char *tmp);
 /* TIC_USER where a rename over path would destroy what is no file: a device, a pipe. (Folders are safe from it.) */
 TicStatus tic_may_replace(const char *path);
 TicStatus tic_hash_file(const char *path, uint64_t *hash);       /* tic_hash of all its bytes, read piece by piece */

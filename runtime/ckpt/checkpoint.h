@@ -32,7 +32,7 @@ typedef struct {
     int n_meta;
 } TicCheckpointContents;
 
-/* Writes path.tmp, syncs, renames over path: a full disk or a kill leaves the old file whole. TIC_IO when the
+/* Writes a temporary file, syncs, renames over path: a full disk or a kill leaves the old file whole. TIC_IO when the
  * system refuses, TIC_USER for a name that is not UTF-8, TIC_BUG for two tensors of one name. */
 TicStatus tic_checkpoint_write(const char *path, const TicCheckpointContents *c);
 

@@ -65,20 +65,27 @@ TicStatus tic_bytes_read(const TicBytes *s, uint64_t at, void *out, size_t n)
     return TIC_OK;
 }
 
+/* Ends the sink, whose descriptor is closed. */
+static void forget(TicSink *s)
+{
+    free(s->path);
+    free(s->tmp);
+    free(s->buffer);
+    *s = (TicSink){ .fd = -1 };
+}
+
 TicStatus tic_sink_open(TicSink *s, const char *path)
 {
     *s = (TicSink){ .fd = -1 };
     TRY(tic_may_replace(path));
     *s = (TicSink){ .path = tic_strdup(path), .tmp = tic_format("%s.tmp", path) };
-    s->fd = open(s->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    s->fd = tic_temporary_open(s->tmp);
     if (s->fd >= 0) {
         s->buffer = tic_alloc(SINK_BUFFER);
         return TIC_OK;
     }
     TicStatus status = tic_fail(TIC_IO, "%s: cannot write: %s", s->tmp, strerror(errno));
-    free(s->path);
-    free(s->tmp);
-    *s = (TicSink){ .fd = -1 };
+    forget(s);
     return status;
 }
 
@@ -120,40 +127,14 @@ TicStatus tic_sink_write(TicSink *s, const void *data, size_t n)
     return TIC_OK;
 }
 
-/* Without this a power cut may undo the rename. Folders that cannot be synced at all (EINVAL) are left alone. */
-static TicStatus sync_folder(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? tic_format("%.*s", slash == path ? 1 : (int)(slash - path), path) : tic_strdup(".");
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    TicStatus status = TIC_OK;
-    if (fd >= 0 && fsync(fd) && errno != EINVAL)
-        status = tic_fail(TIC_IO, "%s: cannot sync the folder: %s", folder, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    free(folder);
-    return status;
-}
-
 TicStatus tic_sink_commit(TicSink *s)
 {
     TicStatus status = flush(s);
-    if (!status && fsync(s->fd))
-        status = tic_fail(TIC_IO, "%s: cannot write: %s", s->tmp, strerror(errno));
-    int closed = close(s->fd);
-    s->fd = -1;
-    if (!status && closed)
-        status = tic_fail(TIC_IO, "%s: cannot write: %s", s->tmp, strerror(errno));
-    if (!status && rename(s->tmp, s->path))
-        status = tic_fail(TIC_IO, "%s: cannot rename from %s: %s", s->path, s->tmp, strerror(errno));
     if (!status)
-        status = sync_folder(s->path);
+        status = tic_temporary_commit(s->fd, s->tmp, s->path);
     else
-        unlink(s->tmp);
-    free(s->path);
-    free(s->tmp);
-    free(s->buffer);
-    *s = (TicSink){ .fd = -1 };
+        tic_temporary_abandon(s->fd, s->tmp);
+    forget(s);
     return status;
 }
 
@@ -161,10 +142,6 @@ void tic_sink_abandon(TicSink *s)
 {
     if (!s->tmp)
         return;
-    close(s->fd);
-    unlink(s->tmp);
-    free(s->path);
-    free(s->tmp);
-    free(s->buffer);
-    *s = (TicSink){ .fd = -1 };
+    tic_temporary_abandon(s->fd, s->tmp);
+    forget(s);
 }

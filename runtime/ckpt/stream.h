@@ -1,8 +1,8 @@
 /* stream.h -- the two ends of a checkpoint file: bytes read by position, bytes written so that nothing is lost.
  *
  * A TicBytes is a regular file (read with pread, so a shrinking file is an error and not a signal) or a piece of
- * memory; every read is checked against its size. A TicSink collects what is written in PATH.tmp beside PATH and
- * puts it in place at the end, so PATH is at every moment the old file, whole, or the new file, whole. */
+ * memory; every read is checked against its size. A TicSink collects what is written in a temporary
+ * file (base.h) and puts it in place at the end, so PATH is at every moment the old file, whole, or the new file, whole. */
 #ifndef TIC_CKPT_STREAM_H
 #define TIC_CKPT_STREAM_H
 #include "base.h"
@@ -34,13 +34,12 @@ typedef struct {
     size_t used;
 } TicSink;
 
-/* Creates PATH.tmp. After an error nothing needs closing. */
+/* Creates the temporary file. After an error nothing needs closing. */
 TicStatus tic_sink_open(TicSink *s, const char *path);
 /* TIC_IO when the system refuses, for example on a full disk; then abandon the sink. */
 TicStatus tic_sink_write(TicSink *s, const void *data, size_t n);
-/* Flushes, syncs, renames over PATH and syncs the folder. On failure PATH.tmp is removed and PATH is unchanged.
- * Ends the sink either way. */
+/* Flushes and puts the file in place, as tic_temporary_commit does. Ends the sink either way. */
 TicStatus tic_sink_commit(TicSink *s);
-/* Removes PATH.tmp. Ends the sink; harmless on one that has ended. */
+/* Drops what was written. Ends the sink; harmless on one that has ended. */
 void tic_sink_abandon(TicSink *s);
 #endif

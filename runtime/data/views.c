@@ -104,7 +104,8 @@ static void put(FILE *f, uint64_t v, int bytes)
 TicStatus tic_uid_index_write(const char *folder, const TicUidShard *shard, int n)
 {
     char *path = tic_format("%s/uids.index", folder), *temporary = tic_format("%s.tmp", path);
-    FILE *f = fopen(temporary, "wb");
+    int fd = tic_temporary_open(temporary), kept = -1;
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
     bool lost = !f;
     if (f) {
         fwrite(MAGIC, 1, sizeof MAGIC, f);
@@ -119,14 +120,13 @@ TicStatus tic_uid_index_write(const char *folder, const TicUidShard *shard, int 
                 put(f, shard[i].uid[k].low, 8);
             }
         }
-        lost = fflush(f) || fsync(fileno(f));
-        lost |= ferror(f) != 0;
-        lost |= fclose(f) != 0;
+        lost = fflush(f) || ferror(f);
+        kept = dup(fileno(f));
+        fclose(f);
     }
-    lost = lost || rename(temporary, path);
-    TicStatus status = lost ? tic_fail(TIC_IO, "%s: cannot write: %s", path, strerror(errno)) : TIC_OK;
-    if (lost)
-        unlink(temporary);
+    TicStatus status = lost ? tic_fail(TIC_IO, "%s: cannot write: %s", path, strerror(errno)) : tic_temporary_commit(kept, temporary, path);
+    if (lost && f)
+        tic_temporary_abandon(kept, temporary);
     free(path);
     free(temporary);
     return status;

@@ -3,13 +3,17 @@
 #define _GNU_SOURCE
 #include "device/nvrtc.h"
 #include "device/machine.h"
+#include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct Program *Handle;
@@ -137,18 +141,40 @@ typedef struct { uint64_t hash, log; } Head;     /* hash: of all that follows it
 
 static uint64_t hash_of(const char *file, size_t bytes) { return tic_hash(file + sizeof(uint64_t), bytes - sizeof(uint64_t), 0); }
 
-static char *cache_path(const TicNvrtc *n, const TicCuda *job)
+/* Caller frees; NULL where there is no place for it. */
+static char *cache_folder(void)
 {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (base && *base)
+        return tic_format("%s/ticc", base);
+    return home && *home ? tic_format("%s/.cache/ticc", home) : NULL;
+}
+
+static char *cache_path(const TicNvrtc *n, const TicCuda *job)
+{
     const char *parts[] = { job->prelude, job->text, job->arch, job->ptx ? "ptx" : "", tic_nvrtc_options };
     uint64_t h = (uint64_t)(n->major * 1000 + n->minor * 10), k = ~h;
     for (size_t i = 0; i < TIC_LEN(parts); i++) {
         h = tic_hash(parts[i], strlen(parts[i]) + 1, h);
         k = tic_hash(parts[i], strlen(parts[i]) + 1, k ^ h);
     }
-    if (base && *base)
-        return tic_format("%s/ticc/%016" PRIx64 "%016" PRIx64 ".nvrtc", base, h, k);
-    return home && *home ? tic_format("%s/.cache/ticc/%016" PRIx64 "%016" PRIx64 ".nvrtc", home, h, k) : NULL;
+    char *folder = cache_folder(), *path = folder ? tic_format("%s/%016" PRIx64 "%016" PRIx64 ".nvrtc", folder, h, k) : NULL;
+    free(folder);
+    return path;
+}
+
+/* A process that was killed may have left a file with its own name (PATH.PID, see keep). Nobody writes at one for a day. */
+static void sweep(void)
+{
+    char *folder = cache_folder();
+    DIR *d = folder ? opendir(folder) : NULL;
+    struct stat st;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (strstr(e->d_name, ".nvrtc.") && !fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) && st.st_mtime < time(NULL) - 24 * 3600)
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    free(folder);
 }
 
 static bool recall(const TicNvrtc *n, TicCuda *job)
@@ -177,7 +203,7 @@ static bool recall(const TicNvrtc *n, TicCuda *job)
  * file of its own, and puts it in its place when it is whole. */
 static void keep(const TicNvrtc *n, const TicCuda *job)
 {
-    char *path = cache_path(n, job), *dir = path ? tic_strdup(path) : NULL, *own = path ? tic_format("%s.%d", path, (int)getpid()) : NULL;
+    char *path = cache_path(n, job), *dir = cache_folder(), *own = path ? tic_format("%s.%d", path, (int)getpid()) : NULL;
     Head head = { 0, strlen(job->log) + 1 };
     size_t bytes = sizeof head + head.log + job->bytes;
     char *data = tic_alloc(bytes);
@@ -186,8 +212,6 @@ static void keep(const TicNvrtc *n, const TicCuda *job)
     memcpy(data + sizeof head + head.log, job->image, job->bytes);
     head.hash = hash_of(data, bytes);
     memcpy(data, &head, sizeof head);
-    if (dir)
-        *strrchr(dir, '/') = 0;
     if (path && (tic_make_dirs(dir) || tic_write_file(own, data, bytes)))
         tic_error_clear();
     else if (path && rename(own, path))
@@ -305,6 +329,8 @@ bool tic_nvrtc_compile(TicNvrtc *n, TicCuda *job, int n_jobs, int threads)
         pthread_join(thread[i], NULL);
     pthread_mutex_destroy(&q.lock);
     free(left);
+    if (q.n_jobs)
+        sweep();
     bool all = true;
     for (int i = 0; i < n_jobs; i++)
         all = all && job[i].image;

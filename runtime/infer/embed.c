@@ -138,37 +138,69 @@ static void skipped_close(Skipped *k)
     free(k->first);
 }
 
-/* A picture into the row that is being filled. TIC_USER and *reason when it cannot be used, for the message names it. */
-static TicStatus read_picture(Rows *r, const char *path, TicSkip *reason)
+/* ---- pictures: a batch of them is decoded by all threads, each into its row */
+
+typedef struct { TicStatus status; TicSkip reason; char *why; } Outcome;
+typedef struct { const Rows *rows; const char *const *path; Outcome *outcome; } Decode;
+
+/* A picture into a row. TIC_USER and *reason when it cannot be used, for the message names it. */
+static TicStatus read_picture(const Rows *r, const char *path, int64_t row, TicSkip *reason)
 {
-    uint8_t *planes = r->planes + r->filled * tic_encoder_pixels(r->encoder);
     char *data;
     size_t size;
     *reason = TIC_SKIP_MISSING;
     TRY(tic_read_file(path, TIC_MAX_MEMBER, &data, &size));
     TicForeign kind = tic_foreign_of((const uint8_t *)data, size);
     *reason = kind == TIC_FOREIGN_NONE ? TIC_SKIP_BAD_IMAGE : TIC_SKIP_FOREIGN + (TicSkip)kind;
-    TicStatus status = tic_encoder_picture(r->encoder, data, size, path, planes);
+    TicStatus status = tic_encoder_picture(r->encoder, data, size, path, r->planes + row * tic_encoder_pixels(r->encoder));
     free(data);
     return status;
 }
 
-static TicStatus add_picture(Rows *r, Skipped *k, const char *path, int64_t row)
+static void decode_one(void *const *buf, int64_t batch, int64_t task, void *scratch)
 {
-    TicSkip reason;
-    TicStatus status = read_picture(r, path, &reason);
-    if (status && (k->strict || status == TIC_BUG))
-        return status;
-    if (status) {
-        char *line = tic_format("%lld\t%s", (long long)row, tic_error());
+    const Decode *d = buf[0];
+    Outcome *o = &d->outcome[task];
+    o->status = read_picture(d->rows, d->path[task], task, &o->reason);
+    if (o->status) {
+        o->why = tic_strdup(tic_error());
         tic_error_clear();
+    }
+}
+
+/* Counts a picture, which is number `index` of all, into the row that comes next. */
+static TicStatus take_picture(Rows *r, Skipped *k, const Outcome *o, int64_t index)
+{
+    if (o->status && (k->strict || o->status == TIC_BUG))
+        return tic_fail(o->status, "%s", o->why);
+    if (o->status) {
+        char *line = tic_format("%lld\t%s", (long long)index, o->why);
         skipped_add(k, line);
         free(line);
-        k->count[reason]++;
+        k->count[o->reason]++;
         r->absent[r->filled] = true;
         memset(r->planes + r->filled * tic_encoder_pixels(r->encoder), 0, (size_t)tic_encoder_pixels(r->encoder));
     }
     return rows_next(r);
+}
+
+static TicStatus add_pictures(Rows *r, Skipped *k, const char *const *path, int64_t n)
+{
+    TicStatus status = TIC_OK;
+    Outcome *outcome = tic_alloc((size_t)r->batch * sizeof *outcome);
+    for (int64_t at = 0, now; at < n && !status; at += now) {
+        now = n - at < r->batch ? n - at : r->batch;
+        Decode d = { r, path + at, outcome };
+        void *buf[] = { &d };
+        memset(outcome, 0, (size_t)now * sizeof *outcome);
+        tic_pool_run(tic_encoder_pool(r->encoder), decode_one, buf, 1, now);
+        for (int64_t i = 0; i < now; i++) {
+            status = status ? status : take_picture(r, k, &outcome[i], at + i);
+            free(outcome[i].why);
+        }
+    }
+    free(outcome);
+    return status;
 }
 
 static TicStatus embed_images(TicEncoder *e, const TicEmbedOptions *o, const char *const *path, int n, FILE *log)
@@ -179,8 +211,8 @@ static TicStatus embed_images(TicEncoder *e, const TicEmbedOptions *o, const cha
     rows_open(&r, e, o->batch, false);
     skipped_open(&k, o);
     TicStatus status = tic_npy_open(&r.file, o->out, tic_encoder_width(e));
-    for (int i = 0; i < n && !status; i++)
-        status = add_picture(&r, &k, path[i], i);
+    if (!status)
+        status = add_pictures(&r, &k, path, n);
     for (int i = 0; i < TIC_SKIP_REASONS; i++)
         unused += k.count[i];
     if (!status)

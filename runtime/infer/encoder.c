@@ -86,6 +86,7 @@ void tic_encoder_close(TicEncoder *e)
 int64_t tic_encoder_width(const TicEncoder *e) { return e->width; }
 int64_t tic_encoder_pixels(const TicEncoder *e) { return 3ll * e->program->image_size * e->program->image_size; }
 int tic_encoder_context(const TicEncoder *e) { return e->program->context; }
+TicPool *tic_encoder_pool(TicEncoder *e) { return e->pool; }
 bool tic_encoder_is_fallback(const TicEncoder *e) { return tic_bpe_is_fallback(e->bpe); }
 
 /* ---- preparing */

@@ -6,6 +6,7 @@
 #ifndef TIC_INFER_ENCODER_H
 #define TIC_INFER_ENCODER_H
 #include "base.h"
+#include "device/pool.h"
 #include "tic.h"
 
 typedef struct {
@@ -23,6 +24,7 @@ void tic_encoder_close(TicEncoder *e);                       /* NULL is fine */
 int64_t tic_encoder_width(const TicEncoder *e);              /* of a row of features */
 int64_t tic_encoder_pixels(const TicEncoder *e);             /* values of one picture: 3 * size * size */
 int tic_encoder_context(const TicEncoder *e);                /* tokens of one caption */
+TicPool *tic_encoder_pool(TicEncoder *e);                    /* the towers' threads, for use while no call is in a tower */
 bool tic_encoder_is_fallback(const TicEncoder *e);           /* no vocabulary: captions are spelled byte by byte */
 
 /* A JPEG, PNG or WebP file in memory to planes [3, size, size]; `label` stands before messages. TIC_BAD_SAMPLE: not usable. */

@@ -10,7 +10,7 @@ typedef struct {
     int64_t rows, width;
 } TicNpy;
 
-/* Writes PATH.tmp. TIC_IO, here and below, when the system refuses; then only tic_npy_abandon is left to do. */
+/* Begins a temporary file (base.h). TIC_IO, here and below, when the system refuses; then only tic_npy_abandon is left to do. */
 TicStatus tic_npy_open(TicNpy *n, const char *path, int64_t width);
 TicStatus tic_npy_add(TicNpy *n, const float *rows, int64_t count);        /* [count, width] */
 TicStatus tic_npy_commit(TicNpy *n);                                       /* becomes PATH; ends the writer either way */

@@ -61,6 +61,16 @@ check "the list names row, file and reason" grep -qP "^4\t$T/a.gif: image: .*GIF
 printf '%s\n' "$IMAGE" "$T/cut.jpg" "$T/none.jpg" "$IMAGE" "$T/a.gif" >"$T/names"
 says "the names in a file" 0 "features of 5 images" "$P" embed --ckpt "$C" --out "$T/n2.npy" --files "$T/names"
 check "give the same" cmp "$T/n.npy" "$T/n2.npy"
+"$P" embed --ckpt "$C" --batch 3 --threads 1 --out "$T/n4.npy" --files "$T/names" >/dev/null 2>&1
+check "nor do the batch and the number of threads change rows" cmp "$T/n.npy" "$T/n4.npy"
+check "or the list" cmp "$T/n.npy.skipped.txt" "$T/n4.npy.skipped.txt"
+# two pipes, of which the second is filled first: who opens one after the other waits for ever
+mkfifo "$T/first" "$T/second"
+{ cat "$IMAGE" >"$T/second"; cat "$T/cut.jpg" >"$T/first"; } &
+feeder=$!
+says "pictures are decoded on several threads" 0 "features of 2 images" timeout 60 "$P" embed --ckpt "$C" --threads 2 --out "$T/p.npy" "$T/first" "$T/second"
+kill $feeder 2>/dev/null; wait $feeder 2>/dev/null
+check "each into its row" eval '[ "$(row "$T/p.npy" 1 | cksum)" = "$(row "$T/n.npy" 0 | cksum)" ] && grep -q "^0	$T/first" "$T/p.npy.skipped.txt"'
 says "all of them good" 0 "features of 1 image" "$P" embed --ckpt "$C" --out "$T/n.npy" "$IMAGE"
 check "the list is gone" test ! -e "$T/n.npy.skipped.txt"
 says "none of them good" 1 "none of 2 pictures could be used; the first: $T/cut.jpg: " "$P" embed --ckpt "$C" --out "$T/n3.npy" "$T/cut.jpg" "$T/a.gif"

@@ -2,6 +2,7 @@
  * keeps the same at that moment. The library is one made here, whose image is the text many times over. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "device/nvrtc.h"
@@ -165,6 +168,36 @@ static void test_many_at_once(void **state)
     tic_nvrtc_close(n);
 }
 
+/* What a killed process left goes when somebody compiles a day later; what is being written now, and files of others, stay. */
+static void test_left_over(void **state)
+{
+    static const struct { const char *name; int hours; bool stays; } file[] = {
+        { "0123.nvrtc.77.tmp", 25, false }, { "0123.nvrtc.78", 25, false }, { "0123.nvrtc.79.tmp", 1, true }, { "0123.nvrtc", 9000, true },
+        { "bpe_simple_vocab_16e6.txt.gz", 9000, true },
+    };
+    char *ignored;
+    TicNvrtc *n = open_library();
+    kept(&ignored);
+    if (ignored)
+        unlink(ignored);
+    free(ignored);
+    for (size_t i = 0; i < TIC_LEN(file); i++) {
+        char *path = tic_format("%s/ticc/%s", folder, file[i].name);
+        struct timespec at[2] = { { .tv_sec = time(NULL) - 3600 * file[i].hours } };
+        at[1] = at[0];
+        assert_int_equal(tic_write_file(path, "half", 4), TIC_OK);
+        assert_int_equal(utimensat(AT_FDCWD, path, at, 0), 0);
+        free(path);
+    }
+    compile(n);
+    for (size_t i = 0; i < TIC_LEN(file); i++) {
+        char *path = tic_format("%s/ticc/%s", folder, file[i].name);
+        assert_int_equal(access(path, F_OK), file[i].stays ? 0 : -1);
+        free(path);
+    }
+    tic_nvrtc_close(n);
+}
+
 static int make_library(void **state)
 {
     if (!mkdtemp(folder))
@@ -191,6 +224,6 @@ static int remove_folder(void **state)
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_kept), cmocka_unit_test(test_many_at_once) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_kept), cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_left_over) };
     return cmocka_run_group_tests_name("nvrtc", tests, make_library, remove_folder);
 }
