@@ -133,6 +133,15 @@ static TicStatus list_folder(TicShardList *list, const char *folder, int depth)
     return status;
 }
 
+bool tic_shards_in(const char *folder)
+{
+    TicShardList list = { 0 };
+    bool any = list_folder(&list, folder, 0) || list.count || list.compressed;
+    tic_error_clear();
+    tic_shards_clear(&list);
+    return any;
+}
+
 /* Braces. expand() rewrites the first brace group of `text` in every way and calls itself on each result; a text
  * without braces is a path. `made` counts all texts, so that a short specification cannot take for ever. */
 typedef struct {

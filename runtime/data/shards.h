@@ -28,6 +28,9 @@ typedef struct {
  * folder holds no .tar, or when a brace range is broken or larger than TIC_MAX_SHARDS. The list stays as it was. */
 TicStatus tic_shards_add(TicShardList *list, const char *spec);
 
+/* Does a folder hold .tar files, plain or compressed, itself or in its sub-folders? What cannot be listed may. */
+bool tic_shards_in(const char *folder);
+
 /* Appends the training shards of the given years (or months: 201603) of a pool at `root`, or of several, A::B. In each
  * the first of ROOT/train/YEAR, ROOT/YEAR, ROOT/yearly/train/YEAR, ROOT/monthly/train/YEAR that is a folder (sub-folders
  * count) or a list YEAR.npy of uids, which is a view (views.h) of ROOT/shards or of ROOT itself. A `root` that holds .tar

@@ -74,6 +74,7 @@ static bool part_of(const Item *part, const Item *whole)
     return same;
 }
 
+/* A folder of class folders, with the side files in it or beside it. */
 static TicStatus open_folder(Item *x, const char *folder)
 {
     char *up = tic_format("%s/..", folder), *names = tic_format("%s/classnames.txt", folder);
@@ -82,66 +83,95 @@ static TicStatus open_folder(Item *x, const char *folder)
         fclose(f);
     x->set.folder = tic_strdup(folder);
     TicStatus status = tic_classes_read(f ? folder : up, 0, &x->set.classes, &x->set.templates);
-    x->set.digest = tic_hash(folder, strlen(folder), 0);
-    x->there = !status;
+    if (!status)
+        status = tic_towers_folder_digest(folder, &x->set.digest);
+    x->set.digest = tic_lines_hash(&x->set.templates, tic_lines_hash(&x->set.classes, x->set.digest));
     free(names);
     free(up);
     return status;
 }
 
+/* Counts a task that has no data, and says why. */
+static void leave_out(Eval *e, const Item *x, bool say, const char *why)
+{
+    e->missing++;
+    if (say)
+        printf("skipped: %s: %s\n", x->task->name, why);
+}
+
+static void refuse(Eval *e, const Item *x, bool say)
+{
+    e->unsupported++;
+    if (say)
+        printf("skipped: %s (%s): %s\n", x->task->name, x->task->key, x->task->why);
+}
+
+/* The data of a task that is no union; without any it is left out. */
+static TicStatus find_data(Eval *e, Item *x, bool say)
+{
+    const TicEvalOptions *o = e->o;
+    TicStatus status = !strcmp(x->task->key, "imagenet-val") ? open_folder(x, o->imagenet_val)
+                     : o->data ? tic_eval_set_open(o->data, x->task, &x->set) : tic_fail(TIC_END, "no --data given");
+    if (status == TIC_END) {
+        leave_out(e, x, say, tic_error());
+        tic_error_clear();
+        return TIC_OK;
+    }
+    x->there = !status;
+    return status;
+}
+
+/* A union is there where all its parts are; they agree in their number of classes. */
+static TicStatus find_parts(Eval *e, Item *u, bool say)
+{
+    int parts = 0, years = u->task->hi - u->task->lo + 1;
+    const Item *first = NULL;
+    for (int k = 0; k < e->n; k++) {
+        const Item *x = &e->item[k];
+        if (!x->there || !part_of(x, u))
+            continue;
+        parts++;
+        first = first ? first : x;
+        u->set.digest = tic_hash(&x->set.digest, sizeof(uint64_t), u->set.digest);
+        if (x->set.classes.count != first->set.classes.count)
+            return tic_fail(TIC_USER, "%s and %s differ in their number of classes, and %s unites them", x->set.folder, first->set.folder,
+                            u->task->name);
+    }
+    u->there = parts == years;
+    for (int k = 0; k < e->n && u->there; k++)
+        e->item[k].wanted |= part_of(&e->item[k], u);
+    if (!u->there) {
+        char *why = tic_format("it unites %d sets, of which %d %s there", years, parts, parts == 1 ? "is" : "are");
+        leave_out(e, u, say, why);
+        free(why);
+    }
+    return TIC_OK;
+}
+
 /* Finds the data of each task; says what will be skipped. */
 static TicStatus resolve(Eval *e, bool say)
 {
-    const TicEvalOptions *o = e->o;
+    bool found = false;
     e->n = e->list.count;
     e->item = tic_alloc((size_t)(e->n + 1) * sizeof *e->item);
     for (int i = 0; i < e->n; i++) {
-        Item *x = &e->item[i];
-        *x = (Item){ .task = &e->list.task[i], .is_union = e->list.task[i].lo < e->list.task[i].hi };
-        if (x->task->kind == TIC_TASK_UNSUPPORTED) {
-            e->unsupported++;
-            if (say)
-                printf("skipped: %s (%s): %s\n", x->task->name, x->task->key, x->task->why);
-            continue;
-        }
-        TicStatus status = TIC_OK;
-        if (!strcmp(x->task->key, "imagenet-val"))
-            status = open_folder(x, o->imagenet_val);
-        else if (!x->is_union)
-            status = o->data ? tic_eval_set_open(o->data, x->task, &x->set) : tic_fail(TIC_END, "no --data given");
-        if (status == TIC_END) {
-            e->missing++;
-            if (say)
-                printf("skipped: %s: %s\n", x->task->name, tic_error());
-            tic_error_clear();
-        } else if (status) {
-            return status;
-        } else if (!x->is_union) {
-            x->there = true;
-        }
+        TicEvalTask *t = &e->list.task[i];
+        e->item[i] = (Item){ .task = t, .is_union = t->lo < t->hi };
     }
-    int found = 0;
-    for (int i = 0; i < e->n; i++) {
-        Item *u = &e->item[i];
-        int parts = 0, first = -1;
-        for (int k = 0; k < e->n && u->is_union; k++) {
-            if (!part_of(&e->item[k], u) || !e->item[k].there)
+    for (int pass = 0; pass < 2; pass++)                 /* unions are made of what was found before them */
+        for (int i = 0; i < e->n; i++) {
+            Item *x = &e->item[i];
+            if (x->is_union != (pass == 1))
                 continue;
-            parts++;
-            first = first < 0 ? k : first;
-            u->set.digest = tic_hash(&e->item[k].set.digest, sizeof(uint64_t), u->set.digest);
-            u->there = parts == u->task->hi - u->task->lo + 1;
-            if (e->item[k].set.classes.count != e->item[first].set.classes.count)
-                return tic_fail(TIC_USER, "%s and %s differ in their number of classes, and %s unites them", e->item[k].set.folder,
-                                e->item[first].set.folder, u->task->name);
+            if (x->task->kind == TIC_TASK_UNSUPPORTED)
+                refuse(e, x, say);
+            else
+                TRY(x->is_union ? find_parts(e, x, say) : find_data(e, x, say));
+            found |= x->there;
         }
-        for (int k = 0; k < e->n && u->there; k++)
-            e->item[k].wanted |= part_of(&e->item[k], u);
-        found += u->there;
-    }
     if (!found)
         return tic_fail(TIC_USER, "%s: no held-out sets: looked for eval/retrieval/YEAR below it, and for those of the task list",
-                        o->data ? o->data : o->imagenet_val);
+                        e->o->data ? e->o->data : e->o->imagenet_val);
     return TIC_OK;
 }
 

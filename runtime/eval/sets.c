@@ -127,17 +127,38 @@ static void find_below(const char *root, const char *key, char **folder, char **
     free(flat);
 }
 
-static void find_folder(const char *text, const char *key, char **folder, char **side)
+/* Shards, or the promise of some. */
+static bool holds_data(const char *folder, const char *side)
+{
+    char *here = tic_format("%s/nshards.txt", folder), *there = tic_format("%s/nshards.txt", side);
+    bool any = !access(here, F_OK) || !access(there, F_OK) || tic_shards_in(folder);
+    free(here);
+    free(there);
+    return any;
+}
+
+/* In the first root where it has data; else an empty folder in the last one that has it, or NULL. */
+static bool find_folder(const char *text, const char *key, char **folder, char **side)
 {
     char **root;
     int n = tic_roots_split(text, &root);
+    bool found = false;
     *folder = *side = NULL;
     for (int i = 0; i < n; i++) {
-        if (!*folder)
-            find_below(root[i], key, folder, side);
+        char *f = NULL, *s = NULL;
+        if (!found)
+            find_below(root[i], key, &f, &s);
+        if (f) {
+            free(*folder);
+            free(*side);
+            *folder = f;
+            *side = s;
+            found = holds_data(f, s);
+        }
         free(root[i]);
     }
     free(root);
+    return found;
 }
 
 uint64_t tic_lines_hash(const TicLines *l, uint64_t h)
@@ -180,8 +201,14 @@ TicStatus tic_eval_set_open(const char *root, const TicEvalTask *task, TicEvalSe
 {
     char *side;
     *set = (TicEvalSet){ 0 };
-    find_folder(root, task->key, &set->folder, &side);
-    if (!set->folder) {
+    bool found = find_folder(root, task->key, &set->folder, &side);
+    if (set->folder && !found) {
+        tic_fail(TIC_END, "%s: the folder holds no .tar shards", set->folder);
+        free(side);
+        tic_eval_set_clear(set);
+        return TIC_END;
+    }
+    if (!found) {
         char part[4][128];
         free(side);
         if (parts_of(task->key, part))

@@ -1,6 +1,6 @@
 /* sets.h -- where the data of a task lies, and what lies beside it.
  *
- * A root may be several, A::B; the first that has a set counts. tic/SET/KIND/SCALE/SPLIT, the first that exists below a root:
+ * A root may be several, A::B; the first that has shards of a set counts. tic/SET/KIND/SCALE/SPLIT, the first that exists below a root:
  *     tic/SET/SCALE/eval/KIND/SPLIT   data/tic/SET/SCALE/eval/KIND/SPLIT   SCALE/eval/KIND/SPLIT   eval/KIND/SPLIT
  * any other key, with every / as a -:
  *     wds_KEY_test/test               wds_KEY_test            (side files in wds_KEY_test)
@@ -21,7 +21,7 @@ typedef struct {
     uint64_t digest;             /* of the shards' names and sizes and of the side files' text */
 } TicEvalSet;
 
-/* TIC_END, with the places looked at as the message, when there is no such folder. TIC_USER when a side file is missing,
+/* TIC_END, with the places looked at as the message, when there is no such folder or it holds no shards. TIC_USER when a side file is missing,
  * empty or contradicts the task (num_classes) or the folder (nshards.txt). */
 TicStatus tic_eval_set_open(const char *root, const TicEvalTask *task, TicEvalSet *set);
 void tic_eval_set_clear(TicEvalSet *set);

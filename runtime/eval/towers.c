@@ -356,30 +356,57 @@ static void list_pictures(Pictures *p, const char *folder, int64_t label)
     free(entry);
 }
 
-static TicStatus list_classes(Pictures *p, const char *folder, int classes)
+/* The pictures of every class folder, each labelled with its folder's number; *found: how many folders there are. */
+static TicStatus list_classes(Pictures *p, const char *folder, int *found)
 {
     struct dirent **entry = NULL;
-    int n = scandir(folder, &entry, not_hidden, by_bytes), found = 0;
+    int n = scandir(folder, &entry, not_hidden, by_bytes);
+    *found = 0;
     if (n < 0)
         return tic_fail(TIC_USER, "%s: cannot list the folder: %s", folder, strerror(errno));
     for (int i = 0; i < n; i++) {
         char *path = tic_format("%s/%s", folder, entry[i]->d_name);
         struct stat st;
         if (!stat(path, &st) && S_ISDIR(st.st_mode))
-            list_pictures(p, path, found++);
+            list_pictures(p, path, (*found)++);
         free(path);
         free(entry[i]);
     }
     free(entry);
-    if (found != classes)
-        return tic_fail(TIC_USER, "%s: found %d folders of classes, and classnames.txt has %d classes", folder, found, classes);
-    return p->count ? TIC_OK : tic_fail(TIC_USER, "%s: its folders hold no .jpg, .jpeg or .png", folder);
+    return p->count ? TIC_OK : tic_fail(TIC_USER, "%s: its folders hold no .jpg, .jpeg, .png or .webp", folder);
+}
+
+static void free_pictures(Pictures *p)
+{
+    for (int64_t i = 0; i < p->count; i++)
+        free(p->path[i]);
+    free(p->path);
+    free(p->label);
+}
+
+TicStatus tic_towers_folder_digest(const char *folder, uint64_t *digest)
+{
+    Pictures p = { 0 };
+    int found;
+    TicStatus status = list_classes(&p, folder, &found);
+    *digest = 0;
+    for (int64_t i = 0; i < p.count; i++) {
+        struct stat st;
+        const char *name = p.path[i] + strlen(folder);
+        int64_t size = stat(p.path[i], &st) ? -1 : st.st_size;
+        *digest = tic_hash(&size, sizeof size, tic_hash(name, strlen(name), *digest));
+    }
+    free_pictures(&p);
+    return status;
 }
 
 TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const float *classifier, TicClassCounts *c, TicEvalCounts *counts)
 {
     Pictures p = { 0 };
-    TicStatus status = list_classes(&p, folder, c->classes);
+    int found;
+    TicStatus status = list_classes(&p, folder, &found);
+    if (!status && found != c->classes)
+        status = tic_fail(TIC_USER, "%s: found %d folders of classes, and classnames.txt has %d classes", folder, found, c->classes);
     Decode d = { .towers = t, .planes = tic_alloc((size_t)(t->batch * picture_size(t))), .bad = tic_alloc((size_t)t->batch) };
     Labelled l = labelled(t, c, classifier);
     begin(&t->image, count_rows, &l);
@@ -397,10 +424,7 @@ TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const flo
     }
     if (!status)
         finish(&t->image);
-    for (int64_t i = 0; i < p.count; i++)
-        free(p.path[i]);
-    free(p.path);
-    free(p.label);
+    free_pictures(&p);
     free(d.planes);
     free(d.bad);
     free(l.label);

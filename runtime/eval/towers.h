@@ -38,6 +38,9 @@ TicStatus tic_towers_classify(TicTowers *t, const TicShardList *shards, const fl
  * when there are not as many sub-folders as classes. */
 TicStatus tic_towers_classify_folder(TicTowers *t, const char *folder, const float *classifier, TicClassCounts *c, TicEvalCounts *counts);
 
+/* Of the names and sizes of such a folder's pictures. */
+TicStatus tic_towers_folder_digest(const char *folder, uint64_t *digest);
+
 /* The next line of a caption as Python's splitlines cuts it (\n, \r, \r\n, \v, \f, 0x1c..0x1e, U+0085, U+2028, U+2029);
  * false at the end. */
 bool tic_caption_line(const char **at, const char *end, const char **line, size_t *size);

@@ -23,6 +23,15 @@ says "takes no score of the first" 0 "12 tasks evaluated, 0 done before" "$P" ev
 
 mkdir -p "$T/two/eval/retrieval" && cp -r "$D/eval/retrieval/2014" "$T/two/eval/retrieval/2013"
 says "several roots" 0 "13 tasks evaluated" "$P" eval --ckpt "$C" --data "$D::$T/two" --out "$T/roots"
+# a folder without shards is as one that is not there: in the first of several roots, of one year, of one that a union needs
+mkdir "$D/eval/retrieval/2013" "$D/eval/retrieval/2019"
+says "a folder without shards has no data" 0 "0 tasks evaluated, 13 done before, 1 without data" "$P" eval --ckpt "$C" --data "$D::$T/two" --out "$T/roots"
+check "it is named" grep -q "^skipped: TiC-DataComp-Retrieval-Yearly-2019: $D/eval/retrieval/2019: the folder holds no .tar shards" "$T/says.out"
+rmdir "$D/eval/retrieval/2013" "$D/eval/retrieval/2019"
+mv "$D/eval/retrieval/2015" "$T/2015" && mkdir "$D/eval/retrieval/2015"
+says "nor has a union of which a part is missing" 0 "0 tasks evaluated, 10 done before, 2 without data" "$P" eval --ckpt "$C" --data "$D"
+check "it says so" grep -q "2014-2016: it unites 3 sets, of which 2 are there" "$T/says.out"
+rmdir "$D/eval/retrieval/2015" && mv "$T/2015" "$D/eval/retrieval/2015"
 # tasklist.yml: written for DataComp's script, read, with static tasks and ones of other protocols
 check "the list of tasks" "$P" eval --data "$D" --write-tasklist "$T/tasks.yml"
 check "in YAML that names them" grep -q '^tic/datacomp/retrieval/yearly/2014:$' "$T/tasks.yml"
@@ -66,6 +75,11 @@ pictures=("$T"/s/*.jpg); cp "${pictures[0]}" "$V/n01/a.JPEG"; cp "${pictures[1]}
 printf 'cat\ndog\n' >"$V/classnames.txt"; echo 'a photo of a {c}.' >"$V/zeroshot_classification_templates.txt"
 says "an ImageNet validation folder" 0 "2 images   acc1" "$P" eval --ckpt "$C" --imagenet-val "$V" --out "$T/v"
 check "a broken picture is counted" grep -q '"images": 2, "skipped": 1' "$T/v/eval_results.jsonl"
+says "a second time: done before" 0 "0 tasks evaluated, 1 done before" "$P" eval --ckpt "$C" --imagenet-val "$V" --out "$T/v"
+printf 'cat\nwolf\n' >"$V/classnames.txt"
+says "other classes are another task" 0 "1 tasks evaluated, 0 done before" "$P" eval --ckpt "$C" --imagenet-val "$V" --out "$T/v"
+cp "${pictures[2]}" "$V/n02/d.jpg"
+says "and so are other pictures" 0 "1 tasks evaluated, 0 done before" "$P" eval --ckpt "$C" --imagenet-val "$V" --out "$T/v"
 printf 'cat\n' >"$V/classnames.txt"
 says "more folders than classes" 1 "found 2 folders of classes, and classnames.txt has 1 classes" "$P" eval --ckpt "$C" --imagenet-val "$V" --out "$T/v2"
 finish
