@@ -5,7 +5,7 @@ n=0
 ok() { n=$((n + 1)); echo "ok $n - $1"; }
 not_ok() { n=$((n + 1)); echo "not ok $n - $1"; shift; printf '%s\n' "$@" | tail -n 30 >&2; }
 skip() { n=$((n + 1)); echo "ok $n - $1 # SKIP $2"; }
-check() { local name=$1; shift; if "$@" >"$T/check.out" 2>&1; then ok "$name"; else not_ok "$name" "$(cat "$T/check.out")"; fi; }
+check() { local name=$1; shift; if "$@" >"$T/check.out" 2>&1; then ok "$name"; else not_ok "$name" "exit code $?" "$(cat "$T/check.out")"; fi; }
 # says NAME CODE TEXT COMMAND...: the command exits with CODE and prints TEXT (a fixed string) somewhere
 says() {
     local name=$1 code=$2 text=$3 got; shift 3
