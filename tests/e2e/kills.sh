@@ -24,7 +24,7 @@ kill_all() {       # NAME SIGNAL ROUNDS COMMAND...: the command writes into $out
         pid=$!
         sleep "$(awk -v r=$RANDOM -v t=$took 'BEGIN { print 0.9 * t / 1e6 * r / 32768 }')"
         kill "-$signal" $pid 2>/dev/null
-        wait $pid 2>/dev/null && continue
+        wait $pid 2>/dev/null && { took=$((took * 3 / 4)); continue; }      # it was done: the first one had waited for the disk
         hit=$((hit + 1))
         for f in "$out"/*; do
             case $f in
@@ -55,8 +55,8 @@ kill_all export-pt KILL 12 export_pt
 kill_all export-hf KILL 12 export_hf
 kill_all eval KILL 8 evaluate
 for s in TERM INT; do
-    kill_all embed-files $s 3 embed_files
-    kill_all eval $s 3 evaluate
+    kill_all embed-files $s 5 embed_files
+    kill_all eval $s 5 evaluate
 done
 set +m
 finish
