@@ -117,6 +117,36 @@ static void test_runs(void **state)
     tic_runs_clear(&runs);
 }
 
+/* A folder of one training run, without a record of steps: what it is, its metrics say. */
+static void test_single(void **state)
+{
+    static const char *const line[] = {
+        "{\"step\": 1, \"samples\": 24, \"loss\": 2.5, \"lr\": 0.001, \"logit_scale\": 14, \"samples_per_second\": 9}\n",
+        "{\"step\": 50, \"samples\": 1200, \"loss\": 2.25, \"lr\": 0.0005, \"logit_scale\": 14.5, \"samples_per_second\": 10}\n",
+    };
+    char *path[] = { "one" }, *text = tic_format("%s%s{\"step\": 51, \"sam", line[0], line[1]);
+    for (int whole = 0; whole < 2; whole++) {
+        TicRuns runs;
+        assert_int_equal(tic_make_dirs("one/checkpoints"), TIC_OK);
+        put("one/metrics.jsonl", text);
+        if (whole)
+            put("one/checkpoints/epoch_1.pt", "weights");
+        assert_int_equal(tic_runs_read(path, 1, &runs), TIC_OK);
+        assert_int_equal(runs.run[0].n_step, 1);
+        const TicRunStep *s = &runs.run[0].step[0];
+        assert_true(s->steps == 50 && s->pairs == 1200 && s->batch == 24 && s->n_point == 2);
+        assert_string_equal(s->state, whole ? "trained" : "training");
+        assert_string_equal(s->checkpoint, whole ? "checkpoints/epoch_1.pt" : "checkpoints/epoch_latest.pt");
+        tic_runs_clear(&runs);
+    }
+    put("one/metrics.jsonl", "");                            /* killed before its first line */
+    TicRuns runs;
+    assert_int_equal(tic_runs_read(path, 1, &runs), TIC_OK);
+    assert_true(!runs.run[0].step[0].steps && !runs.run[0].step[0].batch);
+    tic_runs_clear(&runs);
+    free(text);
+}
+
 static char *written(const TicRuns *runs, void (*write)(const TicRuns *, FILE *))
 {
     char *text = NULL;
@@ -196,6 +226,6 @@ static void test_refusals(void **state)
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_transfer), ROOM(test_runs), ROOM(test_reports), ROOM(test_refusals) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_transfer), ROOM(test_runs), ROOM(test_single), ROOM(test_reports), ROOM(test_refusals) };
     return cmocka_run_group_tests_name("report", tests, NULL, NULL);
 }

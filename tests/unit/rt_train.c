@@ -166,6 +166,37 @@ static void test_resumed_logs(void **state)
     free(parts);
 }
 
+/* The time that is left, as the line of a step says it: of the first of two steps it is what that one took. */
+static void test_time_left(void **state)
+{
+    static const struct { double seconds; const char *left; } cases[] = {
+        { 0.4, "left 0s\n" }, { 0.5, "left 1s\n" }, { 59.4, "left 59s\n" }, { 59.6, "left 1m00s\n" }, { 125, "left 2m05s\n" },
+        { 3599.4, "left 59m59s\n" }, { 3599.6, "left 1h00m\n" }, { 3725, "left 1h02m\n" }, { 360000 + 59 * 60, "left 100h59m\n" },
+    };
+    char *dir = in_folder("left"), *shown = in_folder("shown");
+    fflush(stdout);
+    int out = dup(STDOUT_FILENO);
+    for (size_t i = 0; i < TIC_LEN(cases); i++) {
+        TicReport *r;
+        TicReportOptions o = { .dir = dir, .batch = 8, .log_every = 1 };
+        TicProgress p = { .step = 1, .total = 2, .loss = 2, .lr = 1e-3, .logit_scale = 14, .seconds = cases[i].seconds };
+        assert_non_null(freopen(shown, "w", stdout));
+        assert_int_equal(tic_report_open(&o, &r), TIC_OK);
+        assert_int_equal(tic_report_step(r, &p), TIC_OK);
+        tic_report_close(r);
+        fflush(stdout);
+        dup2(out, STDOUT_FILENO);
+        size_t size;
+        char *line = contents("shown", &size);
+        if (!strstr(line, cases[i].left))
+            fail_msg("%g seconds: found `%s`, wanted `%s`", cases[i].seconds, line, cases[i].left);
+        free(line);
+    }
+    close(out);
+    free(dir);
+    free(shown);
+}
+
 static void test_lock(void **state)
 {
     int mine, status, to[2], from[2];
@@ -211,7 +242,7 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc), cmocka_unit_test(test_events), cmocka_unit_test(test_resumed_logs), cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory), cmocka_unit_test(test_time_left),
     };
     int failed = cmocka_run_group_tests_name("train", tests, NULL, NULL);
     char *remove = tic_format("rm -rf %s", folder);
