@@ -680,10 +680,6 @@ void exec_equation(Sema *s, const Node *set)
         exec_assign(s, name, set);
         return;
     }
-    if (s->frame->pointwise) {
-        sema_error(s, target->span, "an equation cannot stand in a function that is called element by element");
-        return;
-    }
     if (name && !may_define(s, name, target))
         return;
     if (!name) {

@@ -203,10 +203,6 @@ void exec_param(Sema *s, const Node *n, Name *known)
         sema_help(s, "write `state %s = 0`", sema_text(s, n->a));
         return;
     }
-    if (s->frame->pointwise) {
-        sema_error(s, n->span, "a parameter cannot stand in a function that is called element by element");
-        return;
-    }
     if (!known && !name_is_free(s, name, at))
         return;
     Def *def = make_param(s, n);

@@ -187,8 +187,6 @@ static Value finish_reduce(Sema *s, Eq *q, const Node *n, const ReducerRow *row,
     for (int k = 0; row->mean && k < q->n; k++) {
         if (!(red >> k & 1))
             continue;
-        if (!eq_known(s, q, q->axis[k], n->span))
-            return value_error();
         Ext ext = q->axis[k]->ext;
         const Expr *size = expr_extent(s->g, ext == EXT_ANY ? 2 : ext);
         count = count ? sema_op(s, OP_MUL, count, size, NULL) : size;

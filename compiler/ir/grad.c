@@ -297,7 +297,7 @@ static bool *find_need(Grad *d, const int *wrt, int n)
         need[wrt[i]] = g->tensor[wrt[i]].dtype == DT_F32;
     for (int i = 0; i < g->n_comp; i++) {
         const Comp *c = g->comp[i];
-        if (c->reducer != RED_ARGMAX && g->tensor[c->out].dtype == DT_F32 && loads_needed(c->body, need, &d->scratch))
+        if (g->tensor[c->out].dtype == DT_F32 && loads_needed(c->body, need, &d->scratch))
             need[c->out] = true;
     }
     return need;

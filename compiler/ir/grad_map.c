@@ -543,7 +543,7 @@ typedef struct Cell { Box box[MAX_RANK]; bool gone; } Cell;
 static bool continues(const Cell *a, const Cell *b, int dim, const Item *it, int n, int rank)
 {
     for (int k = 0; k < rank; k++)
-        if (k == dim ? a->box[k].n == EXT_BATCH || a->box[k].lo + a->box[k].n != b->box[k].lo
+        if (k == dim ? a->box[k].lo + a->box[k].n != b->box[k].lo
                      : a->box[k].lo != b->box[k].lo || a->box[k].n != b->box[k].n)
             return false;
     for (int i = 0; i < n; i++)

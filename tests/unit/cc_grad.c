@@ -239,12 +239,15 @@ static const Case cases[] = {
     { "reversed", STORE, "6", "6", Y("6") "%3[a0] = %0[-a0 + 5]^2 {a0:6}" LOSS "sum{a0:6}(%3[a0] * %1[a0])" },
     { "toeplitz t-u+3", GATHER, "7", "4, 4", LOSS "sum{a0:4, a1:4}(%0[a0 - a1 + 3]^2 * %1[a0, a1])" },
     { "stride 2, down", GATHER, "11", "4, 4", LOSS "sum{a0:4, a1:4}(%0[-a0*2 + a1 + 7] * %1[a0, a1])" },
+    { "stride 3, down within", GATHER, "11", "4, 2", LOSS "sum{a0:4, a1:2}(%0[a0*3 - a1 + 1]^2 * %1[a0, a1])" },
     { "diagonal", GATHER, "4, 4", "4", LOSS "sum{a0:4}(%0[a0, a0]^2 * %1[a0])" },
     { "off-diagonal", GATHER, "4, 6", "4", LOSS "sum{a0:4}(%0[a0, a0 + 1] * %1[a0])" },
     { "gather rows", SCATTER, "5, 3", "4, 3",
       Y("4, 3") "%3[a0, a1] = %0[%2[a0], a1] {a0:4, a1:3}" LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
     { "gather pinned", GATHER, "4, 5, 3", "4, 3",
       Y("4, 3") "%3[a0, a1] = %0[a0, %2[a0], a1] {a0:4, a1:3}" LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
+    { "pinned, the gather first", GATHER, "5, 4, 3", "4, 3",
+      Y("4, 3") "%3[a0, a1] = %0[%2[a0], a0, a1] {a0:4, a1:3}" LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
     { "gather under a guard", SCATTER, "5, 3", "4, 3",
       Y("4, 3") "%3[a0, a1] = where(%2[a0] > 1, %0[%2[a0] - 2, a1], 0.5) {a0:4, a1:3}"
       LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
@@ -253,6 +256,9 @@ static const Case cases[] = {
       LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
     { "pinned, by the number behind", GATHER, "4, 5, 3", "4, 3",
       Y("4, 3") "%3[a0, a1] = where([a0] < 3, %0[a0, %2[a0 + 1], a1], 0.5) {a0:4, a1:3}"
+      LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
+    { "gather by a gather by the number before", SCATTER, "5, 3", "4, 3",
+      Y("4, 3") "%3[a0, a1] = where([a0] > 0, %0[%2[(%2[a0 - 1] mod 4)], a1], 0.5) {a0:4, a1:3}"
       LOSS "sum{a0:4, a1:3}(%3[a0, a1]^2 * %1[a0, a1])" },
     { "gather, summed first", SCATTER, "5", "4, 3", LOSS "sum{a0:4, a1:3}(%0[%2[a0]] * %1[a0, a1])" },
     { "softmax", STORE, "4, 5", "5",
@@ -287,6 +293,8 @@ static const Case cases[] = {
       LOSS "sum{a0:4, a1:4}(%3[a0, a1] * %1[a0])" },
     { "shifted under a guard", GATHER, "6", "6",
       Y("6") "%3[a0] = where([a0] > 0, %0[a0 - 1]^2, 3) {a0:6}" LOSS "sum{a0:6}(%3[a0] * %1[a0])" },
+    { "shifted the other way", GATHER, "6", "6",
+      Y("6") "%3[a0] = where([a0] < 5, %0[a0 + 1]^2, 3) {a0:6}" LOSS "sum{a0:6}(%3[a0] * %1[a0])" },
     { "padded window", GATHER, "6", "3",
       Y("6") "%3[a0] = sum{a1:3}(where([a0 + a1] >= 1 and [a0 + a1] < 7, %0[a0 + a1 - 1] * %1[a1], 0)) {a0:6}"
       LOSS "sum{a0:6}(%3[a0]^2)" },
@@ -352,6 +360,9 @@ static void few_cells(void **state)
         { "all, and two rows", "4, 6", LOSS "sum{a0:4, a1:6}(%0[a0, a1]^2 * %0[2, a1] * %0[3, a1] * %1[a0])", 3, 0 },
         { "a gather from a third, and two thirds", "4, 5, 6",
           LOSS "sum{a0:4, a1:5, a2:2}(%0[a0, %2[a0], a2] * %0[a0, a1, a2 + 2] * %0[a0, a1, a2 + 4] * %1[a0])", 3, 1 },
+        { "a gather, one row, and the last three", "4, 5", LOSS "sum{a0:4, a1:3}(%0[a0, %2[a0]] * %0[a0, a1 + 2] * %0[a0, 0] * %1[a0])", 3, 3 },
+        { "every second, and the first two", "7", LOSS "sum{a0:3}(%0[a0*2]^2 * %0[0] * %0[1] * %1[a0])", 3, 1 },
+        { "a sum over windows, and one row", "6", LOSS "sum{a0:4, a1:3}(%0[a0 + a1]^2 * %0[0] * %1[a0])", 2, 0 },
     };
     for (int i = 0; i < (int)LEN(few); i++) {
         Arena a = {0};
@@ -426,9 +437,55 @@ static void batch_mean(void **state)
     gradient_is_right("the next row of the batch",
         "tensor %0 input f32[B] \"x\" tensor %1 temp f32[] \"loss\""
         "%1 = sum{a0:B}(where([a0 + 1] < B, %0[a0] * %0[a0 + 1], 0))", 4, -1, 1);
+    for (int batch = 4; batch <= 7; batch += 3)
+        gradient_is_right("the first five of the batch",
+            "tensor %0 input f32[B] \"x\" tensor %1 temp f32[] \"loss\" %1 = sum{a0:5}(where([a0] < B, %0[a0]^2, 0))", batch, -1, 1);
     gradient_is_right("the batch modulo 3",
         "tensor %0 param f32[3] const(0) \"x\" tensor %1 input f32[B] \"y\" tensor %2 temp f32[] \"loss\""
         "%2 = sum{a0:B}(%0[(a0 mod 3)]^2 * %1[a0])", 7, -1, 1);
+}
+
+/* Where a function or reducer has a corner: of equal arguments the first gets all, and |x| is flat at 0. */
+static void corners(void **state)
+{
+    static const struct { const char *text; double x[3], d[3]; } corner[] = {
+        { "max(%0[0], %0[1])", { 2, 2, 0 }, { 1, 0, 0 } }, { "min(%0[0], %0[1])", { 2, 2, 0 }, { 1, 0, 0 } },
+        { "abs(%0[0])", { 0, 0, 0 }, { 0, 0, 0 } },        { "max{a0:3}(%0[a0])", { 1, 3, 3 }, { 0, 1, 0 } },
+        { "min{a0:3}(%0[a0])", { 3, 1, 1 }, { 0, 1, 0 } },
+    };
+    for (int i = 0; i < (int)LEN(corner); i++) {
+        Arena a = {0};
+        Graph *g = graph_from(&a, arena_printf(&a, "tensor %%0 param f32[3] const(0) \"x\" tensor %%1 temp f32[] \"loss\" %%1 = %s",
+                                               corner[i].text));
+        int x = 0, grad;
+        double at[3];
+        Text why = { .arena = &a };
+        assert_true(grad_append(g, 1, &x, 1, &grad, &why));
+        Env env = { NEWN(&a, double *, g->n_tensor), 1 };
+        memcpy(at, corner[i].x, sizeof at);
+        env.value[0] = at;
+        ran(&a, g, &env);
+        for (int k = 0; k < 3; k++)
+            if (env.value[grad][k] != corner[i].d[k])
+                fail_msg("%s: element %d of the gradient is %g, not %g", corner[i].text, k, env.value[grad][k], corner[i].d[k]);
+        arena_free(&a);
+    }
+}
+
+/* The positions of an extremum over three axes need a tensor of nine. */
+static void too_many_dimensions(void **state)
+{
+    Arena a = {0};
+    Graph *g = graph_from(&a,
+        "tensor %0 param f32[2, 2, 2, 2, 2, 2, 2, 8] const(0) \"x\" tensor %1 temp f32[2, 2, 2, 2, 2, 2, 2] \"m\" tensor %2 temp f32[] \"loss\""
+        "%1[a0, a1, a2, a3, a4, a5, a6] = max{a7:2, a8:2, a9:2}(%0[a0, a1, a2, a3, a4, a5, a6, a7*4 + a8*2 + a9])"
+        "  {a0:2, a1:2, a2:2, a3:2, a4:2, a5:2, a6:2}"
+        "%2 = sum{a0:2, a1:2, a2:2, a3:2, a4:2, a5:2, a6:2}(%1[a0, a1, a2, a3, a4, a5, a6])");
+    int x = 0, grad;
+    Text why = { .arena = &a };
+    assert_false(grad_append(g, 2, &x, 1, &grad, &why));
+    assert_non_null(strstr(text_data(&why), "the gradient of this max needs a tensor of more than 8 dimensions: %1[a0"));
+    arena_free(&a);
 }
 
 /* What is asked for and does not lead to the loss; f64 scalars of the host; the loss itself; spans and tags. */
@@ -459,6 +516,10 @@ static void what_does_not_depend(void **state)
         }
     assert_false(grad_append(g, 0, wrt, 1, grads, &why));
     assert_string_equal(text_data(&why), "the loss %0 has rank 1, a number is wanted");
+    g = graph_from(&a, "tensor %0 param f32[3] const(0) \"x\" tensor %1 temp i32[3] \"whole\" tensor %2 temp f32[] \"loss\""
+                       "%1[a0] = %0[a0] {a0:3}  %2 = sum{a0:3}(%1[a0])");
+    assert_true(grad_append(g, 2, wrt, 1, grads, &why));
+    assert_int_equal(grads[0], -1);
     arena_free(&a);
 }
 
@@ -472,6 +533,8 @@ static void readable(void **state)
           "%2[a0*2 + a1] = %0[a0*2 + a1] + %0[a0*2 + a1]  {a0:3, a1:2}" },
         { "tensor %0 param f32[6] const(0) \"x\" tensor %1 temp f32[] \"loss\" %1 = sum{a0:3}(%0[a0*2])",
           "%2[a0] = where([(a0 mod 2)] == 0, 1, 0)  {a0:6}" },
+        { "tensor %0 param f32[6] const(0) \"x\" tensor %1 temp f32[] \"loss\" %1 = sum{a0:4, a1:2}(where([a0] > 0, %0[a0*2 + a1 - 2], 0))",
+          "%2[a0] = where([(a0 div 2) + 1] > 0, 1, 0)  {a0:6}" },
         { "tensor %0 param f32[2, 3] const(0) \"x\" tensor %1 temp f32[] \"loss\" %1 = sum{a0:3}(%0[1, a0]^3)",
           "%2[0, a0] = 0  {a0:3}" },
         { "tensor %0 input f32[B] \"x\" tensor %1 param f32[] const(0) \"w\" tensor %2 temp f32[] \"loss\""
@@ -480,7 +543,7 @@ static void readable(void **state)
     for (int i = 0; i < (int)LEN(cases_); i++) {
         Arena a = {0};
         Graph *g = graph_from(&a, cases_[i].text);
-        int wrt[] = { 0, 1 }, grads[2], n = i == 4 ? 2 : 1;
+        int wrt[] = { 0, 1 }, grads[2], n = i == (int)LEN(cases_) - 1 ? 2 : 1;
         Text why = { .arena = &a };
         assert_true(grad_append(g, find_tensor(g, "loss"), wrt, n, grads, &why));
         if (!strstr(text_of(&a, g), cases_[i].line))
@@ -498,6 +561,8 @@ int main(void)
         cmocka_unit_test(few_cells),
         cmocka_unit_test(contrastive_loss),
         cmocka_unit_test(batch_mean),
+        cmocka_unit_test(corners),
+        cmocka_unit_test(too_many_dimensions),
         cmocka_unit_test(what_does_not_depend),
         cmocka_unit_test(readable),
     };
