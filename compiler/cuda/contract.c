@@ -599,9 +599,11 @@ bool cu_contract(Cu *l)
     cu_grid_times(&grid, c.columns, c.t->tile_n);
     grid.y = c.splits;
     if (own) {
-        hopper.tiles = shares ? cu_grid(poly_const(shares), 1) : cu_grid(c.rows, own->tile_m);
-        if (!shares)
+        hopper.tiles = cu_grid(shares ? poly_const(shares) : c.batches, 1);
+        if (!shares) {
+            cu_grid_times(&hopper.tiles, c.rows, own->tile_m);
             cu_grid_times(&hopper.tiles, c.columns, own->tile_n);
+        }
         hopper.tiles.y = shares ? 1 : c.splits;
         l->out->hopper = hopper;
     }

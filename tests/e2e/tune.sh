@@ -58,4 +58,9 @@ if "$TICC" $model --target cpu,cuda --table "$T/other" -o "$T/program"; then
 else
     not_ok "a program with a table compiles"
 fi
+# products of each sample by itself, which only templates without the copy engine make
+sed 's/let h = attention(.*$/let h = embed(tokens, 200, 16) as attn/
+     s/z\[b, d\] = mean\[t\](h\[b, t, d\])/pairs[b, d, e: 16] = mean[t](h[b, t, d] * h[b, t, e])\n        z[b, d] = mean[e](tanh(pairs[b, d, e]))/' $model >"$T/pairs.tic"
+says "all templates compute every sample of a batch" 0 "kernels measured" emulated "$TICC" --tune "$T/pairs.tic" --rounds 1 --batch 5 --table "$T/pairs"
+check "of products of each sample too" grep -q "^sm_90a contract bf16 bf16 mm *16 *16 *16 ~5 " "$T/pairs"
 finish
