@@ -295,7 +295,7 @@ struct Sema {
     ARRAY(Def *) scalar;            /* by Expr id: the rank-0 tensor that holds this value */
     ARRAY(Def *) traced;            /* tensors by equations, newest last: `student.logits` is found here */
     Def *image, *text_tokens;       /* inputs */
-    struct { const Closure *fn; Value arg[4]; int n; Value result; } memo[16];
+    struct { const Closure *fn; Value arg[4], result; } memo[16];
     int n_memo;
     /* the optimiser's constants, for checkpoints */
     const Closure *optimizer;

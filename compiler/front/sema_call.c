@@ -108,7 +108,7 @@ static bool depends_on_axes(const Value *v)
 static bool remembered(Sema *s, const Closure *fn, const Value *arg, int n, Value *result)
 {
     for (int i = 0; i < s->n_memo; i++) {
-        bool same = s->memo[i].fn == fn && s->memo[i].n == n;
+        bool same = s->memo[i].fn == fn;
         for (int k = 0; same && k < n; k++)
             same = arg[k].kind == V_TENSOR && s->memo[i].arg[k].def == arg[k].def;
         if (same) {
@@ -128,7 +128,6 @@ static void remember(Sema *s, const Closure *fn, const Value *arg, int n, Value 
             return;
     }
     s->memo[s->n_memo].fn = fn;
-    s->memo[s->n_memo].n = n;
     s->memo[s->n_memo].result = result;
     memcpy(s->memo[s->n_memo++].arg, arg, (size_t)n * sizeof *arg);
 }

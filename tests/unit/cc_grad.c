@@ -240,6 +240,8 @@ static const Case cases[] = {
     { "toeplitz t-u+3", GATHER, "7", "4, 4", LOSS "sum{a0:4, a1:4}(%0[a0 - a1 + 3]^2 * %1[a0, a1])" },
     { "stride 2, down", GATHER, "11", "4, 4", LOSS "sum{a0:4, a1:4}(%0[-a0*2 + a1 + 7] * %1[a0, a1])" },
     { "stride 3, down within", GATHER, "11", "4, 2", LOSS "sum{a0:4, a1:2}(%0[a0*3 - a1 + 1]^2 * %1[a0, a1])" },
+    { "window in nine steps", GATHER, "10", "3",
+      LOSS "sum{a0:2, a1:2, a2:2, a3:2, a4:2, a5:2, a6:2, a7:2, a8:2, a9:3}(%0[a0 + a1 + a2 + a3 + a4 + a5 + a6 + a7 + a8] * %1[a9])" },
     { "diagonal", GATHER, "4, 4", "4", LOSS "sum{a0:4}(%0[a0, a0]^2 * %1[a0])" },
     { "off-diagonal", GATHER, "4, 6", "4", LOSS "sum{a0:4}(%0[a0, a0 + 1] * %1[a0])" },
     { "gather rows", SCATTER, "5, 3", "4, 3",
