@@ -413,16 +413,14 @@ static bool is_whole(const Item *it, int rank, const Ext *shape)
     return true;
 }
 
-/* Every dimension one bare axis plus a constant, or a constant: the equation can be read at any point of T. */
+/* Every dimension one axis plus a constant, or a constant (the image is a box, so an axis has the step 1 or one point): the equation can be read at any point of T. */
 static bool is_map(const Item *it, int rank)
 {
     if (it->scatter || it->red)
         return false;
-    for (int i = 0; i < rank; i++) {
-        const Affine *m = it->map[i];
-        if (m->n > 1 || (m->n == 1 && (m->term[0].kind != AT_AXIS || m->term[0].coef != 1)))
+    for (int i = 0; i < rank; i++)
+        if (it->map[i]->n > 1)
             return false;
-    }
     return true;
 }
 

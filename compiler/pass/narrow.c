@@ -34,7 +34,7 @@ static const Affine *row_of(Graph *g, const Expr *load, int d)
         return NULL;
     for (int k = 0; k < at->n; k++) {
         int axis = aff_plain(at->idx[k]), e = 0;
-        while (axis >= 0 && e < load->n && (e == d || aff_plain(load->idx[e]) != axis))
+        while (axis >= 0 && e < load->n && aff_plain(load->idx[e]) != axis)
             e++;
         if (axis < 0 || e == load->n)
             return NULL;

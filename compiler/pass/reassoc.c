@@ -137,7 +137,7 @@ static bool exchange(Sums *s, int position, const Product *outer, int which)
             continue;
         const Expr *pair[2] = { inner.factor[i], z };
         const Expr *body = product_expr(g, outer->scale * inner.scale, pair, 2);
-        if ((q_red & ~body->axes) || (body->axes & c->red))
+        if (q_red & ~body->axes)
             continue;
         /* drop c's reduced axes, keep the numbers dense */
         Comp old = *c;

@@ -23,12 +23,7 @@ static bool copies_whole(const Graph *g, const Comp *v, int *axis)
             return false;
         seen |= 1u << axis[d];
     }
-    if (seen != axes_mask(v->n_axes))
-        return false;
-    for (int d = 0; d < g->tensor[v->out].rank; d++)
-        if (aff_has_atoms(v->store[d]))
-            return false;                                      /* its index might read what the producer comes before */
-    return t->kind == T_TEMP && t->dtype == g->tensor[v->out].dtype;
+    return seen == axes_mask(v->n_axes) && t->kind == T_TEMP && t->dtype == g->tensor[v->out].dtype;
 }
 
 int pass_sink(Graph *g)

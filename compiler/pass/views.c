@@ -61,10 +61,8 @@ static bool make_view(const Graph *g, const Comp *c, View *v)
  * constant box for all batches only if it does not grow. */
 static bool inside(const Views *s, const Affine *x, const Box *box, Ext extent)
 {
-    if (box->n == extent && box->lo == 0)
+    if (box->n == extent)
         return true;                                           /* the whole dimension: in range already */
-    if (box->n == EXT_BATCH)
-        return false;
     for (int64_t batch = 1; batch <= 1 << 20; batch <<= 20) {
         int64_t lo, hi;
         if (!aff_range(x, s->reader->ext, batch, &lo, &hi) || lo < box->lo || hi >= box->lo + box->n)

@@ -7,6 +7,7 @@
 #define M "tensor %0 param f32[4, 5] const(0) \"x\" tensor %1 input i32[4] \"at\" "
 #define OUT(t) " output \"r\" = " t
 
+/* A tensor called "again" is one that is computed a second time, as remat has it. */
 typedef struct Case { const char *name; int (*pass)(Graph *g); int changes; const char *text; } Case;
 
 static const Case cases[] = {
@@ -22,6 +23,9 @@ static const Case cases[] = {
     { "the value of an update", pass_cse, 0, X "tensor %2 temp f32[4] \"new\" tensor %3 temp f32[4] \"b\" tensor %4 temp f32[] \"s\""
       "%2[a0] = exp(%0[a0]) {a0:4} %3[a0] = exp(%0[a0]) {a0:4} %4 = sum{a0:4}(%3[a0]) update %0 = %2" OUT("%4") },
 
+    { "a map that is computed again", pass_cse, 0, X "tensor %2 temp f32[4] \"a\" tensor %3 temp f32[4] \"again\" tensor %4 temp f32[] \"s\""
+      "%2[a0] = exp(%0[a0]) {a0:4} %3[a0] = exp(%0[a0]) {a0:4} %4 = sum{a0:4}(%2[a0] * %3[a0] * %0[a0])" OUT("%4") },
+
     { "a known part", pass_known, 1, X "tensor %2 temp f32[4] \"e\" tensor %3 temp f32[4] \"y\""
       "%2[a0] = exp(%0[a0]) {a0:4} %3[a0] = exp(%0[a0]) * 2 + %2[a0] {a0:4}" OUT("%3") },
     { "known for the first three alone", pass_known, 0, X "tensor %2 temp f32[3] \"e\" tensor %3 temp f32[4] \"y\""
@@ -30,6 +34,12 @@ static const Case cases[] = {
       "%2[a0, a1] = exp(%0[a0]) {a0:4, a1:2} %3[a0] = exp(%0[a0]) * 2 + %2[a0, 1] {a0:4}" OUT("%3") },
     { "known as whole numbers", pass_known, 0, X "tensor %2 temp i32[4] \"e\" tensor %3 temp f32[4] \"y\""
       "%2[a0] = floor(%0[a0] * 3) {a0:4} %3[a0] = exp(floor(%0[a0] * 3)) + %2[a0] {a0:4}" OUT("%3") },
+    { "known with fewer digits", pass_known, 0, X "tensor %2 temp f32[4] \"e\" tensor %3 temp f64[4] \"y\""
+      "%2[a0] = exp(%0[a0]) {a0:4} %3[a0] = exp(%0[a0]) * 2 + %2[a0] {a0:4}" OUT("%3") },
+    { "known to an update", pass_known, 0, X "tensor %2 temp f32[4] \"e\" tensor %3 temp f32[4] \"y\""
+      "%2[a0] = exp(%0[a0]) {a0:4} %3[a0] = exp(%0[a0]) * 2 {a0:4} update %0 = %2" OUT("%3") },
+    { "a sum among those computed again", pass_known, 0, M "tensor %2 temp f32[4] \"again\" tensor %3 temp f32[] \"c\""
+      "%2[a0] = sum{a1:5}(%0[a0, a1]) {a0:4} %3 = sum{a0:5}(%0[2, a0]) output \"p\" = %2" OUT("%3") },
     { "one of several sums", pass_known, 1, M "tensor %2 temp f32[4] \"p\" tensor %3 temp f32[] \"c\""
       "%2[a0] = sum{a1:5}(%0[a0, a1]) {a0:4} %3 = sum{a0:5}(%0[2, a0]) output \"p\" = %2" OUT("%3") },
     { "a sum behind the last of several", pass_known, 0, M "tensor %2 temp f32[3] \"p\" tensor %3 temp f32[] \"c\""
@@ -48,6 +58,14 @@ static const Case cases[] = {
       "%5[a0] = sum{a1:7}(%3[a0, a1] * %2[a0, a1] * 3) {a0:6} output \"dp\" = %3 output \"z\" = %4" OUT("%5") },
     { "the inner sum is a multiple", pass_reassoc, 0, ATTN
       "%4[a0, a1] = sum{a2:7}(%2[a0, a2] * %1[a2, a1] * 3) {a0:6, a1:2} %3[a0, a1] = sum{a2:2}(%0[a0, a2] * %1[a1, a2]) {a0:6, a1:7}"
+      "%5[a0] = sum{a1:7}(%3[a0, a1] * %2[a0, a1]) {a0:6} output \"dp\" = %3 output \"z\" = %4" OUT("%5") },
+    { "the inner sum has a guard", pass_reassoc, 0, ATTN
+      "%4[a0, a1] = sum{a2:7}(%2[a0, a2] * %1[a2, a1]) {a0:6, a1:2}"
+      "%3[a0, a1] = sum{a2:2}(where([a1 - a0] > 0, %0[a0, a2] * %1[a1, a2], 0)) {a0:6, a1:7}"
+      "%5[a0] = sum{a1:7}(%3[a0, a1] * %2[a0, a1]) {a0:6} output \"dp\" = %3 output \"z\" = %4" OUT("%5") },
+    { "as many points", pass_reassoc, 0, "tensor %0 param f32[6, 7] const(0) \"dz\" tensor %1 param f32[7, 7] const(0) \"v\" "
+      "tensor %2 param f32[6, 7] const(0) \"p\" tensor %3 temp f32[6, 7] \"dp\" tensor %4 temp f32[6, 7] \"z\" tensor %5 temp f32[6] \"d\" "
+      "%4[a0, a1] = sum{a2:7}(%2[a0, a2] * %1[a2, a1]) {a0:6, a1:7} %3[a0, a1] = sum{a2:7}(%0[a0, a2] * %1[a1, a2]) {a0:6, a1:7}"
       "%5[a0] = sum{a1:7}(%3[a0, a1] * %2[a0, a1]) {a0:6} output \"dp\" = %3 output \"z\" = %4" OUT("%5") },
     { "the outer factor has the sum's axis", pass_reassoc, 0, "tensor %0 param f32[6, 7] const(0) \"dz\" tensor %1 param f32[7, 2] const(0) \"v\" "
       "tensor %2 param f32[6, 7] const(0) \"p\" tensor %3 temp f32[6, 7] \"dp\" tensor %4 temp f32[6, 2] \"z\" tensor %5 temp f32[6] \"d\" "
@@ -69,6 +87,13 @@ static const Case cases[] = {
     { "from the second piece on", pass_views, 0, X "tensor %2 temp f32[4] \"c\" tensor %3 temp f32[3] \"y\""
       "%2[a0 + 2] = %0[a0] {a0:2} %2[a0] = %0[a0]^2 {a0:2} %3[a0] = exp(%2[a0 + 1]) {a0:3}" OUT("%3") },
 
+    { "one more than a piece with a large batch", pass_views, 0, X "tensor %2 temp f32[4] \"c\" tensor %3 input f32[B] \"i\" tensor %4 temp f32[B] \"y\""
+      "%2[a0] = %0[a0] {a0:2} %2[a0 + 2] = %0[a0]^2 {a0:2} %4[a0] = exp(%2[(a0 mod 4)]) + %3[a0] {a0:B}" OUT("%4") },
+    { "a fraction as a whole number", pass_views, 0, X "tensor %2 temp i32[4] \"c\" tensor %3 temp f32[4] \"y\""
+      "%2[a0] = 2.5 {a0:4} %3[a0] = exp(%2[a0]) {a0:4}" OUT("%3") },
+    { "a copy of one point", pass_views, 0, X "tensor %2 temp f32[1] \"c\" tensor %3 temp f32[] \"y\""
+      "%2[0] = %0[a0] {a0:1} %3 = exp(%2[0])" OUT("%3") },
+
     { "a copy of a sum", pass_sink, 1, M "tensor %2 temp f32[4] \"y\" tensor %3 temp f32[5] \"v\""
       "%2[a0] = sum{a1:5}(%0[a0, a1]) {a0:4} %3[0] = 1 %3[a0 + 1] = %2[a0] {a0:4}" OUT("%3") },
     { "a copy of a part", pass_sink, 0, M "tensor %2 temp f32[4] \"y\" tensor %3 temp f32[3] \"v\""
@@ -88,6 +113,8 @@ static const Case cases[] = {
     { "one row", pass_narrow, 1, ROWS "%2[a0, a1] = exp(%0[a0, a1]) {a0:4, a1:5} %3[a0] = %2[2, a0] {a0:5}" OUT("%3") },
     { "one row behind a piece", pass_narrow, 1, ROWS
       "%2[0, a0] = 1 {a0:5} %2[a0 + 1, a1] = exp(%0[a0, a1]) {a0:3, a1:5} %3[a0] = %2[2, a0] {a0:5}" OUT("%3") },
+    { "the first row of the second piece", pass_narrow, 1, ROWS
+      "%2[a0, a1] = exp(%0[a0, a1]) {a0:2, a1:5} %2[a0 + 2, a1] = %0[a0, a1]^2 {a0:2, a1:5} %3[a0] = %2[2, a0] {a0:5}" OUT("%3") },
     { "two rows", pass_narrow, 0, ROWS "%2[a0, a1] = exp(%0[a0, a1]) {a0:4, a1:5} %3[a0] = %2[2, a0] + %2[1, a0] {a0:5}" OUT("%3") },
     { "one row of an output", pass_narrow, 0, ROWS "%2[a0, a1] = exp(%0[a0, a1]) {a0:4, a1:5} %3[a0] = %2[2, a0] {a0:5} output \"h\" = %2"
       OUT("%3") },
@@ -99,24 +126,26 @@ static const Case cases[] = {
       OUT("%3") },
 };
 
+enum { BATCH = 6 };
+
 /* The values of all outputs, one behind the other. */
 static double *outputs(Arena *a, Graph *g, int *n)
 {
-    Env env = { NEWN(a, double *, g->n_tensor), 1 };
+    Env env = { NEWN(a, double *, g->n_tensor), BATCH };
     uint64_t rng = 3;
     *n = 0;
     for (int t = 0; t < g->n_tensor; t++) {
-        int64_t count = tensor_count(g, t, 1);
+        int64_t count = tensor_count(g, t, BATCH);
         env.value[t] = g->tensor[t].kind == T_TEMP ? NULL : NEWN(a, double, count);
         for (int64_t i = 0; env.value[t] && i < count; i++)
             env.value[t][i] = g->tensor[t].dtype == DT_I32 ? floor(sample(&rng) * 4) : sample(&rng) - 0.5;
     }
     ran(a, g, &env);
     for (int i = 0; i < g->n_output; i++)
-        *n += (int)tensor_count(g, g->output[i].tensor, 1);
+        *n += (int)tensor_count(g, g->output[i].tensor, BATCH);
     double *all = NEWN(a, double, *n), *at = all;
     for (int i = 0; i < g->n_output; i++) {
-        int64_t count = tensor_count(g, g->output[i].tensor, 1);
+        int64_t count = tensor_count(g, g->output[i].tensor, BATCH);
         memcpy(at, env.value[g->output[i].tensor], (size_t)count * sizeof *at);
         at += count;
     }
@@ -130,6 +159,8 @@ static void each_alone(void **state)
         Graph *g = graph_from(&a, cases[i].text);
         int n, after;
         graph_toposort(g);
+        for (int k = 0; k < g->n_tensor; k++)
+            g->tensor[k].again = !strcmp(g->tensor[k].name, "again");
         verified(&a, g);
         const double *wanted = outputs(&a, g, &n);
         int changes = cases[i].pass(g);
