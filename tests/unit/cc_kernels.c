@@ -1,5 +1,5 @@
 /* cc_kernels.c -- how many kernels a few equations become, and that native code gives what the interpreter gives on them as written:
- * tensors in pieces of which some only copy or fill, maps beside rows of another length, and sums that are part of others. */
+ * tensors in pieces of which some only copy or fill, maps beside rows of another length, sums that are part of others, and updates. */
 #include "cpu_harness.h"
 
 typedef struct Equations { const char *name, *text; int kernels; } Equations;
@@ -110,13 +110,32 @@ static void check(const Equations *e, size_t n)
     free(c);
 }
 
+
+#define TWO "tensor %0 param f32[37] \"w\" tensor %1 param f32[37] \"m\" tensor %2 temp f32[37] \"nw\" tensor %3 temp f32[37] \"nm\"\n" \
+    "tensor %4 temp f32[] \"s\" tensor %5 temp f32[37] \"y\"\n"
+
+/* New values are written over old ones: those that somebody still reads, at another point or later, first get a copy. */
+static const Equations updates[] = {
+    { "each by itself", TWO "%2[a0] = %0[a0] * 0.9  {a0:37}\n%3[a0] = %1[a0] + %0[a0]  {a0:37}\nupdate %0 = %2 update %1 = %3\n", 1 },
+    { "a swap", TWO "%2[a0] = %1[a0]  {a0:37}\n%3[a0] = %0[a0]  {a0:37}\nupdate %0 = %2 update %1 = %3\n", 3 },
+    { "turned around", TWO "%2[a0] = %0[-a0 + 36] * 2  {a0:37}\nupdate %0 = %2\n", 2 },
+    { "the old value beside the new one", TWO "%2[a0] = %0[a0] * 0.9  {a0:37}\n%3[a0] = %2[a0] + %0[a0]  {a0:37}\n"
+      "update %0 = %2 update %1 = %3\n", 2 },
+    { "the old value after a sum of the new one", TWO "%2[a0] = %0[a0] * 0.9  {a0:37}\n%4 = sum{a0:37}(%2[a0])\n"
+      "%5[a0] = %0[a0] * %4  {a0:37}\nupdate %0 = %2 output \"y\" = %5\n", 4 },
+    { "a sum of the old value", TWO "%2[a0] = %0[a0] * 0.9  {a0:37}\n%4 = sum{a0:37}(%0[a0])\nupdate %0 = %2 output \"s\" = %4\n", 2 },
+    { "one value for two", TWO "%2[a0] = %0[a0] * 0.9 + %1[a0]  {a0:37}\nupdate %0 = %2 update %1 = %2\n", 1 },
+};
+
 static void pieces_that_copy(void **state) { check(pieces, LEN(pieces)); }
 static void rows_of_their_own(void **state) { check(rows, LEN(rows)); }
 static void sums_in_others(void **state) { check(sums, LEN(sums)); }
+static void values_over_old_ones(void **state) { check(updates, LEN(updates)); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(pieces_that_copy), cmocka_unit_test(rows_of_their_own), cmocka_unit_test(sums_in_others) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(pieces_that_copy), cmocka_unit_test(rows_of_their_own), cmocka_unit_test(sums_in_others),
+                                        cmocka_unit_test(values_over_old_ones) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
