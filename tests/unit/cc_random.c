@@ -299,6 +299,32 @@ static void found(void **state)
     run_end(&r);
 }
 
+/* Right numbers that are not those of f64: lockstep has to see that f32 can not do better. */
+static void rounding(void **state)
+{
+    (void)state;
+    static const struct { const char *name, *text; } part[] = {
+        { "a sum whose terms cancel",
+          "tensor %0 input f32[B, 8] \"x\" tensor %1 temp f32[B, 8] \"y\"\n"
+          "%1[a0, a1] = sum{a2:500}(3e3 * cos([a2] * 2.5 + %0[a0, a1]))  {a0:B, a1:8} output \"y\" = %1\n" },
+        { "numbers between two of bf16, written and read",
+          "tensor %0 input f32[B, 8] \"x\" tensor %1 temp bf16[B, 8] \"y\" tensor %2 temp f32[B] \"s\"\n"
+          "%1[a0, a1] = sin(%0[a0, a1] * 3) * exp(%0[a0, a1]) * 0.37 {a0:B, a1:8} %2[a0] = sum{a1:8}(%1[a0, a1] * %0[a0, a1]) {a0:B}\n"
+          "output \"y\" = %1 output \"s\" = %2\n" },
+    };
+    Suite s;
+    suite_open(&s);
+    for (size_t i = 0; i < LEN(part); i++)
+        assert_int_equal(suite_add(&s, part[i].name, part[i].text)->f.n_kernel, 1);
+    suite_link(&s);
+    for (size_t i = 0; i < LEN(part); i++)
+        for (int t = 0; t < s.n_target; t++) {
+            Store values = { .behind = NULL };
+            lockstep(&s, s.cases.at[i], t, &values, 8192, part[i].name);
+        }
+    suite_close(&s);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && !strcmp(argv[1], "--print")) {
@@ -316,7 +342,7 @@ int main(int argc, char **argv)
     first = argc > 2 ? strtoull(argv[1], NULL, 10) : 0;
     count = argc > 2 ? atoi(argv[2]) : 0;
     processor = argc > 3 ? argv[3] : "native";
-    const struct CMUnitTest few[] = { cmocka_unit_test(found), cmocka_unit_test(fixed) }, others[] = { cmocka_unit_test(chosen) };
+    const struct CMUnitTest few[] = { cmocka_unit_test(rounding), cmocka_unit_test(found), cmocka_unit_test(fixed) }, others[] = { cmocka_unit_test(chosen) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return argc > 2 ? cmocka_run_group_tests(others, NULL, NULL) : cmocka_run_group_tests(few, NULL, NULL);
 }
