@@ -118,7 +118,7 @@ static inline void rp_edge(RpGen *g)
         "(@^2 + 1e-4)^0.3", "exp(min(40 * @, 2))", "ln(max(@, 1e-6) + 0.1)", "1 / (1 + exp(min(60 * @, 40))) + 0.2 * @", "rsqrt(max(@, 0.05))",
         "(if @ == 0 then 1 else @) / (abs(@) + 1e-2)", "tanh(50 * @) + 0.3 * @", "erf(20 * @) * 0.5 + @", "ln(1 + exp(-abs(@))) + max(@, 0)",
         "if @ >= 0 then 1 / (1 + exp(-@)) else exp(@) / (1 + exp(@))", "(if @ > 0 then @ else 0) * (if @ < 0 then 1 else @)", "@ * 1e-30 * 1e30",
-        "if not (@ > 0.5 or @ < -0.5) then @ else if @ > 0 then 0.5 else -0.5 + 0.1 * @", "abs(@ - 0.1) - abs(@ + 0.1)", "-@ * (-@) * -0.5",
+        "if not (@ > 0.5 or @ < -0.5) then @ else if @ > 0 then 0.5 else -0.5 + 0.1 * @", "abs(@ - 0.1) - abs(@ + 0.13)", "-@ * (-@) * -0.5",
         "floor(@ * 4) / 4 + @", "mod(@ * 3, 1) * 0 + @", "min(@, -0.0) - max(-@, 0) / 3", "@^3 - @^-2 * 0 + 0.1 * @^4",
     };
     rp_same(g, form[rp_below(g, (int)LEN(form))]);

@@ -105,7 +105,7 @@ static inline void rp_loss(RpGen *g)
 }
 
 static const char *const rp_optimizer[] = {
-    "adamw(lr = constant(peak = 1e-3, warmup = 2), weight_decay(p) = 0.1)",
+    "adamw(lr = constant(peak = 1e-3, warmup = 2), eps = 1e-4, weight_decay(p) = 0.1)",
     "adamw(lr = cosine(peak = 1e-2, warmup = 4), beta1 = 0.9, beta2 = 0.98, eps = 1e-4, weight_decay(p) = if rank(p) < 2 then 0 else 0.2)",
     "sgd(lr = cosine(peak = 1e-1, warmup = 0))",
     "sgd(lr = constant_cooldown(peak = 1e-1, warmup = 2, cooldown = 30, power = 2), momentum = 0.5)",
