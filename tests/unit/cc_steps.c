@@ -264,7 +264,7 @@ static bool add_text(Run *r)
     static const int percent[] = { 75, 92, 200 };      /* of what the step needs as it comes; not every program can do with less */
     Program *plain = step_graph(r->a, r->text, false, false);
     Image image;
-    if (!plain)
+    if (!plain || !step_graph(r->a, r->text, true, true))        /* the driver refuses it by what is left after the passes */
         return false;
     by_equations(r, plain->graph, false, r->want);
     for (int step = 0; step < STEPS; step++)
