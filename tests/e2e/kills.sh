@@ -16,15 +16,18 @@ RANDOM=${SEED:-$$}; echo "# seed ${SEED:-$$}" >&2
 kill_all() {       # NAME SIGNAL ROUNDS COMMAND...: the command writes into $out
     local name=$1 signal=$2 rounds=$3 start took pid hit=0 left=0 torn= ; shift 3
     out=$T/$name.whole; rm -rf "$out"; mkdir "$out"
-    start=$(date +%s%N); "$@" >"$T/log" 2>&1 || { not_ok "$name: undisturbed" "$(cat "$T/log")"; return; }
+    start=$(date +%s%N); "$@" >"$T/log" 2>&1 || { not_ok "$name: undisturbed" "exit code $?" "$(cat "$T/log")"; return; }
     took=$((($(date +%s%N) - start) / 1000))
     out=$T/$name.killed; rm -rf "$out"; mkdir "$out"
     for _ in $(seq "$rounds"); do
+        [ "$signal" = INT ] && set -m              # without job control the shell makes its background children deaf to it
         (go=exec; "$@") >"$T/log" 2>&1 &
         pid=$!
+        set +m
         sleep "$(awk -v r=$RANDOM -v t=$took 'BEGIN { print 0.9 * t / 1e6 * r / 32768 }')"
         kill "-$signal" $pid 2>/dev/null
-        wait $pid 2>/dev/null && { took=$((took * 3 / 4)); continue; }      # it was done: the first one had waited for the disk
+        # it was done before: the first one had waited for the disk. What is done would not be done again
+        wait $pid 2>/dev/null && { took=$((took * 3 / 4)); rm -rf "${out:?}"/*; continue; }
         hit=$((hit + 1))
         for f in "$out"/*; do
             case $f in
@@ -41,8 +44,6 @@ kill_all() {       # NAME SIGNAL ROUNDS COMMAND...: the command writes into $out
     check "$name: let run" "$@"
     check "$name: the same files with the same bytes" diff -r "$T/$name.whole" "$out"
 }
-# without job control the shell makes its background children deaf to SIGINT
-set -m
 embed_files() { $go "$P" embed --ckpt "$C" --batch 16 --out "$out/f.npy" --files "$T/names"; }
 embed_shards() { $go "$P" embed --ckpt "$C" --batch 16 --out "$out/s" "${shards[@]}"; }
 export_pt() { $go "$P" export --ckpt "$C" --to pt --out "$out"; }
@@ -58,5 +59,4 @@ for s in TERM INT; do
     kill_all embed-files $s 5 embed_files
     kill_all eval $s 5 evaluate
 done
-set +m
 finish
