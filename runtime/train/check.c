@@ -139,14 +139,19 @@ static bool written_elsewhere(const Check *c, uint32_t tensor, uint32_t from, ui
     return false;
 }
 
-/* Every number a little larger or smaller, by one part in 2^20: sixteen times what rounding it may do. */
-static void shake(float *x, size_t n)
+/* Every number a little larger or smaller: in f32 by one part in 2^20, sixteen times what rounding it may do; in bf16 by its last
+ * bit, which is what rounding it does. Zeros stay. */
+static void shake(void *data, uint8_t dtype, size_t bytes)
 {
-    for (size_t i = 0; i < n; i++)
+    float *x = data;
+    uint16_t *h = data;
+    for (size_t i = 0; dtype == TIC_F32 && i < bytes / sizeof *x; i++)
         x[i] *= tic_philox(3, i, 0).v[0] & 1 ? 1 + 0x1p-20f : 1 - 0x1p-20f;
+    for (size_t i = 0; dtype == TIC_BF16 && i < bytes / sizeof *h; i++)
+        h[i] ^= (h[i] & 0x7fff) != 0 && tic_philox(3, i, 0).v[0] & 1;
 }
 
-/* Gives a kernel the CPU's numbers, or, `shaken`, those in f32 with shake; what it is the first to write holds none at all (bytes
+/* Gives a kernel the CPU's numbers, or, `shaken`, those with shake; what it is the first to write holds none at all (bytes
  * 0xff: NaN). */
 static TicStatus prepare(Check *c, uint32_t from, const TicGpuPtr *at, bool shaken)
 {
@@ -165,8 +170,8 @@ static TicStatus prepare(Check *c, uint32_t from, const TicGpuPtr *at, bool shak
             void *copy = memcpy(tic_alloc(bytes + 1), data, bytes);
             if (!pass)
                 memset(copy, 0xff, bytes);
-            else if (shaken && t->dtype == TIC_F32)
-                shake(copy, bytes / 4);
+            else if (shaken)
+                shake(copy, t->dtype, bytes);
             TicStatus status = tic_gpu_to(gpu, at[k], copy, bytes);
             if (!status)
                 status = tic_gpu_wait(gpu);
@@ -211,31 +216,35 @@ static TicStatus run_gpu(Check *c, uint32_t from, uint32_t to, const TicGpuPtr *
     return tic_gpu_wait(gpu);
 }
 
-/* How far results of a kernel are from each other, or, b NULL, from the CPU's: relative to the largest number of the tensor, as the
- * CPU has it; but what is tiny beside the kernel's other results (the mean of numbers that were just normalised) is rounding and
- * nothing else. */
-static double farthest(const Check *c, uint32_t from, void *const *a, void *const *b)
+/* The largest number of a kernel's results, as the CPU has them. */
+static double largest_result(const Check *c, uint32_t from, void *const *result)
 {
-    const TicLaunch *l = &tic_exec_launches(c->gpu.x)[from];
+    const uint32_t *arg = args_of(c, c->gpu.x, from);
+    double most = 0;
+    for (uint32_t k = 0; k < tic_exec_launches(c->gpu.x)[from].n_arg; k++)
+        if (result[k])
+            most = fmax(most, largest(kept(c, arg[k]), tic_exec_tensors(c->gpu.x)[arg[k]].dtype, elements(&c->gpu, arg[k])));
+    return most;
+}
+
+/* How far each result of a kernel is from another run's, or, b NULL, from the CPU's, into apart[k]: relative to the largest number of
+ * the tensor, as the CPU has it; but what is tiny beside the kernel's other results (the mean of numbers that were just normalised)
+ * is rounding and nothing else. */
+static void distances(const Check *c, uint32_t from, void *const *a, void *const *b, double *apart)
+{
     const TicTensor *t = tic_exec_tensors(c->gpu.x);
     const uint32_t *arg = args_of(c, c->gpu.x, from);
-    double scale = 1e-30, apart = 0;
+    double scale = fmax(1e-30, 1e-2 * largest_result(c, from, a));
     bool exact = from_inputs(c, from);
-    for (int pass = 0; pass < 2; pass++)
-        for (uint32_t k = 0; k < l->n_arg; k++) {
-            if (!a[k])
-                continue;
-            const void *here = kept(c, arg[k]);
-            int64_t count = elements(&c->gpu, arg[k]);
-            double size = largest(here, t[arg[k]].dtype, count);
-            if (!pass) {
-                scale = fmax(scale, 1e-2 * size);
-                continue;
-            }
-            double d = distance(b ? b[k] : here, a[k], t[arg[k]].dtype, count);
-            apart = fmax(apart, exact && d > 0 ? INFINITY : d / fmax(scale, size));
-        }
-    return apart;
+    for (uint32_t k = 0; k < tic_exec_launches(c->gpu.x)[from].n_arg; k++) {
+        apart[k] = 0;
+        if (!a[k])
+            continue;
+        const void *here = kept(c, arg[k]);
+        int64_t count = elements(&c->gpu, arg[k]);
+        double d = distance(b ? b[k] : here, a[k], t[arg[k]].dtype, count);
+        apart[k] = exact && d > 0 ? INFINITY : d / fmax(scale, largest(here, t[arg[k]].dtype, count));
+    }
 }
 
 /* Can a kernel run twice? Not where it writes over an operand that cannot be brought back, since the CPU has it not. */
@@ -250,17 +259,24 @@ static bool repeats(const Check *c, uint32_t from, const TicGpuPtr *at)
     return true;
 }
 
-/* Whether a kernel that is `apart` from the CPU may be right all the same: where terms cancel (the gradient of a bias in front of a
- * normalisation is 0 but for rounding), operands rounded otherwise move it as far. Leaves its results as they were. */
-static TicStatus cancels(Check *c, uint32_t from, uint32_t to, const TicGpuPtr *at, void **result, double apart, bool *yes)
+/* Whether a kernel that is apart from the CPU may be right all the same: where terms cancel (the gradient of a bias in front of a
+ * normalisation is 0 but for rounding), operands rounded otherwise move a result as far. Each result is judged by its own movement:
+ * that of one says nothing of another. Leaves the results as they were. */
+static TicStatus cancels(Check *c, uint32_t from, uint32_t to, const TicGpuPtr *at, void **result, const double *apart, bool *yes)
 {
     uint32_t n = tic_exec_launches(c->gpu.x)[from].n_arg;
     void **moved = tic_alloc((n + 1) * sizeof *moved);
+    double *far = tic_alloc((n + 1) * sizeof *far);
     TicStatus status = run_gpu(c, from, to, at, true, moved);
-    *yes = !status && isfinite(apart) && apart <= farthest(c, from, moved, result);
-    for (uint32_t k = 0; k < n; k++)
+    *yes = !status;
+    if (!status)
+        distances(c, from, moved, result, far);
+    for (uint32_t k = 0; k < n; k++) {
+        *yes = *yes && (apart[k] <= c->tolerance || (isfinite(apart[k]) && apart[k] <= far[k]));
         free(moved[k]);
+    }
     free(moved);
+    free(far);
     return status ? status : run_gpu(c, from, to, at, false, result);
 }
 
@@ -269,15 +285,20 @@ static TicStatus check_kernel(Check *c, uint32_t from, uint32_t to)
     const TicLaunch *l = tic_exec_launches(c->gpu.x), *first = &l[from];
     TicGpuPtr *at = tic_alloc((first->n_arg + 1) * sizeof *at);
     void **result = tic_alloc((first->n_arg + 1) * sizeof *result);
+    double *each = tic_alloc((first->n_arg + 1) * sizeof *each), apart = 0;
     bool small = false;
     tic_exec_gpu_args(c->gpu.x, from, at);
     TicStatus status = run_gpu(c, from, to, at, false, result);
-    double apart = status ? 0 : farthest(c, from, result, NULL);
+    if (!status)
+        distances(c, from, result, NULL, each);
+    for (uint32_t k = 0; k < first->n_arg; k++)
+        apart = fmax(apart, each[k]);
     if (!status && !(apart <= c->tolerance) && repeats(c, from, at))
-        status = cancels(c, from, to, at, result, apart, &small);
+        status = cancels(c, from, to, at, result, each, &small);
     for (uint32_t k = 0; k < first->n_arg; k++)
         free(result[k]);
     free(result);
+    free(each);
     free(at);
     TRY(status);
     bool bad = !(apart <= c->tolerance) && !small;

@@ -29,6 +29,14 @@ if [ -e "$B/libemu_cuda.so" ] && [ -e "$B/libemu_nvrtc.so" ]; then
     fi
     if "$TICC" tests/gpu/cancel.tic --target cpu,cuda -o "$T/cancel"; then
         says "a gradient that is 0 but for rounding" 0 ", terms cancel" emulated env -u TIC_EMU_LINT "$T/cancel" check --batch 3 --steps 1 --explain
+        # a compiler that leaves out a term
+        wrong() {      # KERNEL SED COMMAND...
+            printf '#!/bin/sh\nfor a; do case $a in */k.c) grep -q "%s" "$a" && sed -i "%s" "$a" ;; esac; done\nexec cc "$@"\n' "$1" "$2" >"$T/wrong_cc"
+            chmod +x "$T/wrong_cc"
+            emulated env -u TIC_EMU_LINT XDG_CACHE_HOME="$T/wrong" TIC_EMU_CC="$T/wrong_cc" "${@:3}"
+        }
+        says "where they cancel, a term that is left out still shows" 1 "BAD kernel 23 reduce" \
+            wrong reduce_cancel_10_ 's/s0 += v6.x;/s0 += t == from ? 0 : v6.x;/' "$T/cancel" check --batch 3 --steps 1
     else
         not_ok "a program whose terms cancel compiles"
     fi
