@@ -11,8 +11,11 @@
 #include <stdint.h>
 
 #define TIC_MAGIC 0x4D50434954ull        /* "TICPM" */
-enum { TIC_ABI = 8, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
-enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20 };   /* each thread has this much scratch, 64-byte aligned */
+enum { TIC_ABI = 9, TIC_MAX_RANK = 8, TIC_EXT_BATCH = -1 };
+/* Each thread has so much scratch, 64-byte aligned. Its last word, at TIC_NOTE, is -1 when a thread takes its first task of a launch; what
+ * a task writes there, and all else that it leaves in scratch, is what the thread's next task of the same launch finds. */
+enum { TIC_CACHE_LINE = 64, TIC_SCRATCH_BYTES = 8 << 20, TIC_NOTE = TIC_SCRATCH_BYTES - 8 };
+static inline void tic_scratch_begin(void *scratch) { *(int64_t *)((char *)scratch + TIC_NOTE) = -1; }
 
 typedef void (*TicKernelFn)(void *const *buf, int64_t batch, int64_t task, void *scratch);
 typedef int64_t (*TicTasksFn)(int64_t batch);

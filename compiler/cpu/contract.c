@@ -521,12 +521,27 @@ static Beside find_beside(Contraction *c, V outer)
     return (Beside){g->scratch, ic(g, 0), ic(g, 0)};
 }
 
+/* Where a task is: its batch, its block of rows, its block of columns. Those of the same columns come one after the other where
+ * B's slices hold all terms, so that a thread finds them packed by its last task. */
+static void task_place(Contraction *c, const Cut *x, V *outer, V *i, V *j)
+{
+    Gen *g = c->g;
+    KBlocks k;
+    block_of_terms(g, gen_poly(g, c->terms), c->half, &k);
+    V whole = LLVMBuildICmp(g->b, LLVMIntEQ, k.n, ic(g, 1), ""), inner = select_(g, whole, x->row_blocks, x->column_blocks);
+    V blocks = i_mul(g, x->row_blocks, x->column_blocks);
+    *outer = i_div(g, g->task, blocks);
+    V in = i_sub(g, g->task, i_mul(g, *outer, blocks)), high = i_div(g, in, inner), low = i_sub(g, in, i_mul(g, high, inner));
+    *i = select_(g, whole, low, high);
+    *j = select_(g, whole, high, low);
+}
+
 static void build_task(Contraction *c)
 {
     Gen *g = c->g;
     Cut x = cut(c);
-    V rest = i_div(g, g->task, x.column_blocks), j = i_sub(g, g->task, i_mul(g, rest, x.column_blocks));
-    V outer = i_div(g, rest, x.row_blocks), i = i_sub(g, rest, i_mul(g, outer, x.row_blocks));
+    V outer, i, j;
+    task_place(c, &x, &outer, &i, &j);
     V m_from = i_mul(g, i, x.mb), m_to = i_min(g, i_add(g, m_from, x.mb), x.rows);
     V s_from = i_mul(g, j, x.nb), s_to = i_min(g, i_add(g, s_from, x.nb), x.slices);
     V a = c->panels_a;
@@ -547,7 +562,9 @@ static void build_task(Contraction *c)
         V first = LLVMBuildICmp(g->b, LLVMIntEQ, i_add(g, j, i_rem(g, outer, folded)), ic(g, 0), "");
         a = select_(g, first, c->pack_sum, a);
     } else if (c->sum) {
-        b = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, i, ic(g, 0), ""), c->pack_sum, b);
+        V first = LLVMBuildICmp(g->b, LLVMIntEQ, i, ic(g, 0), ""), note = gep(g, g->t->i8, g->scratch, ic(g, TIC_NOTE));
+        b = select_(g, first, c->pack_sum, b);
+        store(g, ic(g, -1), note, 8);      /* what has no slices to pack has no sums either */
     }
     Beside e = find_beside(c, outer);
     V arg[] = {g->bufs, g->batch, outer, g->scratch, gen_poly(g, c->terms), m_from, m_to, s_from, s_to, a,

@@ -11,6 +11,7 @@
 #ifndef CPU_CONTRACT_H
 #define CPU_CONTRACT_H
 #include "cpu/lower.h"
+#include "tic.h"
 
 enum {
     NV = 3,                            /* vectors of a tile's row: NR = NV * lanes */

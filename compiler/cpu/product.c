@@ -37,9 +37,8 @@ V call_pointer(Gen *g, Ty result, V fn, V *arg, int n)
 
 /* ---- the micro-kernel: tile[MR][NR] (+)= sum over k of a[row * rs + k * ks] * b[k][NR]; ks = 1, or MR and rs = 1.
  *
- * In place, rows is 1 .. MR: rows past it are computed from the last one again and never stored. In a panel, where rs is
- * not wanted, it says where to begin fetching a part of the next tile, which may lie in the third-level cache. (Fetching the
- * next rows in place measured no gain: they are eight streams, and the machine follows them by itself.) What the epilogue
+ * In place, rows is 1 .. MR: rows past it are computed from the last one again and never stored; in a panel neither it nor rs
+ * is wanted. ahead: a part of the next tile, which may lie far away, MR / NB_MOST elements for each term. What the epilogue
  * reads beside the tile, rows of NR elements, is fetched a row at each eighth of the terms: all at once, its misses would
  * hold up the slices. */
 typedef struct Micro {
@@ -47,7 +46,7 @@ typedef struct Micro {
     int mr, nr;
     bool packed, half;
     V *carry;
-    V row[8], b, ahead;                /* the tile's rows of a; the slice; in a panel, what to fetch */
+    V row[8], b, ahead;                /* the tile's rows of a; the slice; what to fetch */
 } Micro;
 
 /* carry += a * b for one term or pair: a one element of A, b its row of a slice. */
@@ -88,7 +87,7 @@ static void multiply_terms(const Micro *m, V from, V to, int unroll)
     loop_begin(g, &loop, from, to, unroll, m->carry, mr * NV);
     loop.aligned = unroll > 1;
     V at = i_mul(g, loop.i, ic(g, stride)), pb = gep(g, unit, m->b, i_mul(g, loop.i, ic(g, nr)));
-    if (m->packed && unroll > 1)
+    if (unroll > 1)
         fetch_ahead(g, gep(g, unit, m->ahead, i_mul(g, loop.i, ic(g, mr / NB_MOST))));
     for (int u = 0; u < unroll; u++) {
         load_slice(m, gep(g, unit, pb, ic(g, u * nr)), bv);
@@ -109,7 +108,7 @@ static V micro_kernel(Low *l, bool packed, bool half)
         return fn;
     Gen *g = l->g;
     Aside aside;
-    Ty word = g->t->i64, p = g->t->ptr, t[] = {word, word, p, word, p, p, word, p, word}, unit = half ? g->t->i32 : g->t->f32;
+    Ty word = g->t->i64, p = g->t->ptr, t[] = {word, word, p, word, p, p, word, p, word, p}, unit = half ? g->t->i32 : g->t->f32;
     aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
     fn = g->fn;
     int w = g->t->lanes, mr = tile_rows(g->t), nr = tile_columns(g->t), n_acc = mr * NV;
@@ -117,11 +116,10 @@ static V micro_kernel(Low *l, bool packed, bool half)
     V b = LLVMGetParam(fn, 4), tile = LLVMGetParam(fn, 5), more = LLVMGetParam(fn, 6), beside = LLVMGetParam(fn, 7);
     V beside_row = LLVMGetParam(fn, 8), carry[MAX_CARRY], bv[NV];
     V last = i_sub(g, rows, ic(g, 1)), units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len;
-    Micro m = {.g = g, .mr = mr, .nr = nr, .packed = packed, .half = half, .carry = carry, .b = b};
+    Micro m = {.g = g, .mr = mr, .nr = nr, .packed = packed, .half = half, .carry = carry, .b = b,
+               .ahead = LLVMGetParam(fn, 9)};
     for (int r = 0; r < mr; r++)
         m.row[r] = packed ? gep(g, unit, a, ic(g, r)) : gep(g, half ? g->t->i16 : unit, a, i_mul(g, i_min(g, ic(g, r), last), rs));
-    if (packed)
-        m.ahead = gep(g, unit, a, rs);
     for (int i = 0; i < n_acc; i++)
         carry[i] = fc(g, 0);
     V whole = LLVMBuildAnd(g->b, units, ic(g, -UNROLL), ""), part = LLVMBuildAnd(g->b, i_div(g, whole, ic(g, mr)), ic(g, -UNROLL), "");
@@ -476,7 +474,14 @@ V part_product(Low *l, bool packed, bool half)
     V k0 = i_mul(g, kb.i, k.terms), len = i_max(g, i_min(g, k.terms, i_sub(g, terms, k0)), ic(g, 0));
     V last_block = LLVMBuildICmp(g->b, LLVMIntEQ, kb.i, i_sub(g, k.n, ic(g, 1)), "");
     V b_arg[] = {bufs, batch, outer, scratch, i_mul(g, s_from, ic(g, nr)), k0, len, s_count, k.room};
-    V slices = call_pointer(g, p, pack_b, b_arg, 9);
+    /* the thread's last task may have left the same slices */
+    V note = gep(g, g->t->i8, scratch, ic(g, TIC_NOTE)), name_b = i_add(g, LLVMBuildShl(g->b, outer, ic(g, 32), ""), s_from);
+    V slices[] = {scratch}, there = LLVMBuildICmp(g->b, LLVMIntEQ, load(g, i, note, 8), name_b, "");
+    Branch f;
+    if_begin(g, &f, LLVMBuildNot(g->b, LLVMBuildAnd(g->b, one_block, there, ""), ""), slices, 1);
+    slices[0] = call_pointer(g, p, pack_b, b_arg, 9);
+    if_end(g, &f, slices);
+    store(g, name_b, note, 8);
     loop_begin(g, &mc, m_from, m_to, MC, NULL, 0);
     V c_to = i_min(g, i_add(g, mc.i, ic(g, MC)), m_to), block = NULL;
     if (packed) {
@@ -490,16 +495,15 @@ V part_product(Low *l, bool packed, bool half)
     V first = i_mul(g, i_div(g, i_sub(g, tile.i, m_from), ic(g, mr)), s_count);
     loop_begin(g, &panel, s_from, s_to, 1, NULL, 0);
     V in = i_sub(g, panel.i, s_from), number = select_(g, one_block, ic(g, 0), i_add(g, first, in));
-    V b = gep(g, f32, slices, i_mul(g, in, slice)), at = gep(g, f32, tiles, i_mul(g, number, ic(g, mr * nr)));
-    V step = a_row;
-    if (packed) {                      /* each slice fetches its share of the next tile */
-        V units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len;
-        step = i_add(g, i_mul(g, k.room, ic(g, mr)), i_mul(g, in, i_mul(g, units, ic(g, mr / NB_MOST))));
-    }
+    V b = gep(g, f32, slices[0], i_mul(g, in, slice)), at = gep(g, f32, tiles, i_mul(g, number, ic(g, mr * nr)));
+    /* each slice fetches its share of the next tile; rows with gaps are left to the machine, which gained more there */
+    V units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len, share = i_mul(g, in, i_mul(g, units, ic(g, mr / NB_MOST)));
+    V ahead = gep(g, half ? g->t->i32 : f32, a, i_add(g, i_mul(g, packed ? k.room : units, ic(g, mr)), share));
+    if (!packed)
+        ahead = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, a_row, len, ""), ahead, a);
     V place = gep(g, g->t->i8, beside, i_add(g, i_mul(g, tile.i, beside_row), i_mul(g, panel.i, beside_slice)));
-    V arg[] = {len, rows, a, step, b, at, kb.i, select_(g, last_block, place, at), select_(g, last_block, beside_row, ic(g, 0))};
+    V arg[] = {len, rows, a, a_row, b, at, kb.i, select_(g, last_block, place, at), select_(g, last_block, beside_row, ic(g, 0)), ahead};
     call(g, micro, arg, (int)LEN(arg));
-    Branch f;
     if_begin(g, &f, last_block, NULL, 0);
     V done[] = {bufs, batch, outer, at, tile.i, rows, i_mul(g, panel.i, ic(g, nr))};
     call_pointer(g, g->t->none, finish, done, 7);

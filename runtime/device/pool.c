@@ -48,6 +48,7 @@ static inline void relax(void)
 
 static void work(TicPool *p, void *scratch)
 {
+    tic_scratch_begin(scratch);
     for (int64_t task; (task = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->tasks;)
         p->run(p->buf, p->batch, task, scratch);
 }
@@ -129,6 +130,7 @@ int tic_pool_threads(const TicPool *p) { return p->threads; }
 void tic_pool_run(TicPool *p, TicKernelFn run, void *const *buf, int64_t batch, int64_t tasks)
 {
     if (p->threads == 1 || tasks <= 1) {
+        tic_scratch_begin(p->worker[0].scratch);
         for (int64_t i = 0; i < tasks; i++)
             run(buf, batch, i, p->worker[0].scratch);
         return;

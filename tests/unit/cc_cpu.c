@@ -635,6 +635,7 @@ static void functions_everywhere(void **state)
             const TicKernel *kernel = &s.kernel[t][c->launch[t][0].at[0].kernel];
             const int *arg = c->launch[t][0].at[0].arg;
             void *buf[2] = { arg[0] == 0 ? x : y, arg[1] == 0 ? x : y };
+            tic_scratch_begin(s.scratch);
             for (int64_t task = kernel->tasks(POINTS); task-- > 0;)
                 kernel->run(buf, POINTS, task, s.scratch);
             for (int k = 0; k < POINTS; k++) {

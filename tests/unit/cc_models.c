@@ -381,6 +381,7 @@ static void run_kernel(const Native *n, Fused *f, const Kernel *k, const CpuLaun
             buf[i] = data[f->storage[launch[l].arg[i]]];
         const TicKernel *kernel = &n->kernel[launch[l].kernel];
         int64_t tasks = kernel->tasks(BATCH);
+        tic_scratch_begin(n->scratch);
         for (int64_t i = tasks - 1; i >= 0; i--)               /* any order will do */
             kernel->run(buf, BATCH, i, n->scratch);
     }

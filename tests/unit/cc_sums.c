@@ -131,7 +131,7 @@ static void many_terms(void **state)
 
 static size_t scratch_used(const Suite *s)             /* in floats, on the last processor */
 {
-    size_t n = TIC_SCRATCH_BYTES / 4;
+    size_t n = TIC_NOTE / 4;
     while (n && ((const uint32_t *)s->scratch)[n - 1] == 0xffffffff)
         n--;
     return n;

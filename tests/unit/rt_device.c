@@ -11,8 +11,10 @@
 
 static void count_task(void *const *buf, int64_t batch, int64_t task, void *scratch)
 {
-    ((int *)buf[0])[task] += 1;
-    ((char *)scratch)[task % TIC_SCRATCH_BYTES] = 1;
+    int64_t *note = (int64_t *)((char *)scratch + TIC_NOTE), launch = *(int64_t *)buf[1];
+    ((int *)buf[0])[task] += *note == -1 || *note == launch ? 1 : 100;       /* of an earlier launch: must be gone */
+    ((char *)scratch)[task % TIC_NOTE] = 1;
+    *note = launch;
 }
 
 static void test_pool(void **state)
@@ -20,10 +22,10 @@ static void test_pool(void **state)
     for (int threads = 1; threads <= 4; threads++) {
         TicPool *p = tic_pool_new(threads);
         assert_int_equal(tic_pool_threads(p), threads);
-        for (int round = 0; round < 3000; round++) {
+        for (int64_t round = 0; round < 3000; round++) {
             int64_t n = round % 70;
             int *hits = tic_alloc(70 * sizeof *hits);
-            void *buf[] = { hits };
+            void *buf[] = { hits, &round };
             tic_pool_run(p, count_task, buf, 1, n);
             for (int i = 0; i < 70; i++)
                 assert_int_equal(hits[i], i < n);
