@@ -280,6 +280,7 @@ static inline void run_on(Suite *s, const Case *c, int target, const Env *env, d
             for (int j = 0; j < l->at[i].n_arg; j++)
                 arg[j] = buffer[f->storage[l->at[i].arg[j]]].data;
             const TicKernel *kernel = &s->kernel[target][l->at[i].kernel];
+            tic_scratch_begin(s->scratch);
             for (int64_t task = kernel->tasks(batch) - 1; task >= 0; task--)
                 kernel->run(arg, batch, task, s->scratch);
         }
