@@ -130,6 +130,8 @@ typedef struct {
 bool fuse(Graph *g, const FuseOptions *o, Arena *a, Fused *out, Text *why);
 /* list scheduling for memory (schedule.c): reorders out->kernel; a legal topological order; updates last */
 void schedule(Fused *f);
+/* Does every kernel find what it reads, and every output at the end: written, and nothing written over it since? */
+bool schedule_verify(const Fused *f, Text *why);
 
 /* bytes or elements as a polynomial of the batch: c[0] + c[1]*B + c[2]*B^2 */
 typedef struct { int64_t c[3]; } Poly;

@@ -401,7 +401,7 @@ bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *
         if (!fuse(g, o, a, out, why))
             return false;
         schedule(out);
-        return true;
+        return schedule_verify(out, why);
     }
     graph_toposort(g);
     pass_sides(g);                                             /* here already: tensors keep their numbers in every trial */
@@ -420,6 +420,8 @@ bool fuse_within(Graph *g, const FuseOptions *o, const MemoryGoal *goal, Arena *
         text_printf(table, "%s", text_data(&rows));
     }
     *out = best.f;
+    if (!schedule_verify(out, why))
+        return false;
     *reached = best.bytes;
     text_printf(table, "memory: %lld bytes planned at batch %lld\n", (long long)best.bytes, (long long)goal->batch);
     if (best.bytes > goal->bytes)

@@ -139,3 +139,40 @@ void schedule(Fused *f)
         f->kernel[i] = out[i];
     arena_free(&a);
 }
+
+/* Is tensor t, which `reader` wants, what its buffer holds? holds: by storage, the tensor that was written last, -1 for none. */
+static bool found(const Fused *f, const int *holds, int t, const char *reader, Text *why)
+{
+    const Tensor *tensor = f->graph->tensor;
+    int is = holds[f->storage[t]];
+    if (is == t)
+        return true;
+    text_printf(why, "after scheduling: %s wants tensor %d (`%s`), ", reader, t, tensor[t].name);
+    if (is < 0)
+        text_printf(why, "which nobody has written");
+    else
+        text_printf(why, "over which tensor %d (`%s`) was written", is, tensor[is].name);
+    return false;
+}
+
+bool schedule_verify(const Fused *f, Text *why)
+{
+    Arena a = { 0 };
+    const Graph *g = f->graph;
+    int *holds = NEWN(&a, int, g->n_tensor);
+    bool good = true;
+    for (int t = 0; t < g->n_tensor; t++)
+        holds[t] = g->tensor[t].kind == T_TEMP ? -1 : t;
+    for (int i = 0; i < f->n_kernel && good; i++) {
+        const Kernel *k = &f->kernel[i];
+        const char *reader = arena_printf(&a, "kernel %d (%s, %s)", i, kernel_class_name[k->cls], k->label);
+        for (int j = 0; j < k->n_reads && good; j++)
+            good = found(f, holds, k->reads[j], reader, why);
+        for (int j = 0; j < k->n_writes; j++)
+            holds[f->storage[k->writes[j]]] = k->writes[j];
+    }
+    for (int i = 0; i < g->n_output && good; i++)
+        good = found(f, holds, g->output[i].tensor, arena_printf(&a, "output `%s`", g->output[i].name), why);
+    arena_free(&a);
+    return good;
+}

@@ -1,6 +1,7 @@
 /* cc_passes.c -- simplifications one by one: each takes its case, and leaves what only looks like it as it is. Whatever a pass does,
  * the outputs keep their values. Graphs are written as text. */
 #include "graph_test.h"
+#include "pass/kernel.h"
 #include "pass/pass.h"
 
 #define X "tensor %0 param f32[4] const(0) \"x\" tensor %1 input i32[4] \"at\" "
@@ -189,9 +190,37 @@ static void each_alone(void **state)
     }
 }
 
+/* Kernels in an order that is not right: what was not written yet, and what was written over. */
+static void wrong_orders(void **state)
+{
+    static const struct { const char *text, *says; } of[] = {
+        { X "tensor %2 temp f32[] \"s\" tensor %3 temp f32[4] \"r\""
+          "%2 = sum{a0:4}(%0[a0]) %3[a0] = %2 * %0[a0] {a0:4}" OUT("%3"), "(`s`), which nobody has written" },
+        { X "tensor %2 temp f32[] \"s\" tensor %3 temp f32[4] \"new\""
+          "%2 = sum{a0:4}(%0[a0]) %3[a0] = %0[a0] * 0.9 {a0:4} update %0 = %3" OUT("%2"), "(`x`), over which tensor 3 (`new`) was written" },
+    };
+    for (int i = 0; i < (int)LEN(of); i++) {
+        Arena a = {0};
+        Text why = { .arena = &a };
+        Fused f;
+        if (!fuse(graph_from(&a, of[i].text), &(FuseOptions){0}, &a, &f, &why))
+            fail_msg("%s", text_data(&why));
+        schedule(&f);
+        assert_int_equal(f.n_kernel, 2);
+        assert_true(schedule_verify(&f, &why));
+        Kernel first = f.kernel[0];
+        f.kernel[0] = f.kernel[1];
+        f.kernel[1] = first;
+        assert_false(schedule_verify(&f, &why));
+        if (!strstr(text_data(&why), of[i].says))
+            fail_msg("`%s`, not `%s`", text_data(&why), of[i].says);
+        arena_free(&a);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(each_alone) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(each_alone), cmocka_unit_test(wrong_orders) };
     cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,6 +104,8 @@ static inline Case *suite_add(Suite *s, const char *name, const char *text)
     if (!passes_simplify(g, &po, NULL, &why) || !fuse(g, &(FuseOptions){ cpu_takes_score, s->meet }, &s->arena, &c->f, &why))
         fail_msg("%s: %s", name, text_data(&why));
     schedule(&c->f);
+    if (!schedule_verify(&c->f, &why))
+        fail_msg("%s: %s", name, text_data(&why));
     suite_lower(s, c);
     return c;
 }
