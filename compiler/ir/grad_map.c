@@ -413,7 +413,8 @@ static bool is_whole(const Item *it, int rank, const Ext *shape)
     return true;
 }
 
-/* Every dimension one axis plus a constant, or a constant (the image is a box, so an axis has the step 1 or one point): the equation can be read at any point of T. */
+/* Every dimension one axis plus a constant, or a constant: the equation can be read at any point of T. (The image is a box, so an axis
+ * has the step 1 or one point.) */
 static bool is_map(const Item *it, int rank)
 {
     if (it->scatter || it->red)
