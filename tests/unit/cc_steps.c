@@ -322,7 +322,9 @@ static void run_programs(uint64_t from, int n)
     fprintf(stderr, "# %d programs, %d left out, %d in pieces, %d with less memory; at most %.2g of what they may be off\n", n, dead, pieces, less,
             worst);
     assert_true(n == 1 || (2 * dead <= n && pieces));
-    assert_int_equal(system(arena_printf(&(Arena){ 0 }, "rm -r %s", folder)), 0);
+    Arena a = { 0 };
+    assert_int_equal(system(arena_printf(&a, "rm -r %s", folder)), 0);
+    arena_free(&a);
 }
 
 static void chosen(void **state) { (void)state; run_programs(first, count); }
