@@ -488,37 +488,51 @@ static V make_pack_sum(Contraction *c)
 
 /* ---- a task */
 
-/* The tensor that the epilogue reads beside the tile, element by element: its first element for this task, bytes from row to row
- * and from slice to slice (contract.h). Of several, the first found. */
-typedef struct Beside { V first, row, slice; } Beside;
+/* Tensors that the epilogue reads or writes, element by element, where rows lie one after the other: what part_product wants of
+ * them to fetch their lines (contract.h). */
+typedef struct Beside { V at; int n; } Beside;
+
+static void beside_add(Contraction *c, Beside *x, int tensor, const Affine *const *idx, const void *which,
+                       Scope *first)
+{
+    Low *l = c->l;
+    Gen *g = c->g;
+    Lin lin = tensor_linear(&l->places, tensor, idx);
+    if (x->n == MOST_BESIDE || lin.n_atoms || !poly_is(lin.axis[c->n.axis], 1) || poly_is(lin.axis[c->m[0].axis], 0))
+        return;
+    Mem mem = tensor_mem(l, tensor);
+    int64_t size = mem.dtype == DT_BF16 ? 2 : 4;
+    V at = LLVMBuildPtrToInt(g->b, address(first, &mem, idx, which), g->t->i64, "");
+    V three[] = {at, i_mul(g, gen_poly(g, lin.axis[c->m[0].axis]), ic(g, size)), ic(g, size * tile_columns(g->t))};
+    for (int i = 0; i < 3; i++)
+        store(g, three[i], gep(g, g->t->i64, x->at, ic(g, 3 * x->n + i)), 8);
+    x->n++;
+}
 
 static Beside find_beside(Contraction *c, V outer)
 {
     Low *l = c->l;
     Gen *g = c->g;
-    for (int i = 1; c->n_m == 1 && i < l->n_member && l->member[i].c != c->sum; i++) {
+    Beside x = {LLVMBuildAlloca(g->b, LLVMArrayType(g->t->i64, 3 * MOST_BESIDE), ""), 0};
+    Scope root, s, first;
+    scope_root(&root, l);
+    scope_zero(&root, c->zero);
+    scope_in(&s, &root, NULL);
+    bind(&s, c->outer, c->n_outer, outer);
+    scope_in(&first, &s, NULL);
+    scope_bind(&first, c->m[0].axis, ic(g, 0));
+    scope_bind(&first, c->n.axis, ic(g, 0));
+    for (int i = 0; c->n_m == 1 && i < l->n_member && l->member[i].c != c->sum; i++) {
+        const Comp *m = l->member[i].c;
         int n;
-        const Expr **load = loads_of(&l->places, l->member[i].c->body, &n);
-        for (int k = 0; k < n; k++) {
-            if (kernel_member(l->k, load[k]->tensor) >= 0)
-                continue;
-            Lin at = tensor_linear(&l->places, load[k]->tensor, load[k]->idx);
-            if (at.n_atoms || !poly_is(at.axis[c->n.axis], 1) || poly_is(at.axis[c->m[0].axis], 0))
-                continue;
-            Scope root, s, in;
-            scope_root(&root, l);
-            scope_zero(&root, c->zero);
-            scope_in(&s, &root, NULL);
-            bind(&s, c->outer, c->n_outer, outer);
-            scope_in(&in, &s, NULL);
-            scope_bind(&in, c->m[0].axis, ic(g, 0));
-            scope_bind(&in, c->n.axis, ic(g, 0));
-            int64_t size = l->graph->tensor[load[k]->tensor].dtype == DT_BF16 ? 2 : 4;
-            return (Beside){operand(c, &in, load[k]), i_mul(g, gen_poly(g, at.axis[c->m[0].axis]), ic(g, size)),
-                            ic(g, size * tile_columns(g->t))};
-        }
+        const Expr **load = loads_of(&l->places, m->body, &n);
+        for (int k = 0; i && k < n; k++)
+            if (kernel_member(l->k, load[k]->tensor) < 0)
+                beside_add(c, &x, load[k]->tensor, load[k]->idx, load[k], &first);
+        if (kernel_writes(l->k, m->out))
+            beside_add(c, &x, m->out, m->store, m, &first);
     }
-    return (Beside){g->scratch, ic(g, 0), ic(g, 0)};
+    return x;
 }
 
 /* Where a task is: its batch, its block of rows, its block of columns. Those of the same columns come one after the other where
@@ -568,7 +582,7 @@ static void build_task(Contraction *c)
     }
     Beside e = find_beside(c, outer);
     V arg[] = {g->bufs, g->batch, outer, g->scratch, gen_poly(g, c->terms), m_from, m_to, s_from, s_to, a,
-               gen_poly(g, c->a_row), b, c->finish, e.first, e.row, e.slice};
+               gen_poly(g, c->a_row), b, c->finish, e.at, ic(g, e.n)};
     call(g, part_product(c->l, c->pack_a != NULL, c->half), arg, (int)LEN(arg));
 }
 

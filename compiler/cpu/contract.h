@@ -22,6 +22,7 @@ enum {
     NB_MOST = 4,                       /* slices of B side by side: 0.6 MB, of a second-level cache that others may share */
     MB_MOST = 1536,                    /* rows of a task */
     MAX_POINTER_ARGS = 9,
+    MOST_BESIDE = 6,                   /* tensors beside a tile */
 };
 
 typedef enum { PLAIN, WIDEN, PAIRS, N_FORMS } Form;    /* f32 to f32, bf16 to f32, bf16 to pairs */
@@ -41,9 +42,9 @@ V    aside_end(Low *l, Aside *a, V result);
 typedef struct KBlocks { V n, terms, room; } KBlocks;
 void block_of_terms(Gen *g, V terms, bool half, KBlocks *k);
 
-/* void run(bufs, batch, outer, scratch, terms, m_from, m_to, s_from, s_to, a, a_row, pack_b, finish, beside, beside_row,
- * beside_slice): one task. beside: what finish reads of row 0 and slice 0, fetched ahead of it, and bytes from row to row and from
- * slice to slice; where there is nothing, any address and zeros. A in place
+/* void run(bufs, batch, outer, scratch, terms, m_from, m_to, s_from, s_to, a, a_row, pack_b, finish, beside, n_beside): one task.
+ * beside: n_beside times three numbers, what finish reads or writes of row 0 and slice 0, fetched ahead of it, and bytes from row
+ * to row and from slice to slice. A in place
  * (rows a_row elements apart, terms side by side) at a, or in panels of what the function a gives. These return where the
  * panels are: at `panel`, where they have packed them, or elsewhere, where they lie ready:
  *   ptr a(bufs, batch, outer, panel, m0, m1, k0, len, room)               tiles room * MR elements apart; k0 is even

@@ -38,9 +38,10 @@ V call_pointer(Gen *g, Ty result, V fn, V *arg, int n)
 /* ---- the micro-kernel: tile[MR][NR] (+)= sum over k of a[row * rs + k * ks] * b[k][NR]; ks = 1, or MR and rs = 1.
  *
  * In place, rows is 1 .. MR: rows past it are computed from the last one again and never stored; in a panel neither it nor rs
- * is wanted. ahead: a part of the next tile, which may lie far away, MR / NB_MOST elements for each term. What the epilogue
- * reads beside the tile, rows of NR elements, is fetched a row at each eighth of the terms: all at once, its misses would
- * hold up the slices. */
+ * is wanted. ahead: a part of the next tile, which may lie far away, MR / NB_MOST elements for each term. beside: n_beside pairs
+ * of an address and bytes from row to row: what is wanted next, rows of NR elements, fetched a row at each eighth of the terms:
+ * all at once, its misses would hold up the slices. What is only written is fetched too: 1 to 3 % of a product's time went into
+ * waiting until stores found their lines. */
 typedef struct Micro {
     Gen *g;
     int mr, nr;
@@ -114,7 +115,7 @@ static V micro_kernel(Low *l, bool packed, bool half)
     int w = g->t->lanes, mr = tile_rows(g->t), nr = tile_columns(g->t), n_acc = mr * NV;
     V len = LLVMGetParam(fn, 0), rows = LLVMGetParam(fn, 1), a = LLVMGetParam(fn, 2), rs = LLVMGetParam(fn, 3);
     V b = LLVMGetParam(fn, 4), tile = LLVMGetParam(fn, 5), more = LLVMGetParam(fn, 6), beside = LLVMGetParam(fn, 7);
-    V beside_row = LLVMGetParam(fn, 8), carry[MAX_CARRY], bv[NV];
+    V n_beside = LLVMGetParam(fn, 8), carry[MAX_CARRY], bv[NV];
     V last = i_sub(g, rows, ic(g, 1)), units = half ? LLVMBuildLShr(g->b, len, ic(g, 1), "") : len;
     Micro m = {.g = g, .mr = mr, .nr = nr, .packed = packed, .half = half, .carry = carry, .b = b,
                .ahead = LLVMGetParam(fn, 9)};
@@ -123,11 +124,15 @@ static V micro_kernel(Low *l, bool packed, bool half)
     for (int i = 0; i < n_acc; i++)
         carry[i] = fc(g, 0);
     V whole = LLVMBuildAnd(g->b, units, ic(g, -UNROLL), ""), part = LLVMBuildAnd(g->b, i_div(g, whole, ic(g, mr)), ic(g, -UNROLL), "");
-    Loop loop;
+    Loop loop, each;
     loop_begin(g, &loop, ic(g, 0), ic(g, mr), 1, carry, n_acc);
-    V next = i_add(g, loop.i, ic(g, 1)), at = gep(g, g->t->i8, beside, i_mul(g, loop.i, beside_row));
+    V next = i_add(g, loop.i, ic(g, 1));
+    loop_begin(g, &each, ic(g, 0), n_beside, 1, NULL, 0);
+    V pair = gep(g, word, beside, i_mul(g, each.i, ic(g, 2))), row = i_mul(g, loop.i, load(g, word, gep(g, word, pair, ic(g, 1)), 8));
+    V at = gep(g, g->t->i8, load(g, p, pair, 8), row);
     for (int v = 0; v < NV; v++)
         fetch_ahead(g, gep(g, g->t->f32, at, ic(g, v * w)));
+    loop_end(g, &each, NULL);
     V end = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, next, ic(g, mr), ""), whole, i_mul(g, next, part));
     multiply_terms(&m, i_mul(g, loop.i, part), end, UNROLL);
     loop_end(g, &loop, carry);
@@ -454,7 +459,7 @@ V part_product(Low *l, bool packed, bool half)
     V micro = micro_kernel(l, packed, half);
     Gen *g = l->g;
     Aside aside;
-    Ty i = g->t->i64, p = g->t->ptr, f32 = g->t->f32, t[] = {p, i, i, p, i, i, i, i, i, p, i, p, p, p, i, i};
+    Ty i = g->t->i64, p = g->t->ptr, f32 = g->t->f32, t[] = {p, i, i, p, i, i, i, i, i, p, i, p, p, p, i};
     aside_begin(l, &aside, name, g->t->none, t, (int)LEN(t));
     fn = g->fn;
     int mr = tile_rows(g->t), nr = tile_columns(g->t);
@@ -462,14 +467,15 @@ V part_product(Low *l, bool packed, bool half)
     V terms = LLVMGetParam(fn, 4), m_from = LLVMGetParam(fn, 5), m_to = LLVMGetParam(fn, 6), s_from = LLVMGetParam(fn, 7);
     V s_to = LLVMGetParam(fn, 8), a0 = LLVMGetParam(fn, 9), a_row = LLVMGetParam(fn, 10);
     V pack_b = LLVMGetParam(fn, 11), finish = LLVMGetParam(fn, 12), s_count = i_sub(g, s_to, s_from);
-    V beside = LLVMGetParam(fn, 13), beside_row = LLVMGetParam(fn, 14), beside_slice = LLVMGetParam(fn, 15);
+    V beside = LLVMGetParam(fn, 13), n_beside = LLVMGetParam(fn, 14);
+    V places = LLVMBuildAlloca(g->b, LLVMArrayType(i, 2 * MOST_BESIDE), "");
     V a_panel = gep(g, f32, scratch, ic(g, (int64_t)NB_MOST * K_ROOM * nr));
     V tiles = gep(g, f32, a_panel, ic(g, packed ? MC * K_ROOM : 0));
     KBlocks k;
     block_of_terms(g, terms, half, &k);
     V one_block = LLVMBuildICmp(g->b, LLVMIntEQ, k.n, ic(g, 1), ""), slice = i_mul(g, k.room, ic(g, nr));
 
-    Loop kb, mc, panel, tile;
+    Loop kb, mc, panel, tile, each;
     loop_begin(g, &kb, ic(g, 0), k.n, 1, NULL, 0);
     V k0 = i_mul(g, kb.i, k.terms), len = i_max(g, i_min(g, k.terms, i_sub(g, terms, k0)), ic(g, 0));
     V last_block = LLVMBuildICmp(g->b, LLVMIntEQ, kb.i, i_sub(g, k.n, ic(g, 1)), "");
@@ -501,8 +507,18 @@ V part_product(Low *l, bool packed, bool half)
     V ahead = gep(g, half ? g->t->i32 : f32, a, i_add(g, i_mul(g, packed ? k.room : units, ic(g, mr)), share));
     if (!packed)
         ahead = select_(g, LLVMBuildICmp(g->b, LLVMIntEQ, a_row, len, ""), ahead, a);
-    V place = gep(g, g->t->i8, beside, i_add(g, i_mul(g, tile.i, beside_row), i_mul(g, panel.i, beside_slice)));
-    V arg[] = {len, rows, a, a_row, b, at, kb.i, select_(g, last_block, place, at), select_(g, last_block, beside_row, ic(g, 0)), ahead};
+    if_begin(g, &f, last_block, NULL, 0);
+    loop_begin(g, &each, ic(g, 0), n_beside, 1, NULL, 0);
+    V three = gep(g, i, beside, i_mul(g, each.i, ic(g, 3))), place = gep(g, i, places, i_mul(g, each.i, ic(g, 2)));
+    V row = load(g, i, gep(g, i, three, ic(g, 1)), 8), column = load(g, i, gep(g, i, three, ic(g, 2)), 8);
+    store(g, i_add(g, load(g, i, three, 8), i_add(g, i_mul(g, tile.i, row), i_mul(g, panel.i, column))), place, 8);
+    store(g, row, gep(g, i, place, ic(g, 1)), 8);
+    loop_end(g, &each, NULL);
+    if_else(g, &f, NULL);
+    store(g, at, places, 8);
+    store(g, ic(g, 4 * nr), gep(g, i, places, ic(g, 1)), 8);
+    if_end(g, &f, NULL);
+    V arg[] = {len, rows, a, a_row, b, at, kb.i, places, select_(g, last_block, n_beside, ic(g, 1)), ahead};
     call(g, micro, arg, (int)LEN(arg));
     if_begin(g, &f, last_block, NULL, 0);
     V done[] = {bufs, batch, outer, at, tile.i, rows, i_mul(g, panel.i, ic(g, nr))};
