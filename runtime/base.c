@@ -264,6 +264,18 @@ TicStatus tic_temporary_commit(int fd, const char *tmp, const char *path)
     return status;
 }
 
+FILE *tic_temporary_stream(int fd)
+{
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    FILE *f = own < 0 ? NULL : fdopen(own, "wb");
+    if (own >= 0 && !f) {
+        int why = errno;
+        close(own);
+        errno = why;
+    }
+    return f;
+}
+
 void tic_temporary_abandon(int fd, const char *tmp)
 {
     struct stat st;

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 typedef enum TicStatus {
     TIC_OK = 0,
@@ -53,6 +54,8 @@ TicStatus tic_write_file(const char *path, const void *data, size_t size);
 /* A file that is to replace another one: a descriptor to write to, -1 with errno. It has no name where the file system can do
  * that (O_TMPFILE), so nothing is left of it when the process is killed; elsewhere it is `tmp`, which lies in the same folder. */
 int tic_temporary_open(const char *tmp);
+/* A stream that writes to fd, which stays open when the stream is closed. NULL with errno. */
+FILE *tic_temporary_stream(int fd);
 /* Syncs, names it `tmp` if it has no name, closes, renames over path, syncs the folder. On failure path is what it was and `tmp`
  * is gone. Either this or abandon ends the descriptor. */
 TicStatus tic_temporary_commit(int fd, const char *tmp, const char *path);

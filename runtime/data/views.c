@@ -101,32 +101,40 @@ static void put(FILE *f, uint64_t v, int bytes)
         fputc((int)(v >> (8 * i) & 255), f);
 }
 
+/* 0, or the errno of what the system refused. */
+static int put_index(int fd, const TicUidShard *shard, int n)
+{
+    FILE *f = tic_temporary_stream(fd);
+    if (!f)
+        return errno;
+    fwrite(MAGIC, 1, sizeof MAGIC, f);
+    put(f, (uint64_t)n, 8);
+    for (int i = 0; i < n && !ferror(f); i++) {
+        put(f, strlen(shard[i].name), 4);
+        fputs(shard[i].name, f);
+        put(f, (uint64_t)shard[i].bytes, 8);
+        put(f, (uint64_t)shard[i].samples, 8);
+        for (int64_t k = 0; k < shard[i].samples && !ferror(f); k++) {
+            put(f, shard[i].uid[k].high, 8);
+            put(f, shard[i].uid[k].low, 8);
+        }
+    }
+    int why = ferror(f) || fflush(f) ? errno : 0;
+    fclose(f);
+    return why;
+}
+
 TicStatus tic_uid_index_write(const char *folder, const TicUidShard *shard, int n)
 {
     char *path = tic_format("%s/uids.index", folder), *temporary = tic_format("%s.tmp", path);
-    int fd = tic_temporary_open(temporary), kept = -1;
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
-    bool lost = !f;
-    if (f) {
-        fwrite(MAGIC, 1, sizeof MAGIC, f);
-        put(f, (uint64_t)n, 8);
-        for (int i = 0; i < n; i++) {
-            put(f, strlen(shard[i].name), 4);
-            fputs(shard[i].name, f);
-            put(f, (uint64_t)shard[i].bytes, 8);
-            put(f, (uint64_t)shard[i].samples, 8);
-            for (int64_t k = 0; k < shard[i].samples; k++) {
-                put(f, shard[i].uid[k].high, 8);
-                put(f, shard[i].uid[k].low, 8);
-            }
-        }
-        lost = fflush(f) || ferror(f);
-        kept = dup(fileno(f));
-        fclose(f);
-    }
-    TicStatus status = lost ? tic_fail(TIC_IO, "%s: cannot write: %s", path, strerror(errno)) : tic_temporary_commit(kept, temporary, path);
-    if (lost && f)
-        tic_temporary_abandon(kept, temporary);
+    TicStatus status = tic_may_replace(path);
+    int fd = status ? -1 : tic_temporary_open(temporary), why = fd < 0 ? errno : put_index(fd, shard, n);
+    if (!status && why)
+        status = tic_fail(TIC_IO, "%s: cannot write: %s", path, strerror(why));
+    if (!status)
+        status = tic_temporary_commit(fd, temporary, path);
+    else if (fd >= 0)
+        tic_temporary_abandon(fd, temporary);
     free(path);
     free(temporary);
     return status;

@@ -31,11 +31,15 @@ TicStatus tic_npy_open(TicNpy *n, const char *path, int64_t width)
     *n = (TicNpy){ 0 };
     TRY(tic_may_replace(path));
     *n = (TicNpy){ .path = tic_strdup(path), .tmp = tic_format("%s.tmp", path), .width = width };
-    int fd = tic_temporary_open(n->tmp);
-    if (fd < 0)
+    n->fd = tic_temporary_open(n->tmp);
+    if (n->fd < 0)
         return refused(n);
-    n->file = fdopen(fd, "wb");
-    return header(n);
+    n->file = tic_temporary_stream(n->fd);
+    if (n->file)
+        return header(n);
+    TicStatus status = refused(n);
+    tic_temporary_abandon(n->fd, n->tmp);
+    return status;
 }
 
 TicStatus tic_npy_add(TicNpy *n, const float *rows, int64_t count)
@@ -52,32 +56,25 @@ static void forget(TicNpy *n)
     *n = (TicNpy){ 0 };
 }
 
-/* Closes the file; a descriptor of it is left. */
-static int end_writing(TicNpy *n)
-{
-    int fd = dup(fileno(n->file));
-    fclose(n->file);
-    n->file = NULL;
-    return fd;
-}
-
 TicStatus tic_npy_commit(TicNpy *n)
 {
     TicStatus status = fseek(n->file, 0, SEEK_SET) ? refused(n) : header(n);
     if (!status && fflush(n->file))
         status = refused(n);
-    int fd = end_writing(n);
+    fclose(n->file);
     if (!status)
-        status = tic_temporary_commit(fd, n->tmp, n->path);
+        status = tic_temporary_commit(n->fd, n->tmp, n->path);
     else
-        tic_temporary_abandon(fd, n->tmp);
+        tic_temporary_abandon(n->fd, n->tmp);
     forget(n);
     return status;
 }
 
 void tic_npy_abandon(TicNpy *n)
 {
-    if (n->file)
-        tic_temporary_abandon(end_writing(n), n->tmp);
+    if (n->file) {
+        fclose(n->file);
+        tic_temporary_abandon(n->fd, n->tmp);
+    }
     forget(n);
 }

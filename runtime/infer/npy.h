@@ -5,7 +5,8 @@
 #include <stdio.h>
 
 typedef struct {
-    FILE *file;
+    FILE *file;                    /* writes to fd */
+    int fd;
     char *path, *tmp;
     int64_t rows, width;
 } TicNpy;

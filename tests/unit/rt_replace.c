@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "ckpt_test.h"
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,7 +18,7 @@
 static char calls[32];
 static int n_calls;
 static struct stat synced;             /* the file, as it was when it was synced */
-static bool no_nameless, refuse_fsync, refuse_rename;
+static bool no_nameless, refuse_fsync, refuse_rename, refuse_stream, asked_stream;
 
 static void called(char what)
 {
@@ -66,6 +67,16 @@ int open(const char *path, int flags, ...)
     return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
+FILE *fdopen(int fd, const char *mode)
+{
+    FILE *(*real)(int, const char *) = (FILE *(*)(int, const char *))dlsym(RTLD_NEXT, "fdopen");
+    asked_stream = true;
+    if (!refuse_stream)
+        return real(fd, mode);
+    errno = ENOMEM;
+    return NULL;
+}
+
 /* ---- the writers: more than a buffer each */
 
 enum { MANY = 200000 };
@@ -89,7 +100,11 @@ static TicStatus write_rows(const char *path)
 {
     static float row[MANY / 4];
     TicNpy n;
-    TRY(tic_npy_open(&n, path, MANY / 4));
+    TicStatus status = tic_npy_open(&n, path, MANY / 4);
+    if (status) {
+        tic_npy_abandon(&n);
+        return status;
+    }
     assert_int_equal(tic_npy_add(&n, row, 1), TIC_OK);
     return tic_npy_commit(&n);
 }
@@ -133,7 +148,7 @@ static void for_each_writer(void (*test)(const char *own, const char *path, TicS
             no_nameless = named;
             clear_calls();
             test(own, path, writer[i].write);
-            no_nameless = refuse_fsync = refuse_rename = false;
+            no_nameless = refuse_fsync = refuse_rename = refuse_stream = false;
             unlink(path);
             free(path);
             free(own);
@@ -188,6 +203,22 @@ static void refused(const char *own, const char *path, TicStatus (*write)(const 
     is_old(own, path, "cannot rename from");
 }
 
+/* No memory for a stream's buffer, or no descriptor for it. */
+static void no_stream(const char *own, const char *path, TicStatus (*write)(const char *path))
+{
+    put_old(path);
+    asked_stream = false;
+    refuse_stream = true;
+    TicStatus status = write(path);
+    if (!asked_stream) {
+        assert_int_equal(status, TIC_OK);
+        return;
+    }
+    assert_int_equal(status, TIC_IO);
+    is_old(own, path, "cannot write: Cannot allocate memory");
+}
+
+static void test_no_stream(void **state) { for_each_writer(no_stream); }
 static void test_refused(void **state) { for_each_writer(refused); }
 
 /* One that was killed between two calls may have left its temporary file. */
@@ -233,7 +264,7 @@ int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order), cmocka_unit_test(test_refused), cmocka_unit_test(test_left_over), cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_order), cmocka_unit_test(test_refused), cmocka_unit_test(test_no_stream), cmocka_unit_test(test_left_over), cmocka_unit_test(test_killed),
     };
     return cmocka_run_group_tests_name("replace", tests, make_folder, remove_folder);
 }
