@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LOCKS = 64, BLOCK = 512, MAX_THREADS = 64 };
@@ -21,6 +22,7 @@ typedef struct {
     char *keys;                    /* zero-terminated, one after another */
     int64_t count, room;
     size_t keys_size, keys_room;
+    int64_t bytes, written;        /* of the shard when it was read: its size, and when it was last written, in seconds */
 } Table;
 
 struct TicIndex {
@@ -152,8 +154,12 @@ static TicStatus build(TicIndex *x, int shard, Table **out)
 {
     TicTar *tar;
     TicTarMember m;
+    struct stat st = { 0 };
+    stat(x->list.shard[shard].path, &st);        /* before the first byte is read: what is written from now on is seen by `unchanged` */
     TRY(tic_tar_open(x->list.shard[shard].path, &tar));
     Table *t = tic_alloc(sizeof *t);
+    t->bytes = st.st_size;
+    t->written = st.st_mtime;
     TicSampleRef *s = NULL;
     Extensions e = { .count = 0 };
     TicStatus status;
@@ -380,6 +386,19 @@ const char *tic_index_key(TicIndex *x, int shard, const TicSampleRef *ref)
     return atomic_load(&x->table[shard])->keys + ref->key;
 }
 
+/* Offsets of one file say nothing about another that took its name. */
+static TicStatus unchanged(TicIndex *x, int shard, int fd)
+{
+    const Table *t = atomic_load(&x->table[shard]);
+    struct stat st;
+    if (fstat(fd, &st))
+        return tic_fail(TIC_IO, "%s: cannot read: %s", x->list.shard[shard].path, strerror(errno));
+    if (st.st_size == t->bytes && st.st_mtime == t->written)
+        return TIC_OK;
+    return tic_fail(TIC_IO, "%s: the shard was replaced or written to while it was in use (%lld bytes before, %lld now)",
+                    x->list.shard[shard].path, (long long)t->bytes, (long long)st.st_size);
+}
+
 static TicStatus read_span(const char *path, int fd, int64_t at, uint8_t *to, size_t n)
 {
     for (size_t done = 0; done < n;) {
@@ -389,7 +408,7 @@ static TicStatus read_span(const char *path, int fd, int64_t at, uint8_t *to, si
         if (got < 0)
             return tic_fail(TIC_IO, "%s: cannot read: %s", path, strerror(errno));
         if (got == 0)
-            return tic_fail(TIC_BAD_SAMPLE, "%s: the shard became shorter", path);
+            return tic_fail(TIC_IO, "%s: the shard became shorter while it was in use", path);
         done += (size_t)got;
     }
     return TIC_OK;
@@ -424,8 +443,8 @@ TicStatus tic_index_read(TicIndex *x, int shard, const TicSampleRef *ref, TicSam
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return tic_fail(TIC_IO, "%s: cannot open the shard: %s", path, strerror(errno));
-    TicStatus status = TIC_OK;
-    if (together)
+    TicStatus status = unchanged(x, shard, fd);
+    if (together && !status)
         status = read_span(path, fd, ref->offset + (int64_t)low, b->buffer, high - low);
     for (int i = 0; i < 4 && !status; i++) {
         if (together)

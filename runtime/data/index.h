@@ -66,7 +66,8 @@ typedef struct {
     const char *class_text; size_t class_size;
 } TicSampleBytes;
 
-/* Fills b with the parts that the sample has (others NULL). TIC_BAD_SAMPLE when the shard became shorter. */
+/* Fills b with the parts that the sample has (others NULL). TIC_IO when the shard cannot be read, or is not
+ * the file any more that its table was made of: another size or time of writing. */
 TicStatus tic_index_read(TicIndex *x, int shard, const TicSampleRef *ref, TicSampleBytes *b);
 void tic_sample_bytes_free(TicSampleBytes *b);
 

@@ -18,7 +18,7 @@ enum {
 
 /* Byte ranges of the header fields we read or write. */
 enum { NAME = 0, MODE = 100, UID = 108, GID = 116, SIZE = 124, MTIME = 136, CHECKSUM = 148, TYPE = 156, MAGIC = 257,
-       PREFIX = 345 };
+       PREFIX = 345, MAP_GOES_ON = 482 /* type 'S' */, MAP_BLOCK_GOES_ON = 504 };
 
 struct TicTar {
     char *path;                    /* NULL: memory */
@@ -33,6 +33,7 @@ struct TicTar {
     char *long_name;               /* announced by 'L' or pax for the next member; NULL: none */
     char *global_name;
     int64_t long_size, global_size;    /* -1: none */
+    bool sparse;                   /* pax says so of the next member: its bytes are not those of the file */
     char *damage;
     bool ended;
 };
@@ -183,7 +184,7 @@ static void keep_text(char **to, const char *text, size_t n)
 }
 
 /* Records of a pax header: "LENGTH KEY=VALUE\n", LENGTH counting itself. */
-static bool read_pax(const char *data, size_t size, char **path, int64_t *member_size)
+static bool read_pax(const char *data, size_t size, char **path, int64_t *member_size, bool *sparse)
 {
     const char *p = data, *end = data + size;
     while (p < end && *p) {
@@ -209,6 +210,8 @@ static bool read_pax(const char *data, size_t size, char **path, int64_t *member
                 v = v * 10 + (value[i] - '0');
             }
             *member_size = n ? v : -1;
+        } else if (key > 11 && !memcmp(record, "GNU.sparse.", 11)) {
+            *sparse = true;
         }
         p += length;
     }
@@ -222,9 +225,9 @@ static TicStatus read_meta(TicTar *t, char type, int64_t at, int64_t size)
     TicStatus status = read_at(t, at, text, (size_t)size);
     if (!status && type == 'L')
         keep_text(&t->long_name, text, strnlen(text, (size_t)size));
-    else if (!status && type == 'x' && !read_pax(text, (size_t)size, &t->long_name, &t->long_size))
+    else if (!status && type == 'x' && !read_pax(text, (size_t)size, &t->long_name, &t->long_size, &t->sparse))
         status = stop(t, tic_format("byte %lld: a broken pax header", (long long)at));
-    else if (!status && type == 'g' && !read_pax(text, (size_t)size, &t->global_name, &t->global_size))
+    else if (!status && type == 'g' && !read_pax(text, (size_t)size, &t->global_name, &t->global_size, &t->sparse))
         status = stop(t, tic_format("byte %lld: a broken pax header", (long long)at));
     free(text);
     return status;
@@ -260,6 +263,17 @@ static const char *compressed(const uint8_t *h)
          : !memcmp(h, "BZh", 3) ? " (compressed by bzip2: a plain tar is wanted)" : "";
 }
 
+/* GNU tar's map of a sparse member, beyond what the header itself holds: blocks that its size does not count. */
+static TicStatus step_over_map(TicTar *t, const uint8_t *h, int64_t *at)
+{
+    for (bool more = h[MAP_GOES_ON]; more; more = h[MAP_BLOCK_GOES_ON], *at += BLOCK) {
+        if (t->file_size - *at < BLOCK)
+            return stop(t, tic_format("byte %lld: the file ends inside the map of a sparse member", (long long)*at));
+        TRY(read_block(t, *at, &h));
+    }
+    return TIC_OK;
+}
+
 static TicStatus read_member(TicTar *t, TicTarMember *m, bool *found)
 {
     static const uint8_t zero[BLOCK];
@@ -267,7 +281,7 @@ static TicStatus read_member(TicTar *t, TicTarMember *m, bool *found)
     int64_t at = t->next;
     *found = false;
     if (at == t->file_size && !t->long_name && t->long_size < 0)
-        return stop(t, NULL);
+        return stop(t, at ? NULL : tic_strdup("the file is empty"));
     if (t->file_size - at < BLOCK)
         return stop(t, tic_format("byte %lld: the file ends where a header should stand", (long long)at));
     TRY(read_block(t, at, &h));
@@ -285,6 +299,8 @@ static TicStatus read_member(TicTar *t, TicTarMember *m, bool *found)
     if (type >= '1' && type <= '6')
         size = 0;                                        /* links, devices, folders carry no contents */
     at += BLOCK;
+    if (type == 'S')
+        TRY(step_over_map(t, h, &at));
     if (size < 0 || (meta && size > MAX_META))
         return stop(t, tic_format("byte %lld: a header with an impossible size", (long long)(at - BLOCK)));
     if (size > t->file_size - at)
@@ -299,10 +315,10 @@ static TicStatus read_member(TicTar *t, TicTarMember *m, bool *found)
     free(t->long_name);
     t->long_name = NULL;
     t->long_size = -1;
-    if (type == '0' || type == 0 || type == '7') {
+    *found = (type == '0' || type == 0 || type == '7') && !t->sparse;
+    t->sparse = false;
+    if (*found)
         *m = (TicTarMember){ t->name, at, size };
-        *found = true;
-    }
     return TIC_OK;
 }
 

@@ -2,11 +2,11 @@
  *
  * Understood: ustar with its prefix field, old (v7) headers, GNU long names ('L'), GNU base-256 sizes, pax extended
  * headers (path, size; local and global). Every header's checksum is verified. What is not a plain file (folders,
- * links, devices) is passed over.
+ * links, devices, and members with holes, of which GNU tar stores only the parts between) is passed over.
  *
  * Damage (a wrong checksum, a header that makes no sense, a file that ends inside a member) ends the walk: the
  * members before it have been delivered, tic_tar_next returns TIC_END, and tic_tar_damage says what is wrong. A
- * file that simply stops after a complete member, without the two zero blocks, is not damaged.
+ * file that simply stops after a complete member, without the two zero blocks, is not damaged; one of 0 bytes is.
  *
  * Formats: POSIX.1-2017 pax (ustar and extended headers), GNU tar manual "Basic Tar Format". */
 #ifndef TIC_DATA_TAR_H

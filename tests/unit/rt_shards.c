@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <math.h>
+#include <sys/stat.h>
 #include "data/loader.h"
 #include "data/tar.h"
 #include "room.h"
@@ -118,6 +120,34 @@ static void test_headers(void **state)
     expect_members(&a, "first=a;last=b;", NULL);
 }
 
+/* Members with holes: what is stored is not the file, so they are stepped over, and those behind them are found. */
+static void test_sparse(void **state)
+{
+    Archive a = { .n = 0 };
+    uint8_t *h = put_header(&a, "holes", 'S', 3);
+    memcpy(h + 257, "ustar  ", 8);
+    h[482] = 1;                                                      /* its map goes on in two blocks, which the size does not count */
+    close_header(h, false);
+    memset(a.byte + a.n, '7', 2 * BLOCK);
+    a.byte[a.n + 504] = 1;
+    a.byte[a.n + BLOCK + 504] = 0;
+    a.n += 2 * BLOCK;
+    put_contents(&a, "abc");
+    put(&a, "next", '0', "d");
+    expect_members(&a, "next=d;", NULL);
+    a.n = 2 * BLOCK;
+    expect_members(&a, "", "ends inside the map of a sparse member");
+
+    a.n = 0;
+    put(&a, "x", 'x', "22 GNU.sparse.major=1\n26 GNU.sparse.name=a file\n");
+    put(&a, "GNUSparseFile.0/a file", '0', "1\n0\n1\n");
+    put(&a, "next", '0', "d");
+    expect_members(&a, "next=d;", NULL);
+
+    a.n = 0;
+    expect_members(&a, "", "the file is empty");
+}
+
 static void test_sizes(void **state)
 {
     static const struct { uint8_t at[12]; const char *damage; } large[] = {         /* base 256 */
@@ -194,6 +224,37 @@ static void test_samples(void **state)
     tic_sample_bytes_free(&b);
     tic_index_close(x);
     tic_shards_clear(&list);
+}
+
+/* A shard that another took the place of, or that grew: never its bytes at the places of the old one. */
+static void test_replaced(void **state)
+{
+    const char *const old[][2] = { { "a.jpg", "picture" }, { "a.txt", "caption" } };
+    const char *const new[][2] = { { "a.jpg", "another" }, { "a.txt", "of those" } };
+    for (int grown = 0; grown < 2; grown++) {
+        TicShardList list = { 0 };
+        TicIndex *x;
+        TicSampleRef ref;
+        TicSampleBytes b = { 0 };
+        write_tar("r.tar", old, 2);
+        assert_int_equal(tic_shards_add(&list, "r.tar"), TIC_OK);
+        assert_int_equal(tic_index_open(&list, 1, (TicWarn){ 0 }, &x), TIC_OK);
+        assert_int_equal(tic_index_sample(x, 0, 0, &ref), TIC_OK);
+        assert_int_equal(tic_index_read(x, 0, &ref, &b), TIC_OK);
+        if (grown) {
+            assert_int_equal(truncate("r.tar", 1 << 20), 0);
+        } else {
+            write_tar("r.part", new, 2);
+            assert_int_equal(utimensat(AT_FDCWD, "r.part", (struct timespec[2]){ { 1000, 0 }, { 1000, 0 } }, 0), 0);
+            assert_int_equal(rename("r.part", "r.tar"), 0);
+        }
+        assert_int_equal(tic_index_read(x, 0, &ref, &b), TIC_IO);
+        assert_non_null(strstr(tic_error(), "r.tar: the shard was replaced or written to while it was in use"));
+        tic_error_clear();
+        tic_sample_bytes_free(&b);
+        tic_index_close(x);
+        tic_shards_clear(&list);
+    }
 }
 
 static void test_order(void **state)
@@ -369,8 +430,8 @@ int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_headers), cmocka_unit_test(test_sizes), ROOM(test_samples), cmocka_unit_test(test_order), ROOM(test_shares),
-        ROOM(test_failures),
+        cmocka_unit_test(test_headers), cmocka_unit_test(test_sparse), cmocka_unit_test(test_sizes), ROOM(test_samples),
+        ROOM(test_replaced), cmocka_unit_test(test_order), ROOM(test_shares), ROOM(test_failures),
     };
     return cmocka_run_group_tests_name("shards", tests, NULL, NULL);
 }
