@@ -432,6 +432,20 @@ static Value eval_range(Sema *s, Eq *q, const Node *n)
     return (Value){ .kind = V_RANGE, .lo = lo.num, .hi = hi.num, .half = n->text[2] == '<', .at = n->span };
 }
 
+static Value list_element(Sema *s, Eq *q, const Node *n, const Value *list)
+{
+    int64_t k;
+    if (n->b->next || n->b->kind == AST_REST) {
+        sema_error(s, n->b->span, "a list is indexed by one number from 0 to %d, and this is `%s`", list->n - 1, sema_text(s, n));
+        return value_error();
+    }
+    Value at = value_of(s, q, n->b);
+    if (at.kind == V_ERROR || (value_whole(&at, &k) && k >= 0 && k < list->n))
+        return at.kind == V_ERROR ? at : list->elem[k];
+    sema_error(s, n->b->span, "a list of %d is indexed by 0 to %d, and this is %s", list->n, list->n - 1, value_text(s, &at));
+    return value_error();
+}
+
 /* x[...]: a load of a tensor, or an element of a list. */
 static Value eval_index(Sema *s, Eq *q, const Node *n)
 {
@@ -441,18 +455,8 @@ static Value eval_index(Sema *s, Eq *q, const Node *n)
     if (base.kind == V_TENSOR)
         return base.def->broken ? value_error()
                                 : index_load(s, q, base.def, n->a->kind == AST_NAME ? n->a->text : base.def->name, n->b, n->span);
-    if (base.kind == V_LIST) {
-        int64_t k;
-        Value at = n->b->next ? value_error() : value_of(s, q, n->b);
-        if (at.kind == V_ERROR)
-            return at;
-        if (!value_whole(&at, &k) || k < 0 || k >= base.n) {
-            sema_error(s, n->b->span, "a list of %d is indexed by 0 to %d, and this is %s", base.n, base.n - 1,
-                       value_text(s, &at));
-            return value_error();
-        }
-        return base.elem[k];
-    }
+    if (base.kind == V_LIST)
+        return list_element(s, q, n, &base);
     /* a formal x[..] that got a number: `..` is no axis */
     if ((base.kind == V_NUM || base.kind == V_EXPR) && n->b->kind == AST_REST && !n->b->next)
         return base;
