@@ -371,7 +371,7 @@ static bool clip(Sema *s, Def **grad)
     Def *norm = global_norm(s, grad);
     graph_output(s->g, "grad_norm", norm->tensor);
     if (tree_count(fn->formals) != 3) {
-        sema_error(s, fn->at, "`clip_by_norm` takes 3 arguments: g, norm, limit");
+        sema_error(s, fn->at, "`clip_by_norm` takes 3 arguments, g, norm and limit, and this takes %d", tree_count(fn->formals));
         return false;
     }
     for (int i = 0; i < s->param.n; i++) {
@@ -379,8 +379,10 @@ static bool clip(Sema *s, Def **grad)
         Value v = call_values(s, fn, arg, at);
         if (v.kind == V_ERROR)
             return false;
-        if (v.kind != V_TENSOR || v.def->rank != grad[i]->rank) {
-            sema_error(s, fn->at, "`clip_by_norm` gives the gradient again, and this is %s", value_text(s, &v));
+        const Def *g = grad[i];
+        if (v.kind != V_TENSOR || v.def->rank != g->rank || memcmp(v.def->shape, g->shape, sizeof *g->shape * (size_t)g->rank)) {
+            sema_error(s, fn->at, "`clip_by_norm` gives a gradient of shape %s again, and this is %s", shape_text(s, g->rank, g->shape),
+                       v.kind == V_TENSOR ? shape_text(s, v.def->rank, v.def->shape) : value_text(s, &v));
             return false;
         }
         grad[i] = v.def;
