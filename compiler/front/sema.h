@@ -390,6 +390,7 @@ Value eval_reduce(Sema *s, Eq *q, const Node *n);
 /* ---- sema_equation.c */
 void exec_equation(Sema *s, const Node *set);
 void exec_assign(Sema *s, Name *name, const Node *set);        /* the optimiser and `after`: a new value for a tensor */
+bool keeps_shape(Sema *s, const Name *name, const Def *def, Span at);   /* has the new value the shape of the old? else an error */
 bool expr_is_integer(const Graph *g, const Expr *e);           /* whole numbers made from an integer tensor */
 bool too_many_elements(Sema *s, const char *name, int rank, const Ext *shape, int64_t most, Span at);   /* after a message */
 bool eq_finish(Sema *s, Eq *q);                                /* extents, ranges, temporaries */

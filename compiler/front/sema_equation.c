@@ -697,6 +697,16 @@ void exec_equation(Sema *s, const Node *set)
         name->value.def->broken = true;
 }
 
+bool keeps_shape(Sema *s, const Name *name, const Def *def, Span at)
+{
+    const Def *old = name->value.def;
+    if (def->rank == old->rank && !memcmp(def->shape, old->shape, sizeof *old->shape * (size_t)old->rank))
+        return true;
+    sema_error(s, at, "the new value of `%s` has shape %s, and `%s` itself %s", name->name, shape_text(s, def->rank, def->shape),
+               name->name, shape_text(s, old->rank, old->shape));
+    return false;
+}
+
 void exec_assign(Sema *s, Name *name, const Node *set)
 {
     if (name->value.kind == V_ERROR)
@@ -705,17 +715,12 @@ void exec_assign(Sema *s, Name *name, const Node *set)
         sema_error(s, set->a->span, "`%s` is %s and gets no new value", name->name, value_text(s, &name->value));
         return;
     }
-    const Def *old = name->value.def;
     Def *def = def_new(s, name->name, set->a->span, 0, NULL);
     bool ok = define(s, set, def);
     def->busy = false;
     if (ok)
         def_close(s, def);
     ok = ok && !def->broken;
-    if (ok && (def->rank != old->rank || memcmp(def->shape, old->shape, sizeof(Ext) * (size_t)old->rank))) {
-        sema_error(s, set->a->span, "the new value of `%s` has shape %s, and `%s` itself %s", name->name,
-                   shape_text(s, def->rank, def->shape), name->name, shape_text(s, old->rank, old->shape));
-        ok = false;
-    }
+    ok = ok && keeps_shape(s, name, def, set->a->span);
     name->value = ok ? value_def(def, set->a->span) : value_error();
 }

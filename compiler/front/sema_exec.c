@@ -278,12 +278,11 @@ static void assign_scalar(Sema *s, Name *name, const Node *set)
         name->value = v;
         return;
     }
-    if (v.kind == V_TENSOR && old && v.def->rank == old->rank &&
-        !memcmp(v.def->shape, old->shape, sizeof *old->shape * (size_t)old->rank)) {
-        name->value = v;
+    if (v.kind == V_TENSOR && old && (v.def->rank || !old->rank)) {
+        name->value = keeps_shape(s, name, v.def, set->span) ? v : value_error();
         return;
     }
-    if (!old || old->rank || v.kind == V_TENSOR) {
+    if (!old || old->rank) {
         sema_error(s, set->span, "`%s` is %s and cannot become %s", name->name, value_text(s, &name->value),
                    value_text(s, &v));
         if (old && old->rank && s->frame->has_rest)
