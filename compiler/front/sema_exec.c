@@ -194,10 +194,19 @@ static Def *make_param(Sema *s, const Node *n)
     return known ? shared_param(s, known, n, path, rank, shape) : new_param(s, m, n, path, rank, shape, init);
 }
 
+static bool in_after(const Sema *s)
+{
+    return s->frame->fn && s->frame->fn->node == s->program->train.after;
+}
+
 void exec_param(Sema *s, const Node *n, Name *known)
 {
     const char *name = target_name(n->a);
     Span at = n->a->kind == AST_INDEX ? n->a->a->span : n->a->span;
+    if (in_after(s)) {
+        sema_error(s, n->span, "`after` gives the model's parameters new values and makes none");
+        return;
+    }
     if (s->frame->optimizer) {
         sema_error(s, n->span, "an optimizer has states, not parameters");
         sema_help(s, "write `state %s = 0`", sema_text(s, n->a));
@@ -302,7 +311,7 @@ static void unknown_target(Sema *s, const Node *target)
         sema_error(s, target->span, "`%s` belongs to the file or the model and gets no new value here", target->text);
         return;
     }
-    if (s->updating && !strcmp(s->updating, "after") && s->frame->optimizer) {
+    if (in_after(s)) {
         sema_error(s, target->span, "the model has no parameter `%s`", target->text);
         if (near)
             sema_help(s, "did you mean `%s`?", near);
@@ -359,9 +368,9 @@ static void exec_rebind(Sema *s, const Node *n)
 static void exec_return(Sema *s, const Node *n)
 {
     Frame *f = s->frame;
-    if (!f->fn || f->optimizer) {
-        sema_error(s, n->span, f->optimizer ? "an optimizer returns nothing: it gives its arguments new values"
-                                            : "`return` stands in functions");
+    if (f->optimizer) {
+        sema_error(s, n->span, in_after(s) ? "`after` returns nothing: it gives parameters new values"
+                                           : "an optimizer returns nothing: it gives its arguments new values");
         return;
     }
     f->returned = true;
@@ -483,12 +492,9 @@ static void misplaced(Sema *s, const Node *n)
     case AST_USE:
         sema_error(s, n->span, "`use` stands at the top of a file");
         break;
-    case AST_BLOCK:
+    default:
         sema_error(s, n->word, "a `%s` block cannot stand inside a body", n->text);
         sema_suggest(s, n->text, (const char *const[]){ "scope", NULL });
-        break;
-    default:
-        sema_error(s, n->span, "this cannot stand inside a body");
         break;
     }
 }
