@@ -241,6 +241,7 @@ struct Eq {
     bool has_rest;
     int rest[MAX_RANK], n_rest;     /* axes that `..` stands for */
     bool first_value;               /* of a parameter or state */
+    bool full;                      /* there was no room for an axis, and that was said */
     int guarded;                    /* inside this many conditions that hold only at run time */
     ARRAY(Access) access;
     ARRAY(Temp) temp;

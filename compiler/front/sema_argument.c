@@ -54,7 +54,8 @@ bool check_signature(Sema *s, const Node *formals)
 {
     bool ok = true;
     if (tree_count(formals) > MOST_FORMALS) {
-        sema_error(s, formals->span, "a function has at most %d arguments", MOST_FORMALS);
+        sema_error(s, formals->span, "a function has at most %d arguments, and here are %d", MOST_FORMALS,
+                   tree_count(formals));
         return false;
     }
     for (const Node *f = formals; f; f = f->next) {

@@ -54,7 +54,8 @@ static bool make_comp(Sema *s, const Plan *p)
             if (!(mask >> k & 1))
                 continue;
             if (n == MAX_AXES) {
-                sema_error(s, p->at, "this equation runs over more than %d indices at once", MAX_AXES);
+                sema_error(s, p->at, "an equation runs over at most %d indices at once, and this over %d", MAX_AXES,
+                           __builtin_popcount(p->free | p->red));
                 return false;
             }
             if (p->axis[k]->ext < 0 && p->axis[k]->ext != EXT_BATCH)
@@ -266,7 +267,7 @@ Value eq_result(Sema *s, Eq *q, Value v, const char *name, Span at)
         if (!(v.expr->axes >> k & 1))
             continue;
         if (rank == MAX_RANK) {
-            sema_error(s, at, "this has more than %d indices", MAX_RANK);
+            sema_error(s, at, "a tensor has at most %d axes, and this would have %d", MAX_RANK, __builtin_popcount(v.expr->axes));
             return value_error();
         }
         shape[rank] = q->axis[k]->ext;

@@ -15,7 +15,10 @@
 int eq_push(Sema *s, Eq *q, const char *name, Ext ext, Span at, const char *why)
 {
     if (q->n == MOST_AXES) {
-        sema_error(s, at, "this equation has more than %d indices", MOST_AXES);
+        if (!q->full)
+            sema_error(s, at, "an equation has at most %d indices, those of the signature and those of reducers included, and this is "
+                       "one more", MOST_AXES);
+        q->full = true;
         return -1;
     }
     Axis *a = NEW(s->arena, Axis);
