@@ -107,12 +107,8 @@ static bool whole_entry(Sema *s, const Node *n, const char *name, int64_t least,
         *out = x;
         return true;
     }
-    if (most == INT64_MAX)
-        sema_error(s, n->span, "`%s` is a whole number from %lld on, and this is %s", name, (long long)least,
-                   number_text(s, v.num));
-    else
-        sema_error(s, n->span, "`%s` is a whole number from %lld to %lld, and this is %s", name, (long long)least,
-                   (long long)most, number_text(s, v.num));
+    sema_error(s, n->span, "`%s` is a whole number from %lld to %lld, and this is %s", name, (long long)least, (long long)most,
+               number_text(s, v.num));
     return false;
 }
 

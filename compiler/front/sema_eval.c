@@ -503,9 +503,6 @@ static Value eval_node(Sema *s, Eq *q, const Node *n)
         sema_error(s, n->span, "`%s: ...` introduces an axis, which only the left side of a definition can", n->text);
         sema_help(s, "an index is used by its name alone: `%s`", n->text);
         return value_error();
-    case AST_REST:
-        sema_error(s, n->span, "`..` stands for leading axes, and only inside an index list");
-        return value_error();
     default:
         sema_error(s, n->span, "a value is wanted here");
         return value_error();

@@ -91,10 +91,6 @@ static bool input_shape(Sema *s, const Closure *fn, const char *example, int ran
         Value v = eval_plain(s, a->a, a->text);
         if (!value_extent(s, &v, a->text, a->a->span, &shape[k]))
             return false;
-        if (shape[k] == EXT_BATCH) {
-            sema_error(s, a->a->span, "only the first axis is the batch");
-            return false;
-        }
     }
     return true;
 }
