@@ -141,6 +141,12 @@ TicStatus tic_read_file(const char *path, size_t limit, char **data, size_t *siz
     return TIC_OK;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
 TicStatus tic_make_dirs(const char *path)
 {
     char *p = tic_strdup(path);
@@ -150,7 +156,7 @@ TicStatus tic_make_dirs(const char *path)
             continue;
         char keep = *s;
         *s = 0;
-        if (mkdir(p, 0777) && errno != EEXIST)
+        if (mkdir(p, 0777) && (errno != EEXIST || !is_folder(p)))
             status = tic_fail(TIC_IO, "%s: cannot make the folder: %s", p, strerror(errno));
         *s = keep;
         if (!keep)
@@ -203,8 +209,10 @@ void tic_unlock_folder(int lock)
 TicStatus tic_may_replace(const char *path)
 {
     struct stat st;
-    if (stat(path, &st) || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+    if (stat(path, &st) || S_ISREG(st.st_mode))
         return TIC_OK;
+    if (S_ISDIR(st.st_mode))
+        return tic_fail(TIC_USER, "%s: found a folder, wanted the name of a file", path);
     return tic_fail(TIC_USER, "%s: not a regular file, and would be replaced", path);
 }
 

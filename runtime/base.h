@@ -60,7 +60,7 @@ FILE *tic_temporary_stream(int fd);
  * is gone. Either this or abandon ends the descriptor. */
 TicStatus tic_temporary_commit(int fd, const char *tmp, const char *path);
 void tic_temporary_abandon(int fd, const char *tmp);
-/* TIC_USER where a rename over path would destroy what is no file: a device, a pipe. (Folders are safe from it.) */
+/* TIC_USER where a rename over path would destroy what is no file: a device, a pipe; or fail: a folder. */
 TicStatus tic_may_replace(const char *path);
 TicStatus tic_hash_file(const char *path, uint64_t *hash);       /* tic_hash of all its bytes, read piece by piece */
 TicStatus tic_make_dirs(const char *path);           /* mkdir -p */

@@ -12,6 +12,7 @@
 #include "train/flags.h"
 #include "train/info.h"
 #include "train/loop.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -336,6 +337,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     tic_standard_files();
+    signal(SIGXFSZ, SIG_IGN);        /* a file that may not grow is an error like a full disk */
     int code = run(argc, argv);
     return logged ? code : tic_standard_written(code);
 }

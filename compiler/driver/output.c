@@ -44,7 +44,7 @@ bool output_free(Job *j)
         why = "is a folder";
     else if (there && !S_ISREG(out.st_mode) && !j->o->emit)
         why = "is not a regular file, and the program would replace it; --check compiles nothing";
-    else if (access(dirname(copy), W_OK | X_OK))
+    else if (access(arena_printf(&j->arena, "%s/.", dirname(copy)), W_OK | X_OK))         /* of what is no folder it says so */
         why = arena_printf(&j->arena, "cannot be written: %s", strerror(errno));
     if (why)
         fprintf(stderr, "ticc: -o %s: %s\n", output, why);

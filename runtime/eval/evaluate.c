@@ -7,10 +7,12 @@
 #include "eval/results.h"
 #include "eval/towers.h"
 #include "train/files.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* One task on its way. */
 typedef struct {
@@ -428,6 +430,8 @@ static TicStatus place_results(const TicEvalOptions *o, char **path)
             *up = 0;
     }
     TicStatus status = tic_make_dirs(folder);
+    if (!status && access(folder, W_OK | X_OK))
+        status = tic_fail(TIC_USER, "%s: results cannot be written there: %s", folder, strerror(errno));
     *path = tic_format("%s/eval_results.jsonl", folder);
     if (!status)
         printf("results: %s\n", *path);

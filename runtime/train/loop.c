@@ -308,7 +308,6 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
     struct sigaction act = { .sa_handler = on_signal }, old_int, old_term;
     sigaction(SIGINT, &act, &old_int);
     sigaction(SIGTERM, &act, &old_term);
-    signal(SIGXFSZ, SIG_IGN);            /* a full disk is an error of write(), not a signal */
     *stopped = 0;
     TicStatus status = tic_captions_fit(p);
     if (!status)

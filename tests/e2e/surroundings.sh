@@ -35,6 +35,23 @@ check "which stays one as well" test -p "$T/pipe"
 says "a folder without a name" 1 "--out: found nothing, wanted DIR" "$P" --data "$DATA" --out "" --steps 1
 says "data without a name" 1 "--data: found nothing, wanted DIR" "$P" --data= --out "$T/r" --steps 1
 
+says "features into a folder: said before they are made" 1 "disk.npy: found a folder, wanted the name of a file" \
+    sh -c "mkdir '$T/disk.npy' && '$P' embed --ckpt '$T/r/open/checkpoints/epoch_latest.pt' --out '$T/disk.npy' --captions tests/e2e/lib.sh"
+says "results into a file: said before they are made" 1 "pipe.txt: cannot make the folder: File exists" \
+    sh -c "touch '$T/pipe.txt' && '$P' eval --ckpt '$T/r/open/checkpoints/epoch_latest.pt' --data '$DATA' --out '$T/pipe.txt'"
+says "a program below a file" 1 "cannot be written: Not a directory" "$TICC" tests/e2e/micro.tic -o "$T/pipe.txt/program"
+
+# files that may not grow: a message each, and what was there stays
+C=$T/r/open/checkpoints/epoch_latest.pt
+small() { ( ulimit -f 1; "$@" | cat; exit "${PIPESTATUS[0]}" ) 2>&1; }
+kept() { mkdir -p "$(dirname "$T/kept/$1")" && echo old >"$T/kept/$1"; }
+for f in f.npy hf/model.safetensors results/eval_results.jsonl report/report.html; do kept $f; done
+says "no room for features" 1 "f.npy: cannot write: File too large" small "$P" embed --ckpt "$C" --out "$T/kept/f.npy" --captions tests/e2e/lib.sh
+says "no room for exported weights" 1 "model.safetensors.tmp: cannot write" small "$P" export --ckpt "$C" --to hf --out "$T/kept/hf"
+says "no room for results" 1 "eval_results.jsonl.tmp: cannot write: File too large" small "$P" eval --ckpt "$C" --data "$DATA" --out "$T/kept/results"
+says "no room for a report" 1 "report.html.tmp: cannot write: File too large" small "$P" report "$T/r/open" --out "$T/kept/report"
+check "the old ones stay, nothing half-written beside them" sh -c "find '$T/kept' -type f | grep -v report.json | xargs cat | sort | uniq -c | grep -qx ' *4 old'"
+
 # shards that are none
 pool() { for y in 2014 2015 2016; do mkdir -p "$T/$1/train/$y" && "${@:2}" "$T/$1/train/$y/0.tar" || exit 1; done; }
 pool fifo mkfifo
@@ -51,6 +68,8 @@ if unshare -rm mount -t tmpfs -o size=20m none "$T/disk" 2>/dev/null; then
         "mount -t tmpfs -o size=20m none '$T/disk' && '$P' --data '$DATA' --out '$T/disk' --name a --steps 2 --batch 4"
     check "room for them" unshare -rm sh -c \
         "mount -t tmpfs -o size=48m none '$T/disk' && '$P' --data '$DATA' --out '$T/disk' --name a --steps 2 --batch 4"
+    says "results where nothing may be written" 1 "disk: results cannot be written there: Read-only file system" unshare -rm sh -c \
+        "mount -t tmpfs -o ro none '$T/disk' && '$P' eval --ckpt '$C' --data '$DATA' --out '$T/disk'"
 else
     skip "no room for the checkpoints" "no file systems of one's own here"
 fi
