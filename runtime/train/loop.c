@@ -52,6 +52,7 @@ typedef struct {
     TicStepSize size;
     int64_t batch, total, skipped[TIC_SKIP_REASONS];     /* skipped: before this process began */
     bool ahead;                                          /* the next step's data has been asked for, and is not counted yet */
+    bool starved;                                        /* the data of a step could not be had */
     double waited;                                       /* for data, in this step */
     bool gpu;                                            /* steps will run on a GPU */
 } Run;
@@ -232,6 +233,7 @@ static TicStatus feed(void *context, TicPlace at, TicBatch to)
         r->ahead = true;
     }
     TicStatus status = tic_source_piece(r->source, at.step, at.pass, at.piece, to);
+    r->starved = r->starved || status;
     r->waited += tic_step_busy(r->step) ? 0 : tic_now() - began;         /* nobody waits while a GPU has something to do */
     return status;
 }
@@ -281,6 +283,21 @@ static TicStatus train(Run *r)
     return TIC_OK;
 }
 
+/* A shard that went away costs no step that was done before: all are in the parameters, and none of the one that wanted it. */
+static TicStatus save_starved(Run *r, TicStatus status)
+{
+    char *why = tic_strdup(tic_error());
+    tic_error_clear();
+    if (save(r, "epoch_latest.pt")) {
+        tic_error_clear();
+        tic_fail(status, "%s", why);
+    } else {
+        tic_fail(status, "%s; the run is saved after step %lld, and --resume goes on from there", why, (long long)r->state.step);
+    }
+    free(why);
+    return status;
+}
+
 /* What was skipped, by reason, when anything was. Damaged shards are counted where they are met, so only for this process. */
 static void summary(Run *r)
 {
@@ -325,6 +342,8 @@ TicStatus tic_train(const TicProgram *p, const TicKernel *kernels, const TicTrai
             tic_report_say(head, "each step in %lld pieces of %lld pairs", (long long)(r->batch / r->size.micro), (long long)r->size.micro);
         tic_source_describe(r->source, head);
         status = train(r);
+        if (status && r->starved && r->state.step > r->state.saved)
+            status = save_starved(r, status);
         if (!status && r->state.step >= r->total)
             status = save(r, "epoch_1.pt");
         if (!status)

@@ -61,6 +61,20 @@ pool gz cp "$T/shard.gz"
 says "a compressed shard" 1 "shards of its list: byte 0: a header with a wrong checksum (compressed by gzip: a plain tar is wanted)" \
     "$P" --data "$T/gz" --out "$T/r" --name g --start 2016 --steps 1
 
+# a shard that goes away while it is read: what was done before is saved, and when it is back the run goes on as if nothing had happened
+cp -r "$DATA" "$T/pool"
+gone() { "$P" --data "$T/pool" --out "$T/$1" --name run --steps 300 --batch 8 --start 2016 --log-every 1 "${@:2}"; }
+check "with all shards" gone stays
+gone goes >"$T/goes.out" 2>&1 & pid=$!
+for _ in $(seq 100); do [ "$(cat "$T/goes/run/metrics.jsonl" 2>/dev/null | wc -l)" -gt 20 ] && break; sleep 0.05; done
+mv "$T/pool/train/2016/00000000.tar" "$T/away.tar"
+wait $pid
+check "a shard that goes away: exit code" test $? = 1
+check "it is named, and what was done is saved" grep -Eq "00000000.tar: cannot open the shard: .*; the run is saved after step [0-9]+, and --resume" "$T/goes.out"
+mv "$T/away.tar" "$T/pool/train/2016/00000000.tar"
+check "it is back: the run goes on" gone goes --resume
+check "with the same bytes" cmp "$T/stays/run/checkpoints/epoch_1.pt" "$T/goes/run/checkpoints/epoch_1.pt"
+
 # a disk without room for the checkpoints: said before the first step, not after the last
 mkdir "$T/disk"
 if unshare -rm mount -t tmpfs -o size=20m none "$T/disk" 2>/dev/null; then
