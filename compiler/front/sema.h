@@ -402,6 +402,7 @@ Comp *comp_map(Sema *s, Def *out, const Expr *body, Span at);  /* axes are those
 
 /* ---- sema_argument.c */
 bool check_signature(Sema *s, const Node *formals);
+bool names_differ(Sema *s, const Node *names);                 /* a chain of formals, each name once; else an error */
 Frame *frame_open(Sema *s, const Closure *fn, Span call, Module *module);   /* becomes the current one */
 void frame_close(Sema *s, Frame *f);
 bool bind_formal(Sema *s, const Node *formal, Value v, Span at);   /* in the current frame; v is not V_ERROR */
@@ -456,6 +457,7 @@ void sema_eval(Sema *s, const Node *block);
 
 /* ---- sema_continual.c */
 void sema_continual(Sema *s, const Node *block);
+bool year_of(Sema *s, double x, Span at, int *year);           /* a whole number from 1 to 9999; else an error */
 void sema_strategy(Sema *s, const Node *block);
 
 /* ---- sema_schedule.c */

@@ -22,6 +22,14 @@ static bool taken_before(Sema *s, const Node *formals, const Node *stop, const c
     return false;
 }
 
+bool names_differ(Sema *s, const Node *names)
+{
+    bool ok = true;
+    for (const Node *n = names; n; n = n->next)
+        ok &= !taken_before(s, names, n, n->text, n->word);
+    return ok;
+}
+
 static bool check_axis(Sema *s, const Node *formals, const Node *formal, const Node *axis)
 {
     if (axis->kind == AST_REST) {
@@ -59,7 +67,7 @@ bool check_signature(Sema *s, const Node *formals)
         return false;
     }
     for (const Node *f = formals; f; f = f->next) {
-        ok &= !taken_before(s, formals, f, f->text, f->word);
+        ok &= !taken_before(s, formals, f, f->text, f->word) && (f->kind != AST_FORMAL || names_differ(s, f->b));
         for (const Node *a = f->kind == AST_FORMAL ? f->a : NULL; a; a = a->next)
             ok &= check_axis(s, formals, f, a);
     }
@@ -301,6 +309,8 @@ Value argument_value(Sema *s, Eq *q, const Node *formal, const Node *arg)
             sema_note(s, formal->span, "asked for here");
             return value_error();
         }
+        if (!names_differ(s, names))
+            return value_error();
         Closure *c = closure_new(s, formal->text, arg, names, node, NULL, s->scope, arg->a->span);
         return (Value){ .kind = V_FN, .fn = c, .at = arg->span };
     }

@@ -220,7 +220,7 @@ static bool pair(Sema *s, const Node *call, const char *name, double least, doub
     Value v = eval_plain(s, n, name);
     if (v.kind == V_ERROR)
         return false;
-    if (v.kind != V_RANGE || v.half || !(v.lo >= least) || v.hi < v.lo) {
+    if (v.kind != V_RANGE || v.half || !(v.lo >= least) || v.hi < v.lo || !isfinite(v.hi)) {
         sema_error(s, n->span, "`%s` is a range of numbers above 0, as `0.9..1.0`, and this is `%s`", name, sema_text(s, n));
         return false;
     }
@@ -409,8 +409,9 @@ static void add_task(Sema *s, const Node *n)
         }
     }
     const Name *year = scope_local(s, "year");
-    bool known = year && year->kind == NAME_LOOP && year->value.kind == V_NUM;
-    EvalTask task = { n->text, v.text, known ? (int)year->value.num : -1 };
+    EvalTask task = { n->text, v.text, -1 };
+    if (year && year->kind == NAME_LOOP && year->value.kind == V_NUM && !year_of(s, year->value.num, year->value.at, &task.year))
+        return;
     PUSH(s->arena, s->task, task);
     s->program->n_task = s->task.n;
 }

@@ -21,7 +21,7 @@
 
 /* ---- steps */
 
-static bool year_of(Sema *s, double x, Span at, int *year)
+bool year_of(Sema *s, double x, Span at, int *year)
 {
     if (x == floor(x) && x >= 1 && x <= 9999) {
         *year = (int)x;
@@ -170,7 +170,7 @@ static Closure *strategy_entry(Sema *s, const Node *strategy, const Node *n)
         sema_error(s, target->span, "this entry of a strategy is written `%s = ...`", rule->form);
         return NULL;
     }
-    return closure_new(s, rule->name, n, target->b, n->b, NULL, s->scope, name->span);
+    return names_differ(s, target->b) ? closure_new(s, rule->name, n, target->b, n->b, NULL, s->scope, name->span) : NULL;
 }
 
 /* mix(y, t), or budget(t) where `b` is not asked for. */
@@ -304,7 +304,7 @@ static void read_plain(Sema *s, const Node *n)
     if (keep && !(v.num > 0 && v.num < 1))
         sema_error(s, n->b->span, "`keep` is a share of a step, between 0 and 1, and this is %s", number_text(s, v.num));
     else if (!keep && !(v.num >= 1 && v.num < 1000))
-        sema_error(s, n->b->span, "`cost` is a number from 1 on: the compute of a pair against a plain one; and this is %s",
+        sema_error(s, n->b->span, "`cost` is the compute of a pair against a plain one, from 1 to less than 1000, and this is %s",
                    number_text(s, v.num));
     else
         *(keep ? &c->keep : &c->cost) = v.num;
