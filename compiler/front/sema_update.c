@@ -11,6 +11,7 @@
  * `step` and `total` alone (the learning rate, bias corrections) are computed by the host in f64. Then the gradient's
  * global norm is clipped before (clip_norm), and `after` runs on the new values. */
 #include "front/sema.h"
+#include <math.h>
 #include <string.h>
 
 typedef struct OptCall {
@@ -93,7 +94,7 @@ static bool read_call(Sema *s, OptCall *o)
     if (!o->fn || !optimizer_signature(s, o->fn))
         return false;
     ((Closure *)o->fn)->called = true;
-    bool ok = match_arguments(s, n->b, o->fn, 2, o->by_formal);
+    bool matched = match_arguments(s, n->b, o->fn, 2, o->by_formal), ok = matched;
     int k = 0;
     for (const Node *f = o->fn->formals; f; f = f->next, k++) {
         if (k < 2)
@@ -101,7 +102,7 @@ static bool read_call(Sema *s, OptCall *o)
         if (o->by_formal[k]) {
             o->arg[k] = argument_value(s, NULL, f, o->by_formal[k]);
             ok &= o->arg[k].kind != V_ERROR;
-        } else if (f->kind != AST_FORMAL || !f->c) {
+        } else if (matched && (f->kind != AST_FORMAL || !f->c)) {
             sema_error(s, n->span, "`%s` misses argument `%s`", o->fn->name, f->text);
             sema_note(s, o->fn->at, "it is defined here");
             ok = false;
@@ -129,7 +130,7 @@ static bool weight_decay(Sema *s, const OptCall *o, Value w, double *decay)
         v = call_values(s, v.fn, &w, o->node->span);
     if (v.kind == V_ERROR)
         return false;
-    if (v.kind != V_NUM || !(v.num >= 0)) {
+    if (v.kind != V_NUM || !(v.num >= 0 && isfinite(v.num))) {
         sema_error(s, name->value.at.lo ? name->value.at : o->node->span,
                    "`weight_decay` of parameter `%s` is a number from 0 on, and this is %s", s->updating,
                    value_text(s, &v));

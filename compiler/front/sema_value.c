@@ -208,7 +208,7 @@ Init value_init(Sema *s, const Value *v, bool tilde, const Node *n, bool *ok)
             sema_error(s, n->span, "`~` is followed by a distribution, and this is %s", value_text(s, v));
             sema_help(s, "a constant first value is given by `=`: `= %s`", sema_text(s, n));
         } else if (!isfinite(v->num)) {
-            sema_error(s, n->span, "a parameter cannot start at %s", number_text(s, v->num));
+            sema_error(s, n->span, "a first value is a finite number, and this is %s", number_text(s, v->num));
             *ok = false;
         }
         return (Init){ INIT_CONST, v->num, 0 };
