@@ -51,6 +51,7 @@ typedef struct {
     int lock;
     TicStepSize size;
     int64_t batch, total, skipped[TIC_SKIP_REASONS];     /* skipped: before this process began */
+    int64_t with_step[TIC_SKIP_REASONS];                 /* with those of the step in work, which counts when it is done */
     bool ahead;                                          /* the next step's data has been asked for, and is not counted yet */
     bool starved;                                        /* the data of a step could not be had */
     double waited;                                       /* for data, in this step */
@@ -70,13 +71,13 @@ static void close_run(Run *r)
     free(r->latest);
 }
 
-/* In the steps that are done, not in what is only ready for the next. */
+/* When all of a step's data is there, and nothing of the next one's. */
 static void count_skipped(Run *r)
 {
     if (r->ahead)
         return;
-    memcpy(r->state.skipped, r->skipped, sizeof r->skipped);
-    tic_source_skipped(r->source, r->state.skipped);
+    memcpy(r->with_step, r->skipped, sizeof r->skipped);
+    tic_source_skipped(r->source, r->with_step);
 }
 
 /* A gradient that overflowed shows in the parameters before it shows in a loss: they are looked at before they replace
@@ -90,7 +91,6 @@ static TicStatus save(Run *r, const char *name)
     TRY(tic_report_sync(r->report));
     char *path = tic_format("%s/%s", r->checkpoints, name);
     r->state.finished = r->state.step >= r->total;
-    count_skipped(r);
     TicStatus status = tic_save(r->model, &r->state, path);
     free(path);
     return status;
@@ -268,6 +268,8 @@ static TicStatus train(Run *r)
         if (!isfinite(loss))
             return not_a_number(r, loss);
         TRY(tic_step_update(r->step));
+        count_skipped(r);
+        memcpy(r->state.skipped, r->with_step, sizeof r->with_step);
         r->state.step++;
         r->state.lr = tic_step_scalar(r->step, "lr", 0);
         TicProgress now = { .step = r->state.step, .total = r->total, .loss = loss, .lr = r->state.lr,
@@ -303,7 +305,6 @@ static void summary(Run *r)
 {
     int64_t all = 0, damaged = tic_source_damaged(r->source);
     char text[512] = "";
-    count_skipped(r);
     for (int i = 0; i < TIC_SKIP_REASONS; i++) {
         if (r->state.skipped[i])
             snprintf(text + strlen(text), sizeof text - strlen(text), "%s%lld %s", all ? ", " : "", (long long)r->state.skipped[i],

@@ -15,5 +15,15 @@ says() {
     else ok "$name"; fi
 }
 sample_data() { [ -d "$B/sample" ] || { rm -rf "$B/sample.part"; "$TICDATA" synth --out "$B/sample.part" --samples-per-year 60 >/dev/null && mv "$B/sample.part" "$B/sample"; }; DATA=$B/sample; }
+broken_pool() {     # YEAR...: $T/pool has these years of the sample data with every third picture broken
+    local tar at year
+    mkdir -p "$T/pool/train" || return 1
+    for year in "$@"; do cp -r "$DATA/train/$year" "$T/pool/train/" || return 1; done
+    for tar in "$T"/pool/train/*/*.tar; do
+        for at in $(LC_ALL=C grep -abo $'\xff\xd8\xff' "$tar" | awk -F: 'NR % 3 == 0 { print $1 }'); do
+            printf '\0\0' | dd of="$tar" bs=1 seek="$at" conv=notrunc status=none || return 1
+        done
+    done
+}
 micro() { "$TICC" tests/e2e/micro.tic -o "$T/micro" "$@"; }
 finish() { echo "1..$n"; }

@@ -53,15 +53,17 @@ check "in one piece" eval '! grep -q "each step in" "$T/small/run/out.log"'
 "$TICC" tests/e2e/micro.tic -o "$T/plain"
 says "a program without pieces" 1 "compile it with -D train.micro=4" "$T/plain" --data "$DATA" --micro 4 --out "$T/x"
 
-# a step of many seconds: it is given up, and what was done before is saved
+# a step of many seconds: it is given up with what was skipped for it, and what was done before is saved
+check "a pool with broken pictures" broken_pool 2014 2015 2016
 set -m
-"$T/micro" --data "$DATA" --steps 2 --batch 6400 --name run --out "$T/long" >"$T/log" 2>&1 &
+"$T/micro" --data "$T/pool" --steps 2 --batch 6400 --name run --out "$T/long" >"$T/log" 2>&1 &
 pid=$!; sleep 1; began=$SECONDS; kill -TERM $pid; wait $pid; code=$?
 set +m
 check "SIGTERM within a step in pieces: exit code 143" test $code = 143
 check "at once" test $((SECONDS - began)) -le 10
 check "saved as it was before the step" grep -q "stopped by a signal after step 0 and saved" "$T/log"
-says "the run goes on from there" 0 "checkpoint:" "$T/micro" --data "$DATA" --steps 1 --batch 16 --name run --out "$T/long" --resume
+check "nothing counts that was skipped for it" eval '! grep -q "skipped and replaced" "$T/long/run/out.log"'
+says "the run goes on from there" 0 "checkpoint:" "$T/micro" --data "$T/pool" --steps 1 --batch 16 --name run --out "$T/long" --resume
 
 # a loss that is no number: nothing is lost, and the layer is named
 sed 's/peak = 1e-3, warmup = 5/peak = 1e30, warmup = 1/' tests/e2e/micro.tic >"$T/hot.tic"
