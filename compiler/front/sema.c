@@ -186,6 +186,7 @@ static void add_block(Sema *s, const Node *n, const Node *use)
             sema_note(s, s->block[k]->word, "here first");
         } else {
             s->block[k] = n;
+            check_header(s, n, k == B_MODEL || k == B_DATA);
         }
         return;
     }

@@ -445,6 +445,7 @@ bool sema_analyse(Sema *s, Program *p, int file, const Define *define, int n_def
 /* ---- sema_block.c */
 extern const char *const block_words[];
 const char *const *block_entries(enum BlockKind kind);         /* the entries a block may have, ends with NULL */
+void check_header(Sema *s, const Node *block, bool named);
 void check_entries(Sema *s, const Node *block, const char *const *list, const char *inner);
 const Node *entry_find(const Node *items, const char *name);
 /* Which of the words (NULL-terminated) an entry is; -1 after an error. */

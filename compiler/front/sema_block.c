@@ -59,6 +59,15 @@ void check_entries(Sema *s, const Node *block, const char *const *list, const ch
     }
 }
 
+/* What stands between a block's word and its `{`: a name where `named`, and no arguments. (`model` says both itself.) */
+void check_header(Sema *s, const Node *block, bool named)
+{
+    if (block->a && !named)
+        sema_error(s, block->a->span, "`%s` has no name, and here is `%s`", block->text, sema_text(s, block->a));
+    else if (block->b && strcmp(block->text, "model"))
+        sema_error(s, block->b->span, "`%s` takes no arguments, and here is `%s`", block->text, sema_text(s, block->b));
+}
+
 const Node *entry_find(const Node *items, const char *name)
 {
     for (const Node *n = items; n; n = n->next) {
@@ -348,6 +357,7 @@ static void check_after(Sema *s, const Node *block)
             sema_note(s, t->after->word, "here first");
         }
         t->after = n;
+        check_header(s, n, false);
     }
 }
 
@@ -396,6 +406,11 @@ static void add_task(Sema *s, const Node *n)
     }
     if (!n->a || n->a->kind != AST_STR) {
         sema_error(s, n->span, "`%s` is followed by the name of its set: `%s \"tic/datacomp/...\"`", n->text, n->text);
+        return;
+    }
+    if (n->b || n->c) {
+        sema_error(s, (n->b ? n->b : n->c)->span, "`%s` takes the name of its set alone, and here is `%s`", n->text,
+                   sema_text(s, n->b ? n->b : n->c));
         return;
     }
     eq_begin(s, &q, EQ_PLAIN, n->text);

@@ -52,9 +52,19 @@ static void collect(Sema *s, const Node *items)
 static Closure *required(Sema *s, const Node *block, const char *name, int n_formals, const char *example)
 {
     Closure *c = fn_find(s, name);
+    for (const Node *n = block->c; n && !c; n = n->next)
+        if (n->kind == AST_FN && !strcmp(n->text, name))
+            return NULL;                                       /* its signature has had its message */
     if (!c || !c->model) {
         sema_error(s, block->word, "the model has no function `%s`", name);
         sema_help(s, "write `fn %s = ...`", example);
+        return NULL;
+    }
+    const Node *f = c->formals;
+    while (f && !f->b)
+        f = f->next;
+    if (f) {
+        sema_error(s, f->span, "argument `%s` of `%s` is a tensor, and this asks for a function", f->text, name);
         return NULL;
     }
     if (tree_count(c->formals) == n_formals)
