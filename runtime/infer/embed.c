@@ -70,11 +70,18 @@ static TicStatus add_caption(Rows *r, const char *text, size_t size)
     return rows_next(r);
 }
 
+/* After the last row, before any of the files that belong together is put in place. */
+static TicStatus rows_end(Rows *r)
+{
+    TRY(rows_flush(r));
+    return tic_npy_flush(&r->file);
+}
+
 /* Puts the file in place when all went well. */
 static TicStatus rows_close(Rows *r, TicStatus status)
 {
     if (!status)
-        status = rows_flush(r);
+        status = rows_end(r);
     if (!status)
         status = tic_npy_commit(&r->file);
     else
@@ -216,6 +223,8 @@ static TicStatus embed_images(TicEncoder *e, const TicEmbedOptions *o, const cha
     for (int i = 0; i < TIC_SKIP_REASONS; i++)
         unused += k.count[i];
     if (!status)
+        status = rows_end(&r);
+    if (!status)
         status = skipped_write(&k, n - unused, n);
     status = rows_close(&r, status);
     if (!status) {
@@ -334,6 +343,10 @@ static TicStatus embed_shards(TicEncoder *e, const TicProgram *p, const TicEmbed
     fclose(keys);
     for (int i = 0; i < TIC_SKIP_REASONS; i++)
         unused += k.count[i] = stats.skipped[i];
+    if (!status)
+        status = rows_end(&image);
+    if (!status)
+        status = rows_end(&text);
     if (!status)
         status = skipped_write(&k, rows, rows + unused);
     if (!status)

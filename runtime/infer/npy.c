@@ -56,11 +56,15 @@ static void forget(TicNpy *n)
     *n = (TicNpy){ 0 };
 }
 
-TicStatus tic_npy_commit(TicNpy *n)
+TicStatus tic_npy_flush(TicNpy *n)
 {
     TicStatus status = fseek(n->file, 0, SEEK_SET) ? refused(n) : header(n);
-    if (!status && fflush(n->file))
-        status = refused(n);
+    return !status && fflush(n->file) ? refused(n) : status;
+}
+
+TicStatus tic_npy_commit(TicNpy *n)
+{
+    TicStatus status = tic_npy_flush(n);
     fclose(n->file);
     if (!status)
         status = tic_temporary_commit(n->fd, n->tmp, n->path);

@@ -14,6 +14,8 @@ typedef struct {
 /* Begins a temporary file (base.h). TIC_IO, here and below, when the system refuses; then only tic_npy_abandon is left to do. */
 TicStatus tic_npy_open(TicNpy *n, const char *path, int64_t width);
 TicStatus tic_npy_add(TicNpy *n, const float *rows, int64_t count);        /* [count, width] */
+/* After the last row: what is there is in the temporary file, so a full disk shows before any file of a set is replaced. */
+TicStatus tic_npy_flush(TicNpy *n);
 TicStatus tic_npy_commit(TicNpy *n);                                       /* becomes PATH; ends the writer either way */
 void tic_npy_abandon(TicNpy *n);                                           /* harmless on one that has ended or never began */
 #endif

@@ -45,12 +45,14 @@ says "a program below a file" 1 "cannot be written: Not a directory" "$TICC" tes
 C=$T/r/open/checkpoints/epoch_latest.pt
 small() { ( ulimit -f 1; "$@" | cat; exit "${PIPESTATUS[0]}" ) 2>&1; }
 kept() { mkdir -p "$(dirname "$T/kept/$1")" && echo old >"$T/kept/$1"; }
-for f in f.npy hf/model.safetensors results/eval_results.jsonl report/report.html; do kept $f; done
+for f in f.npy s.images.npy s.texts.npy s.keys.txt hf/model.safetensors results/eval_results.jsonl report/report.html; do kept $f; done
 says "no room for features" 1 "f.npy: cannot write: File too large" small "$P" embed --ckpt "$C" --out "$T/kept/f.npy" --captions tests/e2e/lib.sh
+says "no room for features of shards" 1 "cannot write: File too large" \
+    small "$P" embed --ckpt "$C" --out "$T/kept/s" "$(find "$DATA/train/2016" -name '*.tar' | head -n 1)"
 says "no room for exported weights" 1 "model.safetensors.tmp: cannot write" small "$P" export --ckpt "$C" --to hf --out "$T/kept/hf"
 says "no room for results" 1 "eval_results.jsonl.tmp: cannot write: File too large" small "$P" eval --ckpt "$C" --data "$DATA" --out "$T/kept/results"
 says "no room for a report" 1 "report.html.tmp: cannot write: File too large" small "$P" report "$T/r/open" --out "$T/kept/report"
-check "the old ones stay, nothing half-written beside them" sh -c "find '$T/kept' -type f | grep -v report.json | xargs cat | sort | uniq -c | grep -qx ' *4 old'"
+check "the old ones stay, nothing half-written beside them" sh -c "find '$T/kept' -type f | grep -v report.json | xargs cat | sort | uniq -c | grep -qx ' *7 old'"
 
 # shards that are none
 pool() { for y in 2014 2015 2016; do mkdir -p "$T/$1/train/$y" && "${@:2}" "$T/$1/train/$y/0.tar" || exit 1; done; }
