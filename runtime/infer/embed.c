@@ -299,7 +299,7 @@ static TicStatus open_samples(const TicProgram *p, const char *const *path, int 
 }
 
 /* Every usable sample, a row each. */
-static TicStatus add_samples(Rows *image, Rows *text, Skipped *k, TicSamples *samples, FILE *keys, int64_t *rows)
+static TicStatus add_samples(Rows *image, Rows *text, Skipped *k, TicSamples *samples, FILE *keys, int64_t *rows, int64_t *silent)
 {
     TicSample s;
     TicStatus status;
@@ -309,6 +309,8 @@ static TicStatus add_samples(Rows *image, Rows *text, Skipped *k, TicSamples *sa
             return tic_fail(TIC_USER, "%s", k->first);
         memcpy(image->planes + (size_t)image->filled * pixels, s.planes, pixels);
         TRY(rows_next(image));
+        text->absent[text->filled] = !s.has_caption;
+        *silent += !s.has_caption;
         TRY(add_caption(text, s.caption, s.caption_size));
         fprintf(keys, "%s\n", s.key);
         ++*rows;
@@ -327,7 +329,7 @@ static TicStatus embed_shards(TicEncoder *e, const TicProgram *p, const TicEmbed
     char *of_images = tic_format("%s.images.npy", o->out), *of_texts = tic_format("%s.texts.npy", o->out), *of_keys = tic_format("%s.keys.txt", o->out);
     char *keys_text = NULL;
     size_t keys_size = 0;
-    int64_t rows = 0, unused = 0;
+    int64_t rows = 0, silent = 0, unused = 0;
     FILE *keys = open_memstream(&keys_text, &keys_size);
     rows_open(&image, e, o->batch, false);
     rows_open(&text, e, o->batch, true);
@@ -336,7 +338,7 @@ static TicStatus embed_shards(TicEncoder *e, const TicProgram *p, const TicEmbed
     if (!status)
         status = tic_npy_open(&text.file, of_texts, tic_encoder_width(e));
     if (!status && !(status = open_samples(p, path, n, &k, &samples))) {
-        status = add_samples(&image, &text, &k, samples, keys, &rows);
+        status = add_samples(&image, &text, &k, samples, keys, &rows, &silent);
         tic_samples_stats(samples, &stats);
         tic_samples_close(samples);
     }
@@ -355,6 +357,8 @@ static TicStatus embed_shards(TicEncoder *e, const TicProgram *p, const TicEmbed
     status = rows_close(&text, status);
     if (!status) {
         fprintf(log, "%s, %s: features of %lld samples, their keys in %s\n", of_images, of_texts, (long long)rows, of_keys);
+        if (silent)
+            fprintf(log, "%lld without a caption: rows of NaN in %s\n", (long long)silent, of_texts);
         skipped_say(&k, log);
     }
     skipped_close(&k);

@@ -24,7 +24,8 @@ typedef struct {
  *   words that are image files    OUT (one .npy); what cannot be used has a row of NaN
  *   files FILE                    the same, of the images that it names, one a line
  *   captions FILE                 OUT: a row a line
- *   words that are shards (.tar)  OUT is a prefix: OUT.images.npy, OUT.texts.npy, OUT.keys.txt, a row a usable sample
+ *   words that are shards (.tar)  OUT is a prefix: OUT.images.npy, OUT.texts.npy, OUT.keys.txt, a row a usable sample;
+ *                                 of texts one of NaN where there is no caption
  * OUT.skipped.txt lists what could not be used, a line each: the row and a tabulator (of images), then the name and the reason;
  * there is none where all could. With `strict` the first such one is an error, TIC_USER, and so is everywhere that none can be used. */
 TicStatus tic_embed(const TicProgram *p, const TicKernel *kernels, const TicEmbedOptions *o, const char *const *word, int n, FILE *log);

@@ -56,7 +56,8 @@ says "pictures that cannot be used" 0 "3 could not be used: 1 broken image, 1 mi
 check "keep their rows" test "$(rows "$T/n.npy")" = "(5,16)"
 row() { tail -c +$((129 + 64 * $2)) "$1" | head -c 64; }
 check "the good ones are what they were" test "$(row "$T/n.npy" 0 | cksum) $(row "$T/n.npy" 3 | cksum)" = "$(row "$T/i.npy" 0 | cksum) $(row "$T/i.npy" 0 | cksum)"
-for r in 1 2 4; do check "row $r is NaN" eval '[ "$(row "$T/n.npy" $r | od -An -v -tf4 | tr -s " \n" " " | grep -o nan | wc -l)" = 16 ]'; done
+nan_row() { [ "$(row "$1" "$2" | od -An -v -tf4 | tr -s " \n" " " | grep -o nan | wc -l)" = 16 ]; }
+for r in 1 2 4; do check "row $r is NaN" nan_row "$T/n.npy" $r; done
 check "the list names row, file and reason" grep -qP "^4\t$T/a.gif: image: .*GIF" "$T/n.npy.skipped.txt"
 printf '%s\n' "$IMAGE" "$T/cut.jpg" "$T/none.jpg" "$IMAGE" "$T/a.gif" >"$T/names"
 says "the names in a file" 0 "features of 5 images" "$P" embed --ckpt "$C" --out "$T/n2.npy" --files "$T/names"
@@ -81,6 +82,10 @@ tar -C "$T/w" -cf "$T/w.tar" a.jpg a.txt b.jpg b.txt c.gif c.txt
 says "a shard with some of each" 0 "2 could not be used: 1 broken image, 1 GIF" "$P" embed --ckpt "$C" --out "$T/w" "$T/w.tar"
 check "a row a usable sample" test "$(rows "$T/w.images.npy")" = "(1,16)"
 check "the others are listed" grep -q "w.tar: b: " "$T/w.skipped.txt"
+cp "$IMAGE" "$T/w/d.jpg" && tar -C "$T/w" -cf "$T/v.tar" a.jpg a.txt d.jpg
+says "a sample without a caption" 0 "1 without a caption: rows of NaN in $T/v.texts.npy" "$P" embed --ckpt "$C" --out "$T/v" "$T/v.tar"
+check "its text is NaN" nan_row "$T/v.texts.npy" 1
+check "its image is not, nor the other's text" eval '! nan_row "$T/v.images.npy" 1 && ! nan_row "$T/v.texts.npy" 0'
 says "strict, of a shard" 1 "w.tar: b: " "$P" embed --ckpt "$C" --strict --out "$T/w2" "$T/w.tar"
 says "two kinds at once" 1 "more than one of them" "$P" embed --ckpt "$C" --out "$T/x.npy" --files "$T/names" "$IMAGE"
 says "nothing to embed" 1 "nothing to embed" "$P" embed --ckpt "$C" --out "$T/x.npy"
