@@ -197,7 +197,7 @@ static void try_mix(Sema *s, const Closure *fn, int steps)
             if (!ok)
                 return;
             if (!(share >= 0) || !isfinite(share)) {
-                sema_error(s, fn->value->span, "`mix` is %s for y = %d, t = %d; a share is 0 or more", number_text(s, share), y, t);
+                sema_error(s, fn->value->span, "`mix` is %s for y = %d, t = %d; a share is finite and 0 or more", number_text(s, share), y, t);
                 return;
             }
             sum += share;
@@ -218,7 +218,7 @@ static void try_budget(Sema *s, const Closure *fn, int steps)
         if (!ok)
             return;
         if (!(samples >= 1) || !isfinite(samples)) {
-            sema_error(s, fn->value->span, "`budget` is %s for t = %d; a step sees at least one sample",
+            sema_error(s, fn->value->span, "`budget` is %s for t = %d; a step sees finitely many samples, at least one",
                        number_text(s, samples), t);
             return;
         }

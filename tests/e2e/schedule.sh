@@ -48,7 +48,7 @@ wrong() {          # NAME TEXT STRATEGY-BODY
     says "$1" 1 "$2" "$TICC" "$T/w.tic" --check -D continual.strategy=own
 }
 now='mix(y, t) = if y == t then 1 else 0'
-wrong "a negative share" '`mix` is -1 for y = 0, t = 1; a share is 0 or more' 'mix(y, t) = if y == t then 1 else -1'
+wrong "a negative share" '`mix` is -1 for y = 0, t = 1; a share is finite and 0 or more' 'mix(y, t) = if y == t then 1 else -1'
 wrong "shares that are all 0" 'all shares of `mix` are 0 for t = 1' 'mix(y, t) = if t == 0 then 1 else 0'
 wrong "no mix" 'does not say what a step draws' 'init = previous'
 wrong "a budget of nothing" '`budget` is 0 for t = 0' "$now\nbudget(t) = t * base"
