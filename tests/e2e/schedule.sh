@@ -58,7 +58,7 @@ wrong "rewinding to nothing" 'rewinds, and does not say what a step keeps' "$now
 wrong "keeping without rewinding" '`keep` is for `init = rewind`' "$now\nkeep = 0.5"
 wrong "keeping more than there is" '`keep` is a share of a step, between 0 and 1, and this is 1.5' "$now\ninit = rewind\nkeep = 1.5"
 wrong "rewinding with an update of weights" 'this strategy rewinds to others' "$now\ninit = rewind\nkeep = 0.5\nafter(w, v) = w"
-wrong "a pair that costs less" '`cost` is a number from 1 on' "$now\ncost = 0.5"
+wrong "a pair that costs less" '`cost` is the compute of a pair against a plain one, from 1 to less than 1000' "$now\ncost = 0.5"
 wrong "a learning rate of other arguments" 'this entry of a strategy is written `lr(step, total, t) = ...`' "$now\nlr(step) = 1"
 says "carrying something else" 1 '`carry` is `weights` or `weights_and_moments`, and this is `all`' "$TICC" tests/e2e/micro.tic --check -D continual.carry=all
 finish
