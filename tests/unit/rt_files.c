@@ -222,7 +222,11 @@ static void test_in_the_way(void **state)
 {
     char *path = in_folder("taken"), *tmp = in_folder("taken.tmp");
     assert_int_equal(tic_make_dirs(path), TIC_OK);
-    expect_error(tic_write_file(path, "x", 1), "taken: cannot rename from");
+    expect_error(tic_write_file(path, "x", 1), "taken: found a folder, wanted the name of a file");
+    assert_int_equal(access(tmp, F_OK), -1);
+    int fd = tic_temporary_open(tmp);                /* it came after one had looked */
+    assert_true(fd >= 0);
+    expect_error(tic_temporary_commit(fd, tmp, path), "taken: cannot rename from");
     assert_int_equal(access(tmp, F_OK), -1);
     free(path);
     free(tmp);

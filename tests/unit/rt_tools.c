@@ -175,7 +175,7 @@ static void test_index_refusals(void **state)
     SHARD("a.tar", { "x.txt", "1" });
     says(1, "cannot list the folder: Not a directory", "index a.tar");
     assert_int_equal(mkdir("sizes.json", 0777), 0);
-    says(1, "ticdata index: error: ./sizes.json: cannot rename", "index .");
+    says(1, "ticdata index: error: ./sizes.json: found a folder, wanted the name of a file", "index .");
 }
 
 /* ---- reshard */
