@@ -492,8 +492,7 @@ static V make_pack_sum(Contraction *c)
  * them to fetch their lines (contract.h). */
 typedef struct Beside { V at; int n; } Beside;
 
-static void beside_add(Contraction *c, Beside *x, int tensor, const Affine *const *idx, const void *which,
-                       Scope *first)
+static void beside_add(Contraction *c, Beside *x, int tensor, const Affine *const *idx, const void *which, Scope *first)
 {
     Low *l = c->l;
     Gen *g = c->g;
@@ -526,7 +525,7 @@ static Beside find_beside(Contraction *c, V outer)
         const Comp *m = l->member[i].c;
         int n;
         const Expr **load = loads_of(&l->places, m->body, &n);
-        for (int k = 0; i && k < n; k++)
+        for (int k = 0; i && k < n; k++)                       /* the first member's are the operands */
             if (kernel_member(l->k, load[k]->tensor) < 0)
                 beside_add(c, &x, load[k]->tensor, load[k]->idx, load[k], &first);
         if (kernel_writes(l->k, m->out))

@@ -264,7 +264,8 @@ int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order), cmocka_unit_test(test_refused), cmocka_unit_test(test_no_stream), cmocka_unit_test(test_left_over), cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_order), cmocka_unit_test(test_refused), cmocka_unit_test(test_no_stream), cmocka_unit_test(test_left_over),
+        cmocka_unit_test(test_killed),
     };
     return cmocka_run_group_tests_name("replace", tests, make_folder, remove_folder);
 }
